@@ -1,0 +1,9 @@
+//! The exact cache: what may be stored, under which key, and in which slot.
+
+pub mod control;
+mod entry;
+mod key;
+pub mod slots;
+
+pub use entry::{Entry, Kind};
+pub use key::CacheKey;

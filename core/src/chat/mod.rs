@@ -1,0 +1,7 @@
+//! LLM requests as the filter reads them: enough to decide, nothing kept.
+
+mod json;
+mod request;
+
+pub use json::{DEPTH_MAX, JsonError, Tape};
+pub use request::RequestView;

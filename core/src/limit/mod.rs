@@ -1,0 +1,7 @@
+//! Rate limiting: one token bucket, and the cells in which many of them are kept.
+
+mod bucket;
+mod set;
+
+pub use bucket::{Bucket, Decision, Rate};
+pub use set::{BucketSet, WAYS};

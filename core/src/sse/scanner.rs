@@ -1,0 +1,168 @@
+//! What a passing LLM stream turned out to be: complete, failed, and how many tokens it used.
+//! Nothing is changed and nothing but the current event is kept.
+
+use serde::Deserialize;
+
+use super::{Event, Parser};
+
+/// Token counts as a provider reported them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    #[serde(default, alias = "input_tokens")]
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    #[serde(default, alias = "output_tokens")]
+    pub completion_tokens: u64,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The protocol's own end was seen (`[DONE]`, `message_stop`, `response.completed`).
+    pub done: bool,
+    /// An error was sent inside the stream.
+    pub error: bool,
+    /// Last usage reported, if any.
+    pub usage: Option<Usage>,
+    /// Events with data.
+    pub events: u64,
+}
+
+impl Outcome {
+    /// Complete and without an error: the only kind of stream that may be cached.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        self.done && !self.error
+    }
+}
+
+/// Watches a stream as it passes.
+#[derive(Debug)]
+pub struct Scanner {
+    parser: Parser,
+    outcome: Outcome,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+impl Scanner {
+    /// A scanner at the start of a stream.
+    #[must_use]
+    pub fn new() -> Self {
+        let outcome = Outcome {
+            done: false,
+            error: false,
+            usage: None,
+            events: 0,
+        };
+        Self {
+            parser: Parser::new(),
+            outcome,
+        }
+    }
+
+    /// Feeds one chunk, split anywhere.
+    pub fn push(&mut self, chunk: &[u8]) {
+        let outcome = &mut self.outcome;
+        self.parser.push(chunk, |event| observe(outcome, &event));
+    }
+
+    /// Events with data so far; the first one marks the time to first token.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.outcome.events
+    }
+
+    /// Whether the bytes seen so far end inside an event.
+    #[must_use]
+    pub fn is_mid_event(&self) -> bool {
+        self.parser.is_mid_event()
+    }
+
+    /// What the stream was, if it ended now.
+    #[must_use]
+    pub fn end(&self) -> Outcome {
+        let mut outcome = self.outcome;
+        outcome.done &= !self.parser.is_mid_event();
+        outcome
+    }
+}
+
+fn observe(outcome: &mut Outcome, event: &Event<'_>) {
+    let data = event.data.trim_ascii();
+    outcome.events += 1;
+    match event.name {
+        b"error" => outcome.error = true,
+        b"message_stop" | b"response.completed" => outcome.done = true,
+        _ => {}
+    }
+    if data == b"[DONE]" {
+        outcome.done = true;
+        return;
+    }
+    if !(contains(data, b"\"error\"") || contains(data, b"\"usage\"")) {
+        return;
+    }
+    if let Ok(envelope) = serde_json::from_slice::<Envelope>(data) {
+        outcome.error |= envelope.error.is_some();
+        outcome.usage = envelope.usage.or(outcome.usage);
+    }
+}
+
+/// A quick look before a parse; most events have neither an error nor usage.
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(stream: &str) -> Outcome {
+        let mut scanner = Scanner::new();
+        for chunk in stream.as_bytes().chunks(7) {
+            scanner.push(chunk);
+        }
+        scanner.end()
+    }
+
+    #[test]
+    fn a_complete_stream_succeeds_and_its_usage_is_kept() {
+        let outcome = scan(concat!(
+            "data: {\"choices\":[{\"delta\":{\"content\":\"an \\\"error\\\" word\"}}],\"usage\":null}\n\n",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":5,\"total_tokens\":8}}\n\n",
+            "data: [DONE]\n\n",
+        ));
+        assert!(outcome.is_success());
+        assert_eq!(
+            outcome.usage,
+            Some(Usage {
+                prompt_tokens: 3,
+                completion_tokens: 5
+            })
+        );
+        assert_eq!(outcome.events, 3);
+    }
+
+    #[test]
+    fn a_cut_stream_and_an_error_event_are_not_successes() {
+        assert!(!scan("data: {\"choices\":[]}\n\n").is_success());
+        assert!(!scan("data: {\"choices\":[]}\n\ndata: [DONE]").is_success());
+        assert!(!scan("data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]\n\n").is_success());
+        assert!(!scan("event: error\ndata: {}\n\nevent: message_stop\ndata: {}\n\n").is_success());
+        assert!(scan("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n").is_success());
+    }
+}

@@ -1,0 +1,35 @@
+//! Bodies of `POST /internal/v1/authenticate`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Identity;
+
+/// What the filter asks. Exactly one credential: the filter has already refused duplicates.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthenticateRequest {
+    /// The secret as presented, without a `Bearer ` prefix. Never logged.
+    pub credential: String,
+}
+
+/// What the sidecar decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Verdict {
+    /// The credential is good until `ttl_ms` from now, if the auth generation stays the same.
+    Granted {
+        /// Who the caller is.
+        identity: Identity,
+        /// How long the filter may rely on this, in milliseconds.
+        ttl_ms: u64,
+        /// [`crate::policy::AuthPolicy::generation`] under which this was decided.
+        generation: u64,
+    },
+    /// The credential is unknown, revoked or expired.
+    Denied {
+        /// How long the filter may go on refusing without asking, in milliseconds.
+        ttl_ms: u64,
+        /// [`crate::policy::AuthPolicy::generation`] under which this was decided.
+        generation: u64,
+    },
+}

@@ -1,0 +1,56 @@
+//! The contract between the filter and the sidecar: header names, and the bodies of
+//! `/internal/v1/{snapshot,authenticate,events}`.
+//!
+//! Trust goes by two headers that carry the same shared secret and that clients can never set,
+//! because the filter strips everything under [`header::PREFIX`] at entry:
+//! Envoy's route adds [`header::PROXIED`] to what it forwards to the sidecar, which makes the
+//! filter's [`header::IDENTITY`] believable; the filter adds [`header::INTERNAL`] to its own
+//! call-outs, which alone opens `/internal`.
+
+mod auth;
+mod identity;
+
+pub use auth::{AuthenticateRequest, Verdict};
+pub use identity::{Identity, Role, is_name};
+
+/// Header names of the contract; all lower case.
+pub mod header {
+    /// Everything under this prefix belongs to the gateway and is stripped at entry.
+    pub const PREFIX: &str = "x-tidegate-";
+    /// Shared secret, added by Envoy's route on requests forwarded to the sidecar.
+    pub const PROXIED: &str = "x-tidegate-proxied";
+    /// Shared secret, added by the filter to its own call-outs; opens `/internal`.
+    pub const INTERNAL: &str = "x-tidegate-internal";
+    /// Who the filter found the caller to be; see [`super::Identity`].
+    pub const IDENTITY: &str = "x-tidegate-identity";
+    /// Set by the sidecar on every response, so that the filter can tell its answers from
+    /// Envoy's own "no upstream" replies; stripped before the client sees it.
+    pub const ANSWERED: &str = "x-tidegate-answered";
+
+    /// `hit`, `miss` or `bypass`.
+    pub const CACHE: &str = "x-gateway-cache";
+    /// `l1`, `redis` or `semantic`.
+    pub const CACHE_LAYER: &str = "x-gateway-cache-layer";
+    /// Provider that answered.
+    pub const PROVIDER: &str = "x-gateway-provider";
+    /// Model that answered.
+    pub const MODEL: &str = "x-gateway-model";
+    /// Upstream attempts made for this answer.
+    pub const ATTEMPTS: &str = "x-gateway-attempts";
+    /// Request id, made if absent, always echoed.
+    pub const REQUEST_ID: &str = "x-request-id";
+}
+
+/// Paths on the sidecar's port that only the filter may call.
+pub mod path {
+    /// `GET ?have=<revision>&wait_ms=<n>`: the current [`crate::policy::Snapshot`] when its
+    /// revision differs from `have`, else 304 after `wait_ms`.
+    pub const SNAPSHOT: &str = "/internal/v1/snapshot";
+    /// `POST` [`super::AuthenticateRequest`] answers [`super::Verdict`].
+    pub const AUTHENTICATE: &str = "/internal/v1/authenticate";
+    /// `POST` [`crate::event::Report`] answers 204.
+    pub const EVENTS: &str = "/internal/v1/events";
+}
+
+/// Longest the sidecar holds a snapshot poll open, in milliseconds.
+pub const SNAPSHOT_WAIT_MS_MAX: u64 = 20_000;
