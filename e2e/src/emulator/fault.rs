@@ -1,0 +1,270 @@
+//! Faults: what a test or a person asks the emulator to do instead of answering well.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Armed faults kept at once; arming one more is refused.
+pub const FAULTS_MAX: usize = 64;
+/// The longest delay a fault may ask for.
+pub const DELAY_MS_MAX: u64 = 600_000;
+
+/// One fault. Every field is optional, but it must ask for at least one effect.
+///
+/// A "chunk" is one SSE event of a stream, or one 64-byte slice of a JSON answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fault {
+    /// Wait this long before the response headers, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    /// Answer with this status (200 to 599) and `body`, or with the provider's usual error body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Response headers to add or replace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The body to send: a string goes out byte for byte, anything else as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+    /// Reset the TCP connection (RST) instead of answering, or where `truncate_after_chunks` says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reset: bool,
+    /// Close the connection after this many chunks, without ending the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncate_after_chunks: Option<usize>,
+    /// After this many chunks of a stream, send an error event and end the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_in_stream_after_chunks: Option<usize>,
+    /// After this many chunks send nothing more, and keep the connection open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_after_chunks: Option<usize>,
+    /// Wait this long before each chunk, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_delay_ms: Option<u64>,
+    /// How many matching requests it hits before it is spent; for ever when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// Which requests it hits; all of them when empty.
+    #[serde(rename = "match")]
+    pub matches: FaultMatch,
+}
+
+/// The requests that a [`Fault`] hits. Every field that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultMatch {
+    /// The `model` of the request body, exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The end of the request path, such as `/chat/completions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Why a fault was refused; the text names the field and what it accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultError(String);
+
+impl fmt::Display for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for FaultError {}
+
+impl Fault {
+    /// Reads a fault from JSON and checks it.
+    ///
+    /// # Errors
+    /// The JSON is broken, has a field that does not exist, or asks for something impossible.
+    pub fn from_json(json: &[u8]) -> Result<Self, FaultError> {
+        let fault: Self = serde_json::from_slice(json).map_err(|e| FaultError(e.to_string()))?;
+        fault.check()?;
+        Ok(fault)
+    }
+
+    /// Whether the body must be sent chunk by chunk to carry the fault out.
+    pub(super) fn paces_body(&self) -> bool {
+        self.chunk_delay_ms.is_some()
+            || self.truncate_after_chunks.is_some()
+            || self.error_in_stream_after_chunks.is_some()
+            || self.stall_after_chunks.is_some()
+    }
+
+    fn check(&self) -> Result<(), FaultError> {
+        let refuse = |why: &str| Err(FaultError(why.to_owned()));
+        let effects = self.delay_ms.is_some()
+            || self.status.is_some()
+            || !self.headers.is_empty()
+            || self.body.is_some()
+            || self.reset
+            || self.paces_body();
+        if !effects {
+            return refuse("the fault has no effect: set delay_ms, status, body, reset or another");
+        }
+        if self.status.is_some_and(|s| !(200..=599).contains(&s)) {
+            return refuse("status: must be from 200 to 599");
+        }
+        if self.times == Some(0) {
+            return refuse("times: must be at least 1; leave it out for ever");
+        }
+        for (name, ms) in [
+            ("delay_ms", self.delay_ms),
+            ("chunk_delay_ms", self.chunk_delay_ms),
+        ] {
+            if ms.is_some_and(|ms| ms > DELAY_MS_MAX) {
+                return refuse(&format!("{name}: must be at most {DELAY_MS_MAX}"));
+            }
+        }
+        let ends = [
+            self.truncate_after_chunks,
+            self.error_in_stream_after_chunks,
+            self.stall_after_chunks,
+        ];
+        if ends.iter().flatten().count() > 1 {
+            return refuse(
+                "set only one of truncate_after_chunks, error_in_stream_after_chunks, stall_after_chunks",
+            );
+        }
+        for (name, value) in &self.headers {
+            if HeaderName::try_from(name.as_str()).is_err() {
+                return refuse(&format!("headers: `{name}` is not a header name"));
+            }
+            if HeaderValue::try_from(value.as_str()).is_err() {
+                return refuse(&format!("headers.{name}: not a header value"));
+            }
+        }
+        Ok(())
+    }
+
+    fn hits(&self, path: &str, model: Option<&str>) -> bool {
+        let path_ok = self.matches.path.as_deref().is_none_or(|end| path.ends_with(end));
+        let model_ok = self.matches.model.as_deref().is_none_or(|m| model == Some(m));
+        path_ok && model_ok
+    }
+}
+
+/// The armed faults. Reading whether there are any costs one atomic load.
+#[derive(Debug, Default)]
+pub(super) struct FaultBook {
+    armed_count: AtomicUsize,
+    armed: Mutex<Vec<Fault>>,
+}
+
+impl FaultBook {
+    /// Arms a fault behind those armed before it and returns how many there are now.
+    pub(super) fn arm(&self, fault: Fault) -> Result<usize, FaultError> {
+        fault.check()?;
+        let mut armed = self.lock();
+        if armed.len() >= FAULTS_MAX {
+            return Err(FaultError(format!(
+                "{FAULTS_MAX} faults are armed already: DELETE /__faults first"
+            )));
+        }
+        armed.push(fault);
+        self.armed_count.store(armed.len(), Ordering::Release);
+        Ok(armed.len())
+    }
+
+    pub(super) fn clear(&self) -> usize {
+        let mut armed = self.lock();
+        let cleared = armed.len();
+        armed.clear();
+        self.armed_count.store(0, Ordering::Release);
+        cleared
+    }
+
+    pub(super) fn list(&self) -> Vec<Fault> {
+        self.lock().clone()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.armed_count.load(Ordering::Acquire) == 0
+    }
+
+    /// The first fault that hits this request; one use of it is spent.
+    pub(super) fn take(&self, path: &str, model: Option<&str>) -> Option<Fault> {
+        let mut armed = self.lock();
+        let index = armed.iter().position(|f| f.hits(path, model))?;
+        let fault = armed[index].clone();
+        match &mut armed[index].times {
+            Some(1) => {
+                armed.remove(index);
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.armed_count.store(armed.len(), Ordering::Release);
+        Some(fault)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_strict() {
+        let cases = [
+            (r#"{"delay":5}"#, "unknown field `delay`"),
+            ("{}", "no effect"),
+            (r#"{"status":99}"#, "status: must be from 200 to 599"),
+            (r#"{"reset":true,"times":0}"#, "times: must be at least 1"),
+            (r#"{"delay_ms":600001}"#, "delay_ms: must be at most"),
+            (
+                r#"{"truncate_after_chunks":1,"stall_after_chunks":1}"#,
+                "only one of",
+            ),
+            (r#"{"headers":{"a b":"c"}}"#, "not a header name"),
+        ];
+        for (json, wanted) in cases {
+            let error = Fault::from_json(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn faults_are_spent_in_order_and_only_on_what_they_match() {
+        let book = FaultBook::default();
+        assert!(book.is_empty());
+        let only_mini = r#"{"status":500,"times":2,"match":{"model":"gpt-4o-mini"}}"#;
+        book.arm(Fault::from_json(only_mini.as_bytes()).unwrap()).unwrap();
+        book.arm(Fault::from_json(br#"{"status":429,"match":{"path":"/embeddings"}}"#).unwrap())
+            .unwrap();
+        let status = |path: &str, model| book.take(path, model).and_then(|f| f.status);
+        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o")), None);
+        assert_eq!(status("/openai/v1/embeddings", Some("gpt-4o-mini")), Some(500));
+        assert_eq!(status("/openai/v1/embeddings", Some("x")), Some(429));
+        assert_eq!(
+            status("/openai/v1/chat/completions", Some("gpt-4o-mini")),
+            Some(500)
+        );
+        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), None);
+        assert_eq!(book.clear(), 1);
+        assert!(book.is_empty());
+    }
+
+    #[test]
+    fn the_book_is_bounded() {
+        let book = FaultBook::default();
+        let fault = Fault {
+            reset: true,
+            ..Fault::default()
+        };
+        for _ in 0..FAULTS_MAX {
+            book.arm(fault.clone()).unwrap();
+        }
+        assert!(book.arm(fault).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! An emulated OpenAI that answers at once, deterministically, and fails when it is told to.
+//!
+//! A provider is mounted by path (`/openai/v1/...`), so that one port can carry several. Beside
+//! them lie the controls:
+//!
+//! | call | does |
+//! |---|---|
+//! | `POST /__faults` | arms one [`Fault`] (JSON, strict); faults are tried in the order armed |
+//! | `GET /__faults`, `DELETE /__faults` | lists what is armed; disarms everything |
+//! | `GET /__requests`, `DELETE /__requests` | the bounded log of requests; empties it |
+//! | `GET /__stats` | counters since the start |
+//!
+//! The log says of each request how its answer ended, so a test can prove that a client which went
+//! away made the gateway cancel the call to the provider.
+
+mod answer;
+mod body;
+mod control;
+mod fault;
+mod log;
+mod openai;
+mod server;
+mod service;
+mod socket;
+mod stats;
+
+pub use fault::{Fault, FaultError, FaultMatch};
+pub use log::{Outcome, RequestRecord};
+pub use server::{Emulator, Options};
+pub use stats::StatsSnapshot;

@@ -1,0 +1,143 @@
+//! The way of one request: through the log and the faults to a provider, and back.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::answer::{Answer, Payload};
+use super::body::AnswerBody;
+use super::control;
+use super::fault::Fault;
+use super::log::{Outcome, RequestLog, Ticket};
+use super::openai;
+use super::server::State;
+use super::socket::Connection;
+use super::stats::Stats;
+
+/// The largest request body that is read; above it the answer is 413.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Answers one request.
+///
+/// # Errors
+/// The request broke off, or a fault wants the connection closed without an answer.
+pub(super) async fn handle(
+    request: Request<Incoming>,
+    state: &State,
+    connection: &Arc<Connection>,
+) -> Result<Response<AnswerBody>, io::Error> {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Ok(plain_response(openai::canned_error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+            )));
+        }
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    let path = head.uri.path();
+    if control::owns(path) {
+        let answer = control::answer(state, &head.method, path, &body);
+        return Ok(plain_response(answer));
+    }
+    let path_and_query = head.uri.path_and_query().map_or(path, |p| p.as_str());
+    let id = state.log.open(&head.method, path_and_query, &head.headers, &body);
+    let mut ticket = Ticket::new(state.log.clone(), state.stats.clone(), id);
+    let fault = take_fault(state, path, &body);
+    if let Some(fault) = &fault {
+        if let Some(delay_ms) = fault.delay_ms {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
+        if fault.reset && fault.truncate_after_chunks.is_none() {
+            connection.reset_on_close();
+            ticket.end(Outcome::CutByFault);
+            return Err(io::Error::other("reset by a fault"));
+        }
+    }
+    let answer = match fault.as_ref().and_then(faulty_answer) {
+        Some(answer) => answer,
+        None => openai::answer(&head.method, path, &head.headers, &body),
+    };
+    let mut response = into_response(answer, ticket, fault.as_ref(), connection);
+    let headers = response.headers_mut();
+    openai::add_headers(headers);
+    for (name, value) in fault.iter().flat_map(|f| &f.headers) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+fn take_fault(state: &State, path: &str, body: &[u8]) -> Option<Fault> {
+    if state.faults.is_empty() {
+        return None;
+    }
+    let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let model = document
+        .as_ref()
+        .and_then(|d| d.get("model"))
+        .and_then(|m| m.as_str());
+    let fault = state.faults.take(path, model)?;
+    state.stats.faults_total.add_one();
+    Some(fault)
+}
+
+/// The answer that a fault asks for instead of the provider's own, if it asks for one.
+fn faulty_answer(fault: &Fault) -> Option<Answer> {
+    let status = match (fault.status, &fault.body) {
+        (None, None) => return None,
+        (status, _) => StatusCode::from_u16(status.unwrap_or(200)).unwrap_or(StatusCode::OK),
+    };
+    Some(match &fault.body {
+        None => openai::canned_error(status),
+        Some(serde_json::Value::String(text)) => Answer {
+            status,
+            payload: Payload::Raw(Bytes::from(text.clone())),
+        },
+        Some(document) => Answer::json(status, document),
+    })
+}
+
+fn into_response(
+    answer: Answer,
+    ticket: Ticket,
+    fault: Option<&Fault>,
+    connection: &Arc<Connection>,
+) -> Response<AnswerBody> {
+    ticket.answered(answer.status.as_u16());
+    let content_type = answer.payload.content_type();
+    let (mut body, length) = match answer.payload {
+        Payload::Json(bytes) | Payload::Raw(bytes) => {
+            let length = bytes.len();
+            (AnswerBody::whole(bytes, ticket), Some(length))
+        }
+        Payload::Events(events) => (AnswerBody::stream(events, ticket), None),
+    };
+    if let Some(fault) = fault
+        && fault.paces_body()
+    {
+        body = body.paced(fault, openai::error_event(), connection);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+/// A response outside the log: to a control call, or to a request too large to read.
+fn plain_response(answer: Answer) -> Response<AnswerBody> {
+    let silent = Ticket::new(Arc::new(RequestLog::new(false)), Arc::new(Stats::default()), None);
+    into_response(answer, silent, None, &Arc::new(Connection::default()))
+}

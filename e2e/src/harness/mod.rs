@@ -1,0 +1,40 @@
+//! A whole gateway for a test: an emulated provider, the sidecar and a real Envoy, each on free
+//! ports, torn down when the test ends, also when it panics.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tidegate_e2e::harness::HarnessError> {
+//! use tidegate_e2e::harness::{Client, Gateway};
+//!
+//! let gateway = Gateway::builder().workers(4).start().await?;
+//! let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}"#;
+//! let answer = Client::new().post_json(&gateway.url("/v1/chat/completions"), body).await?;
+//! assert_eq!(answer.status, 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it needs from outside: the sidecar (`TIDEGATE_BIN`, else `tidegate` beside the test's own
+//! profile directory), Envoy (`ENVOY`, else `.tools/bin/envoy`) and the filter (`TIDEGATE_FILTER`,
+//! else `dist/tidegate_filter.wasm`).
+
+mod builder;
+mod client;
+mod envoy;
+mod error;
+mod gateway;
+mod paths;
+mod ports;
+mod process;
+mod raw;
+mod wait;
+
+pub use builder::GatewayBuilder;
+pub use client::{Answer, Client, StreamingAnswer};
+pub use envoy::Envoy;
+pub use error::HarnessError;
+pub use gateway::Gateway;
+pub use paths::{envoy_binary, filter, sibling_binary, sidecar_binary, workspace_root};
+pub use ports::Port;
+pub use process::{ManagedProcess, Spec};
+pub use raw::RawConnection;
+pub use wait::eventually;

@@ -1,0 +1,81 @@
+//! Where the programs are that the harness runs.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::error::HarnessError;
+
+/// The root of the repository this crate was built from.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The sidecar: `TIDEGATE_BIN`, else `tidegate` of the profile that this program was built in.
+///
+/// # Errors
+/// There is no such file.
+pub fn sidecar_binary() -> Result<PathBuf, HarnessError> {
+    let fix = "run `cargo build -p tidegate`, or set TIDEGATE_BIN";
+    match env::var_os("TIDEGATE_BIN") {
+        Some(path) => existing("the sidecar", path.into(), fix),
+        None => sibling_binary("tidegate", "the sidecar", fix),
+    }
+}
+
+/// A binary of this workspace that was built in the same profile as this program.
+///
+/// # Errors
+/// There is no such file.
+pub fn sibling_binary(name: &str, what: &'static str, fix: &'static str) -> Result<PathBuf, HarnessError> {
+    let exe = env::current_exe().map_err(HarnessError::io("finding this program's own path"))?;
+    let beside = exe.with_file_name(name);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    // Tests run from target/<profile>/deps.
+    let above = exe
+        .parent()
+        .and_then(Path::parent)
+        .map_or(beside, |dir| dir.join(name));
+    existing(what, above, fix)
+}
+
+/// Envoy: `ENVOY`, else `bin/envoy` under `TIDEGATE_TOOLS`, which is `.tools` unless set.
+///
+/// # Errors
+/// There is no such file.
+pub fn envoy_binary() -> Result<PathBuf, HarnessError> {
+    let path = env::var_os("ENVOY").map_or_else(|| tools().join("bin/envoy"), PathBuf::from);
+    existing("Envoy", path, "run scripts/setup, or set ENVOY")
+}
+
+/// The filter: `TIDEGATE_FILTER`, else `dist/tidegate_filter.wasm`.
+///
+/// # Errors
+/// There is no such file.
+pub fn filter() -> Result<PathBuf, HarnessError> {
+    let path = env::var_os("TIDEGATE_FILTER").map_or_else(
+        || workspace_root().join("dist/tidegate_filter.wasm"),
+        PathBuf::from,
+    );
+    existing("the filter", path, "run `make wasm`, or set TIDEGATE_FILTER")
+}
+
+pub(super) fn existing(
+    what: &'static str,
+    path: PathBuf,
+    fix: &'static str,
+) -> Result<PathBuf, HarnessError> {
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(HarnessError::Missing { what, path, fix })
+    }
+}
+
+fn tools() -> PathBuf {
+    let set = env::var_os("TIDEGATE_TOOLS").map(PathBuf::from);
+    set.unwrap_or_else(|| workspace_root().join(".tools"))
+}

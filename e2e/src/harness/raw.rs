@@ -1,0 +1,93 @@
+//! Bytes on a socket, for requests that no proper client would send.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::error::HarnessError;
+
+/// How long any step may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most that is read of one answer.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+
+/// A plain TCP connection. Dropping it closes it.
+#[derive(Debug)]
+pub struct RawConnection {
+    stream: TcpStream,
+}
+
+impl RawConnection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nothing listens there.
+    pub async fn open(address: SocketAddr) -> Result<Self, HarnessError> {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(HarnessError::io(format!("connecting to {address}")))?;
+        stream
+            .set_nodelay(true)
+            .map_err(HarnessError::io("setting TCP_NODELAY"))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), HarnessError> {
+        timeout(STEP_TIMEOUT, self.stream.write_all(bytes))
+            .await
+            .map_err(|_| HarnessError::Deadline("sending raw bytes".to_owned()))?
+            .map_err(HarnessError::io("sending raw bytes"))
+    }
+
+    /// Says that nothing more will be sent; the other direction stays open.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn finish_sending(&mut self) -> Result<(), HarnessError> {
+        self.stream
+            .shutdown()
+            .await
+            .map_err(HarnessError::io("closing the sending side"))
+    }
+
+    /// Reads until the peer closes, which a request with `connection: close` makes it do. A reset
+    /// after some bytes counts as a close.
+    ///
+    /// # Errors
+    /// The peer neither closes nor sends within the limit, sends more than 16 MiB, or resets at once.
+    pub async fn read_to_close(&mut self) -> Result<Vec<u8>, HarnessError> {
+        self.read_until(|_| false).await
+    }
+
+    /// Reads until `enough` holds of all bytes read so far, or the peer closes.
+    ///
+    /// # Errors
+    /// As [`Self::read_to_close`].
+    pub async fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, HarnessError> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0; READ_BYTES];
+        while !enough(&all) {
+            let read = timeout(STEP_TIMEOUT, self.stream.read(&mut buffer))
+                .await
+                .map_err(|_| HarnessError::Deadline("reading raw bytes".to_owned()))?;
+            match read {
+                Ok(0) => break,
+                Ok(count) => all.extend_from_slice(&buffer[..count]),
+                Err(_) if !all.is_empty() => break,
+                Err(error) => return Err(HarnessError::io("reading raw bytes")(error)),
+            }
+            if all.len() > ANSWER_BYTES_MAX {
+                return Err(HarnessError::Http("the raw answer is over 16 MiB".to_owned()));
+            }
+        }
+        Ok(all)
+    }
+}
