@@ -1,2 +1,57 @@
-//! Placeholder until its first commit.
-fn main() {}
+//! Benchmarks side by side with a bare Envoy, on the same machine in the same run: what each part
+//! of the gateway costs, as ratios that mean something on another machine too.
+
+mod beds;
+mod cases;
+mod envoy_config;
+mod error;
+mod histogram;
+mod http;
+mod load;
+mod machine;
+mod memory;
+mod options;
+mod speed;
+mod stats;
+mod table;
+
+use std::process::ExitCode;
+
+use crate::error::BenchError;
+use crate::options::{Mode, Options, USAGE};
+
+/// One thread: the load generator must leave the other core to what it measures.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("tidegate-bench: {why}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options).await {
+        Ok(report) => {
+            println!("{}\n{report}", machine::describe());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("tidegate-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<String, BenchError> {
+    match options.mode {
+        Mode::Speed { rounds, length } => {
+            let (series, memory) = speed::run(&options.cases, rounds, length).await?;
+            Ok(table::speed(&series, &memory))
+        }
+        Mode::Memory { requests } => memory::run(&options.cases, requests).await,
+    }
+}

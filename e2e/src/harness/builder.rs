@@ -34,6 +34,7 @@ pub struct GatewayBuilder {
     pub(super) environment: Vec<(String, OsString)>,
     pub(super) filter: Option<PathBuf>,
     pub(super) emulator: Option<Emulator>,
+    pub(super) provider_url: Option<String>,
 }
 
 impl std::fmt::Debug for GatewayBuilder {
@@ -53,6 +54,7 @@ impl GatewayBuilder {
             environment: Vec::new(),
             filter: None,
             emulator: None,
+            provider_url: None,
         }
     }
 
@@ -106,6 +108,13 @@ impl GatewayBuilder {
     #[must_use]
     pub fn emulator(mut self, emulator: Emulator) -> Self {
         self.emulator = Some(emulator);
+        self
+    }
+
+    /// What `{{emulator}}` stands for, when the provider is not the emulator in this process.
+    #[must_use]
+    pub fn provider_url(mut self, url: &str) -> Self {
+        self.provider_url = Some(url.to_owned());
         self
     }
 

