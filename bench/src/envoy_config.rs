@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
+use tidegate_e2e::harness::{HarnessError, prepend_item};
+
 use crate::cases::KEY;
 
 /// A plain proxy from `/v1` on `port` to the emulated OpenAI on `upstream`, with a wasm filter in
 /// between if one is given.
 pub(crate) fn plain(port: u16, admin: u16, upstream: u16, filter: Option<&Path>) -> String {
     let filter = filter.map(wasm_filter).unwrap_or_default();
+    let cluster = indented(&provider_cluster(upstream), 4);
     format!(
         r#"admin:
   address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }}
@@ -35,17 +38,14 @@ static_resources:
                         - match: {{ prefix: "/v1/" }}
                           route: {{ cluster: provider, prefix_rewrite: "/openai/v1/", timeout: 0s }}
   clusters:
-    - name: provider
-      type: STATIC
-      connect_timeout: 1s
-      load_assignment:
-        cluster_name: provider
-        endpoints:
-          - lb_endpoints:
-              - endpoint:
-                  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream} }} }}
+{cluster}
 "#
     )
+}
+
+fn indented(text: &str, spaces: usize) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("{:spaces$}{line}", "")).collect();
+    lines.join("\n")
 }
 
 fn wasm_filter(path: &Path) -> String {
@@ -65,7 +65,30 @@ fn wasm_filter(path: &Path) -> String {
     )
 }
 
-pub(crate) fn straight_to_provider(yaml: &str, _upstream: u16) -> String {
-    let _ = KEY;
-    yaml.to_owned()
+/// The product's configuration with chat completions going straight to the provider. The filter
+/// keeps the sidecar for its snapshot and for keys it has not seen.
+pub(crate) fn straight_to_provider(yaml: &str, upstream: u16) -> Result<String, HarnessError> {
+    let route = format!(
+        r#"- match: {{ path: "/v1/chat/completions" }}
+  route: {{ cluster: provider, prefix_rewrite: "/openai/v1/chat/completions", timeout: 0s }}
+  request_headers_to_add:
+    - header: {{ key: authorization, value: "Bearer {KEY}" }}
+      append_action: OVERWRITE_IF_EXISTS_OR_ADD"#
+    );
+    let yaml = prepend_item(yaml, "routes", &route)?;
+    prepend_item(&yaml, "clusters", &provider_cluster(upstream))
+}
+
+fn provider_cluster(upstream: u16) -> String {
+    format!(
+        r#"- name: provider
+  type: STATIC
+  connect_timeout: 1s
+  load_assignment:
+    cluster_name: provider
+    endpoints:
+      - lb_endpoints:
+          - endpoint:
+              address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream} }} }}"#
+    )
 }

@@ -24,7 +24,7 @@ auth:
     tenant: demo
 ";
 
-type EnvoyPatch = Box<dyn FnOnce(String) -> String + Send>;
+type EnvoyPatch = Box<dyn FnOnce(String) -> Result<String, HarnessError> + Send>;
 
 /// Collects the parts of a [`Gateway`].
 pub struct GatewayBuilder {
@@ -83,9 +83,15 @@ impl GatewayBuilder {
         self
     }
 
-    /// Changes the text of Envoy's configuration before Envoy sees it.
+    /// Changes the text of Envoy's configuration before Envoy sees it. A patch that does not find
+    /// what it changes must fail, or the test would run without it: see [`replace_once`].
+    ///
+    /// [`replace_once`]: super::replace_once
     #[must_use]
-    pub fn patch_envoy(mut self, patch: impl FnOnce(String) -> String + Send + 'static) -> Self {
+    pub fn patch_envoy(
+        mut self,
+        patch: impl FnOnce(String) -> Result<String, HarnessError> + Send + 'static,
+    ) -> Self {
         self.envoy_patch = Some(Box::new(patch));
         self
     }

@@ -71,7 +71,7 @@ impl Gateway {
         )?;
         let mut envoy_config = printed_envoy_config(&spec)?;
         if let Some(patch) = builder.envoy_patch {
-            envoy_config = patch(envoy_config);
+            envoy_config = patch(envoy_config)?;
         }
         let sidecar = ManagedProcess::start(spec)?;
         let envoy = Envoy::start(dir.path(), "envoy", &envoy_config, builder.workers)?;
