@@ -1,1 +1,27 @@
-//! Placeholder until its first commit.
+//! Tidegate's Envoy filter.
+//!
+//! [`pipeline`] is the path of one request, [`sync`] what a VM does on its tick, [`vm`] what one
+//! VM remembers, [`ports`] what they need of a host. The SDK is behind `wasm`, which exists only
+//! in Envoy; natively everything else runs on a fake host in `tests/`.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod cells;
+pub mod config;
+pub mod headers;
+pub mod pipeline;
+pub mod ports;
+pub mod sync;
+pub mod verdicts;
+pub mod vm;
+
+#[cfg(target_arch = "wasm32")]
+mod wasm;

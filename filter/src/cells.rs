@@ -1,0 +1,126 @@
+//! Names of the shared cells, and the one loop that changes them.
+//!
+//! The prefix carries the version of the encodings: cells outlive the code that wrote them.
+
+use crate::ports::SharedCells;
+
+/// Compare-and-swap attempts before a caller must decide without.
+pub const CAS_ATTEMPTS_MAX: usize = 8;
+
+/// Cell of the current policy's revision.
+pub const REVISION: &str = "tg1/rev";
+/// Cell of the current policy document.
+pub const DOCUMENT: &str = "tg1/doc";
+/// Cell of the lease on polling the sidecar.
+pub const LEASE: &str = "tg1/lease";
+/// Counter that numbers the VMs of this process.
+pub const VM_COUNT: &str = "tg1/vms";
+/// Cell of the bucket all callers share.
+pub const GLOBAL_BUCKET: &str = "tg1/g";
+
+/// Cells of tenants' buckets.
+pub const TENANT_SETS: u32 = 1024;
+/// Cells of breakers.
+pub const BREAKERS: u32 = 1024;
+/// Cells of verdicts.
+pub const VERDICTS: u32 = 4096;
+
+/// Kinds of numbered cells.
+#[derive(Debug, Clone, Copy)]
+pub enum Table {
+    /// A set of tenants' buckets.
+    Tenants,
+    /// A breaker.
+    Breakers,
+    /// A verdict on a credential.
+    Verdicts,
+    /// The index of a set of cached answers.
+    L1Index,
+    /// Cached answers, one a way.
+    L1Data,
+}
+
+/// Name of the numbered cell.
+#[must_use]
+pub fn name(table: Table, number: u32) -> String {
+    let mut out = String::with_capacity(16);
+    out.push_str(match table {
+        Table::Tenants => "tg1/b/",
+        Table::Breakers => "tg1/k/",
+        Table::Verdicts => "tg1/v/",
+        Table::L1Index => "tg1/i/",
+        Table::L1Data => "tg1/d/",
+    });
+    let mut digits = number;
+    loop {
+        out.push(char::from_digit(digits & 15, 16).unwrap_or('0'));
+        digits >>= 4;
+        if digits == 0 {
+            return out;
+        }
+    }
+}
+
+/// 64-bit FNV-1a; good for spreading names over cells, not against an adversary who can choose
+/// them freely. Names here come from the operator, or are checked by their full text elsewhere.
+#[must_use]
+pub fn hash(parts: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for part in parts {
+        for byte in *part {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash = (hash ^ 0xff).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// What became of an update.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Updated<T> {
+    /// Written.
+    Written(T),
+    /// The change was not wanted after all; nothing was written.
+    Kept(T),
+    /// Others wrote first [`CAS_ATTEMPTS_MAX`] times.
+    Contended,
+}
+
+/// Version to write a missing cell with. The host compares versions only where a cell exists and
+/// simply inserts where none does, so a version that is never given out creates exclusively: of two
+/// VMs that create at once, the second finds a cell with another version and loses.
+const CREATE: u32 = u32::MAX;
+
+/// Reads, changes and writes a cell until nobody else wrote in between. `change` gets the bytes
+/// and returns the new ones, or `None` to leave the cell alone.
+pub fn update<T>(
+    cells: &impl SharedCells,
+    key: &str,
+    mut change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
+) -> Updated<T> {
+    for _ in 0..CAS_ATTEMPTS_MAX {
+        let cell = cells.read(key);
+        let (bytes, outcome) = change(&cell.bytes);
+        let Some(bytes) = bytes else {
+            return Updated::Kept(outcome);
+        };
+        let cas = if cell.cas == 0 { CREATE } else { cell.cas };
+        if cells.write(key, &bytes, cas) {
+            return Updated::Written(outcome);
+        }
+    }
+    Updated::Contended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct() {
+        let names: std::collections::BTreeSet<_> = (0..5000).map(|n| name(Table::L1Data, n)).collect();
+        assert_eq!(names.len(), 5000);
+        assert_ne!(name(Table::Tenants, 1), name(Table::Verdicts, 1));
+        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+    }
+}

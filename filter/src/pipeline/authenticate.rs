@@ -1,0 +1,159 @@
+//! Second stage: who is calling. The sidecar decides, once per credential; its verdict is
+//! remembered until it expires or the policy's auth generation rises.
+
+use tidegate_core::event::Counter;
+use tidegate_core::policy::AuthPolicy;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::RouteClass;
+use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path};
+
+use super::sanitise::{Credential, Head};
+use crate::ports::{Call, SharedCells};
+use crate::verdicts::{CredentialDigest, Found, Remembered, digest};
+use crate::vm::Vm;
+
+/// How long the sidecar has for a verdict, in milliseconds.
+const TIMEOUT_MS: u64 = 2_000;
+/// When to try again if it could not be asked, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+/// Tenant of callers on operator's routes that are not protected.
+const UNPROTECTED_TENANT: &str = "unauthenticated";
+
+/// What is known of the caller.
+#[derive(Debug)]
+pub enum Decision {
+    /// Nobody asks at this path.
+    Nobody,
+    /// This is the caller.
+    Known(Identity),
+    /// The sidecar has to be asked.
+    Ask(CredentialDigest, Call),
+}
+
+/// Decides from the headers and what is remembered.
+///
+/// # Errors
+/// 401 for a missing or refused credential, 400 for several.
+pub fn decide(
+    vm: &mut Vm,
+    cells: &impl SharedCells,
+    head: &Head,
+    policy: &AuthPolicy,
+    now_ns: u64,
+) -> Result<Decision, Reply> {
+    match head.class {
+        RouteClass::Public | RouteClass::Internal => return Ok(Decision::Nobody),
+        RouteClass::Other if !policy.protect_other_routes => {
+            return Ok(Decision::Known(Identity::anonymous(UNPROTECTED_TENANT)));
+        }
+        _ => {}
+    }
+    let credential = match &head.credential {
+        Credential::Present(credential) => credential,
+        Credential::Absent => return without_credential(vm, head.class, policy),
+        Credential::Malformed => return Err(refused(vm)),
+        Credential::Several => {
+            return Err(Reply::new(
+                Code::DuplicateCredential,
+                "more than one credential was sent; send exactly one of authorization, x-api-key, api-key, x-goog-api-key",
+            ));
+        }
+    };
+    let digest = digest(credential);
+    match vm
+        .verdicts
+        .look_up(cells, &digest, now_ns / 1_000_000, policy.generation)
+    {
+        Some((found, identity)) => {
+            vm.counts.add(match found {
+                Found::Local => Counter::AuthLocal,
+                Found::Shared => Counter::AuthShared,
+            });
+            identity.map(Decision::Known).ok_or_else(|| refused(vm))
+        }
+        None => ask(vm, digest, credential),
+    }
+}
+
+/// Admin paths are for operators and admins only.
+///
+/// # Errors
+/// 403 for other roles.
+pub fn check_role(identity: &Identity) -> Result<(), Reply> {
+    if identity.role.may_administer() {
+        return Ok(());
+    }
+    Err(Reply::new(
+        Code::PermissionDenied,
+        "this path needs a key with role admin or operator",
+    ))
+}
+
+/// Remembers the sidecar's answer. No answer refuses this request and is not remembered.
+///
+/// # Errors
+/// 401 for a refused credential, 503 when there was no usable answer.
+pub fn learn(
+    vm: &mut Vm,
+    cells: &impl SharedCells,
+    digest: CredentialDigest,
+    answer: Option<&[u8]>,
+    now_ns: u64,
+    generation: u64,
+) -> Result<Identity, Reply> {
+    let Some(verdict) = answer.and_then(|json| serde_json::from_slice::<Verdict>(json).ok()) else {
+        return Err(unavailable(vm));
+    };
+    let remembered = Remembered::new(digest, verdict, now_ns / 1_000_000);
+    let identity = remembered.identity.clone();
+    // A verdict from before a revocation that this VM already knows of is no verdict.
+    if remembered.is_outdated(generation) {
+        return Err(unavailable(vm));
+    }
+    vm.verdicts.remember(cells, remembered);
+    identity.ok_or_else(|| refused(vm))
+}
+
+fn without_credential(vm: &mut Vm, class: RouteClass, policy: &AuthPolicy) -> Result<Decision, Reply> {
+    if let (Some(tenant), false) = (&policy.anonymous_tenant, class == RouteClass::Admin) {
+        return Ok(Decision::Known(Identity::anonymous(tenant)));
+    }
+    vm.counts.add(Counter::AuthDenied);
+    Err(Reply::new(
+        Code::MissingApiKey,
+        "no API key was sent; send `authorization: Bearer <key>`",
+    ))
+}
+
+fn ask(vm: &mut Vm, digest: CredentialDigest, credential: &[u8]) -> Result<Decision, Reply> {
+    let Ok(credential) = std::str::from_utf8(credential) else {
+        return Err(refused(vm));
+    };
+    let Ok(body) = serde_json::to_vec(&AuthenticateRequest {
+        credential: credential.to_owned(),
+    }) else {
+        return Err(unavailable(vm));
+    };
+    vm.counts.add(Counter::AuthCallout);
+    let call = Call {
+        method: "POST",
+        path: path::AUTHENTICATE.to_owned(),
+        body,
+        timeout_ms: TIMEOUT_MS,
+    };
+    Ok(Decision::Ask(digest, call))
+}
+
+fn refused(vm: &mut Vm) -> Reply {
+    vm.counts.add(Counter::AuthDenied);
+    Reply::new(Code::InvalidApiKey, "the API key is unknown, revoked or expired")
+}
+
+fn unavailable(vm: &mut Vm) -> Reply {
+    vm.counts.add(Counter::AuthUnavailable);
+    Reply::new(
+        Code::AuthUnavailable,
+        "the API key could not be checked; nothing was let through",
+    )
+    .retry_after_ms(RETRY_MS)
+}

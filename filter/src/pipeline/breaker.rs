@@ -1,0 +1,166 @@
+//! Fourth stage: leave alone what keeps failing. LLM traffic has a breaker for each operation and
+//! model, so that a broken model does not take its neighbours along; the operator's own routes
+//! have one each. Closed, a breaker costs one look at its cell and nothing afterwards.
+
+use tidegate_core::breaker::{Admission, Breaker, Phase};
+use tidegate_core::event::{BreakerChange, Counter};
+use tidegate_core::policy::BreakerPolicy;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::Endpoint;
+
+use crate::cells::{self, Table, Updated};
+use crate::ports::SharedCells;
+use crate::vm::Vm;
+
+/// Longest route label reported, in bytes.
+const LABEL_BYTES_MAX: usize = 64;
+
+/// The breaker that watches one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    tag: u64,
+    label: String,
+    is_probe: bool,
+}
+
+impl Guard {
+    /// The breaker of an LLM operation on one model.
+    #[must_use]
+    pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8]) -> Self {
+        let tag = cells::hash(&[path.as_bytes(), model_raw]);
+        Self {
+            tag,
+            label: endpoint.label().to_owned(),
+            is_probe: false,
+        }
+    }
+
+    /// The breaker of one of the operator's own routes.
+    #[must_use]
+    pub fn of_route(mut route: String) -> Self {
+        let tag = cells::hash(&[b"route", route.as_bytes()]);
+        if let Some((cut, _)) = route.char_indices().nth(LABEL_BYTES_MAX / 4) {
+            route.truncate(cut);
+        }
+        Self {
+            tag,
+            label: route,
+            is_probe: false,
+        }
+    }
+
+    /// Asks the breaker; the returned guard is to be told the outcome.
+    ///
+    /// # Errors
+    /// 503 with the time at which the breaker admits again.
+    pub fn admit(
+        mut self,
+        vm: &mut Vm,
+        cells: &impl SharedCells,
+        policy: &BreakerPolicy,
+        now_ns: u64,
+    ) -> Result<Self, Reply> {
+        let now_ms = now_ns / 1_000_000;
+        let cell = cells.read(&self.key());
+        let Some(breaker) = Breaker::decode(&cell.bytes, self.tag).filter(|b| b.phase() != Phase::Closed)
+        else {
+            return Ok(self);
+        };
+        let before = breaker.phase();
+        let admission = self.change(cells, now_ms, policy, |b| b.admit(now_ms, policy));
+        // Contended past the bound: others are probing already, so this one need not.
+        let (admission, after) =
+            admission.unwrap_or((Admission::Refuse(policy.recovery_timeout_ms.min(1000)), before));
+        self.note(vm, before, after);
+        match admission {
+            Admission::Pass => Ok(self),
+            Admission::Probe => {
+                self.is_probe = true;
+                Ok(self)
+            }
+            Admission::Refuse(ms) => {
+                vm.counts.add(Counter::BreakerRefused);
+                let message = format!(
+                    "{} keeps failing and is left alone for now; try again in {ms} ms",
+                    self.label
+                );
+                Err(Reply::new(Code::CircuitOpen, message).retry_after_ms(ms))
+            }
+        }
+    }
+
+    /// Reports that the request succeeded.
+    pub fn succeeded(&self, vm: &mut Vm, cells: &impl SharedCells, policy: &BreakerPolicy, now_ns: u64) {
+        if !self.is_probe {
+            vm.count_success(self.tag);
+            return;
+        }
+        let now_ms = now_ns / 1_000_000;
+        if let Some(((), after)) =
+            self.change(cells, now_ms, policy, |b| b.record_probe_success(now_ms, policy))
+        {
+            self.note(vm, Phase::HalfOpen, after);
+        }
+    }
+
+    /// Reports that the request failed through no fault of the caller.
+    pub fn failed(&self, vm: &mut Vm, cells: &impl SharedCells, policy: &BreakerPolicy, now_ns: u64) {
+        let now_ms = now_ns / 1_000_000;
+        let successes = vm.take_successes(self.tag);
+        let changed = self.change(cells, now_ms, policy, |b| {
+            let before = b.phase();
+            b.record_failure(self.is_probe, successes, now_ms, policy);
+            before
+        });
+        if let Some((before, after)) = changed {
+            self.note(vm, before, after);
+        }
+    }
+
+    fn key(&self) -> String {
+        cells::name(Table::Breakers, (self.tag % u64::from(cells::BREAKERS)) as u32)
+    }
+
+    /// Changes this breaker in its cell. A cell in use by another breaker is left to it, until it
+    /// is idle: without a cell a breaker stays closed, which refuses nobody.
+    fn change<T>(
+        &self,
+        cells: &impl SharedCells,
+        now_ms: u64,
+        policy: &BreakerPolicy,
+        mut change: impl FnMut(&mut Breaker) -> T,
+    ) -> Option<(T, Phase)> {
+        let updated = cells::update(cells, &self.key(), |bytes| {
+            let mut breaker = match Breaker::decode_any(bytes) {
+                Some((tag, breaker)) if tag == self.tag => breaker,
+                Some((_, other)) if !other.is_idle(now_ms, policy) => return (None, None),
+                _ => Breaker::default(),
+            };
+            let outcome = change(&mut breaker);
+            (
+                Some(breaker.encode(self.tag).to_vec()),
+                Some((outcome, breaker.phase())),
+            )
+        });
+        match updated {
+            Updated::Written(outcome) | Updated::Kept(outcome) => outcome,
+            Updated::Contended => None,
+        }
+    }
+
+    fn note(&self, vm: &mut Vm, before: Phase, after: Phase) {
+        if before == after {
+            return;
+        }
+        match after {
+            Phase::Open => vm.counts.add(Counter::BreakerOpened),
+            Phase::Closed => vm.counts.add(Counter::BreakerClosed),
+            Phase::HalfOpen => {}
+        }
+        vm.note_breaker(BreakerChange {
+            id: self.tag,
+            route: self.label.clone(),
+            state: after.gauge(),
+        });
+    }
+}

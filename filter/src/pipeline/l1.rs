@@ -1,0 +1,186 @@
+//! The exact cache inside Envoy: look-up before a request leaves, store after its answer is
+//! complete. Cells: an index for each set, and one for each way of it ([`tidegate_core::cache::slots`]).
+
+use tidegate_core::cache::control::is_eligible;
+use tidegate_core::cache::slots::{Index, WAYS};
+use tidegate_core::cache::{CacheKey, Entry, Kind};
+use tidegate_core::chat::RequestView;
+use tidegate_core::event::Counter;
+use tidegate_core::route::{Endpoint, RouteClass};
+
+use super::Exchange;
+use super::reply::LocalReply;
+use crate::cells::{self, Table, Updated};
+use crate::ports::SharedCells;
+use crate::vm::{Policy, Vm};
+
+/// What the cache is to this request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plan {
+    /// Value of `x-gateway-cache`, if the path is one that is cached at all.
+    pub label: Option<&'static str>,
+    may_serve: bool,
+    may_store: bool,
+    key: Option<CacheKey>,
+}
+
+impl Plan {
+    /// The key to store a good answer under; `None` when it may not be stored.
+    #[must_use]
+    pub fn store_key(&self) -> Option<CacheKey> {
+        self.key.filter(|_| self.may_store)
+    }
+}
+
+impl Exchange {
+    /// Whether the cache is used for this request, from its headers and body.
+    pub(super) fn plan_l1(&mut self, request: &RequestView<'_>, policy: &Policy) {
+        let is_cached_path = matches!(
+            self.head.class,
+            RouteClass::Llm(Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings)
+        );
+        if !is_cached_path || !policy.snapshot.l1.enabled {
+            return;
+        }
+        let eligible = is_eligible(request, &policy.snapshot.l1);
+        self.l1.may_serve = eligible && self.head.control.may_serve;
+        self.l1.may_store = eligible && self.head.control.may_store;
+        self.l1.label = Some(if self.l1.may_serve { "miss" } else { "bypass" });
+    }
+
+    /// A stored answer to exactly this request, ready to be sent.
+    pub(super) fn look_up_l1(
+        &mut self,
+        vm: &mut Vm,
+        cells: &impl SharedCells,
+        policy: &Policy,
+        body: &[u8],
+    ) -> Option<LocalReply> {
+        if !(self.l1.may_serve || self.l1.may_store) {
+            if self.l1.label.is_some() {
+                vm.counts.add(Counter::L1Bypass);
+            }
+            return None;
+        }
+        vm.canonical.clear();
+        vm.tape.canonical(body, &mut vm.canonical);
+        let key = CacheKey::new(&self.head.tenant, &self.head.path, &self.head.pin, &vm.canonical);
+        self.l1.key = Some(key);
+        if !self.l1.may_serve {
+            vm.counts.add(Counter::L1Bypass);
+            return None;
+        }
+        let hit = read(cells, &key, key.set(policy.l1_sets), self.started_ns / 1_000_000);
+        vm.counts.add(if hit.is_some() {
+            Counter::L1Hit
+        } else {
+            Counter::L1Miss
+        });
+        hit
+    }
+}
+
+fn read(cells: &impl SharedCells, key: &CacheKey, set: u32, now_ms: u64) -> Option<LocalReply> {
+    let index = cells.read(&cells::name(Table::L1Index, set));
+    let way = Index::find(&index.bytes, key.tag(), now_ms)?;
+    let slot = cells.read(&data_name(set, way));
+    // A slot can be overwritten between the two reads; the entry knows whose it is.
+    let entry = Entry::decode(&slot.bytes).filter(|e| e.serves(key, now_ms))?;
+    Some(LocalReply::hit(&entry, now_ms))
+}
+
+/// A complete answer to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// How it is replayed.
+    pub kind: Kind,
+    /// `x-gateway-provider` of the answer.
+    pub provider: &'a [u8],
+    /// `x-gateway-model` of the answer.
+    pub model: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Stores an answer; counted, never an error: a cache that cannot store is only slower.
+pub fn store(
+    vm: &mut Vm,
+    cells: &impl SharedCells,
+    policy: &Policy,
+    key: CacheKey,
+    answer: Answer<'_>,
+    now_ns: u64,
+) {
+    let now_ms = now_ns / 1_000_000;
+    let expires_at_ms = now_ms.saturating_add(policy.snapshot.l1.ttl_ms);
+    let Answer {
+        kind,
+        provider,
+        model,
+        body,
+    } = answer;
+    let entry = Entry {
+        kind,
+        key,
+        stored_at_ms: now_ms,
+        expires_at_ms,
+        provider,
+        model,
+        body,
+    };
+    let stored = entry
+        .encode()
+        .and_then(|bytes| write(cells, key, key.set(policy.l1_sets), &bytes, expires_at_ms, now_ms));
+    vm.counts.add(if stored.is_some() {
+        Counter::L1Stored
+    } else {
+        Counter::L1Unstorable
+    });
+}
+
+/// Claims a way in the index, then empties the evicted ways and writes the claimed one.
+fn write(
+    cells: &impl SharedCells,
+    key: CacheKey,
+    set: u32,
+    bytes: &[u8],
+    expires_at_ms: u64,
+    now_ms: u64,
+) -> Option<()> {
+    let claimed = cells::update(cells, &cells::name(Table::L1Index, set), |cell| {
+        let mut index = Index::decode(cell);
+        match index.claim(key.tag(), bytes.len(), expires_at_ms, now_ms) {
+            Some(claim) => (Some(index.encode()), Some(claim)),
+            None => (None, None),
+        }
+    });
+    let Updated::Written(Some(claim)) = claimed else {
+        return None;
+    };
+    for way in (0..WAYS).filter(|way| claim.evicted & (1 << way) != 0) {
+        cells.write(&data_name(set, way), &[], 0);
+    }
+    cells.write(&data_name(set, claim.way), bytes, 0);
+    Some(())
+}
+
+/// Empties sets `from..to`, which a smaller bound no longer reaches.
+pub fn clear_sets(cells: &impl SharedCells, from: u32, to: u32) {
+    for set in from..to {
+        let name = cells::name(Table::L1Index, set);
+        if cells.read(&name).bytes.is_empty() {
+            continue;
+        }
+        cells.write(&name, &[], 0);
+        for way in 0..WAYS {
+            cells.write(&data_name(set, way), &[], 0);
+        }
+    }
+}
+
+fn data_name(set: u32, way: usize) -> String {
+    cells::name(
+        Table::L1Data,
+        set.saturating_mul(WAYS as u32).saturating_add(way as u32),
+    )
+}

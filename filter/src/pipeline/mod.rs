@@ -1,0 +1,343 @@
+//! The path of one request through the gateway, in the order in which it happens:
+//!
+//! ```text
+//! request headers   sanitise -> authenticate -> limit
+//! request body      read -> breaker verdict -> L1 look-up -> refuse or pass on
+//! response          observe -> store -> settle
+//! ```
+//!
+//! Stages return values ([`Flow`]); only the SDK adapter turns them into pauses, resumptions and
+//! local replies. A stream that is paused for its body and for a verdict at the same time goes on
+//! when both are there, in whichever order they come.
+
+mod authenticate;
+mod breaker;
+mod l1;
+mod limit;
+mod reply;
+mod response;
+mod sanitise;
+
+use std::rc::Rc;
+
+use tidegate_core::chat::RequestView;
+use tidegate_core::event::Counter;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::{Endpoint, RouteClass};
+use tidegate_core::wire::{Identity, header};
+
+use crate::headers::HeaderMap;
+use crate::ports::{Call, StreamHost};
+use crate::verdicts::CredentialDigest;
+use crate::vm::{Policy, Vm};
+
+pub use l1::clear_sets;
+pub use reply::LocalReply;
+use sanitise::Head;
+
+/// What the host is to do with a stream now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flow {
+    /// Let it pass.
+    Continue,
+    /// Hold it; a later callback decides.
+    Pause,
+    /// Ask the sidecar, and hold it until the answer comes.
+    Ask(Call),
+    /// Answer it here.
+    Reply(LocalReply),
+}
+
+/// Where a stream is.
+enum Phase {
+    /// Before its headers.
+    Fresh,
+    /// Waiting for a verdict on its credential.
+    Asking { digest: CredentialDigest },
+    /// Waiting for the end of its body.
+    Reading,
+    /// Passed on; the answer is observed.
+    Forwarded,
+    /// Answered by this filter.
+    Replied,
+}
+
+/// One request and its answer.
+pub struct Exchange {
+    phase: Phase,
+    policy: Option<Rc<Policy>>,
+    head: Head,
+    started_ns: u64,
+    body_bytes: usize,
+    body_ended: bool,
+    limit: Option<limit::Quota>,
+    breaker: Option<breaker::Guard>,
+    l1: l1::Plan,
+    response: response::Observation,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Exchange {
+    /// A stream before its first callback.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Fresh,
+            policy: None,
+            head: Head::default(),
+            started_ns: 0,
+            body_bytes: 0,
+            body_ended: false,
+            limit: None,
+            breaker: None,
+            l1: l1::Plan::default(),
+            response: response::Observation::default(),
+        }
+    }
+
+    /// The request's headers.
+    pub fn on_request_headers(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        headers: HeaderMap<'_>,
+        ended: bool,
+    ) -> Flow {
+        self.started_ns = host.now_ns();
+        self.policy.clone_from(&vm.policy);
+        self.body_ended = ended;
+        self.head = match Head::sanitise(headers, host, self.started_ns) {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(vm, refusal),
+        };
+        match self.start(vm, host) {
+            Ok(flow) => flow,
+            Err(refusal) => self.refuse(vm, refusal),
+        }
+    }
+
+    /// More of the request's body: `bytes` are buffered by now.
+    pub fn on_request_body(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        bytes: usize,
+        ended: bool,
+    ) -> Flow {
+        self.body_bytes = bytes;
+        self.body_ended = ended;
+        match self.phase {
+            Phase::Forwarded | Phase::Replied | Phase::Fresh => Flow::Continue,
+            Phase::Asking { .. } | Phase::Reading => {
+                if let Err(refusal) = self.check_size(bytes as u64) {
+                    return self.refuse(vm, refusal);
+                }
+                match self.phase {
+                    Phase::Reading if ended => self.finish(vm, host),
+                    _ => Flow::Pause,
+                }
+            }
+        }
+    }
+
+    /// Trailers end a body that did not say it was the end.
+    pub fn on_request_trailers(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
+        self.on_request_body(vm, host, self.body_bytes, true)
+    }
+
+    /// The sidecar's answer to [`Flow::Ask`]; `None` when there was none.
+    pub fn on_answer(&mut self, vm: &mut Vm, host: &impl StreamHost, answer: Option<&[u8]>) -> Flow {
+        let Phase::Asking { digest } = self.phase else {
+            return Flow::Continue;
+        };
+        let generation = self.policy.as_ref().map_or(0, |p| p.snapshot.auth.generation);
+        let verdict = authenticate::learn(vm, host, digest, answer, self.started_ns, generation);
+        match verdict.and_then(|identity| self.admit(vm, host, identity)) {
+            Ok(flow) => flow,
+            Err(refusal) => self.refuse(vm, refusal),
+        }
+    }
+
+    /// From clean headers to a verdict on the caller.
+    fn start(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Flow, Reply> {
+        if self.head.class == RouteClass::Internal {
+            return Err(Reply::new(Code::NotFound, "nothing answers at this path"));
+        }
+        let Some(policy) = self.policy.clone() else {
+            return self.without_policy();
+        };
+        if let Some(bytes) = self.head.content_length {
+            self.check_size(bytes)?;
+        }
+        match authenticate::decide(vm, host, &self.head, &policy.snapshot.auth, self.started_ns)? {
+            authenticate::Decision::Nobody => Ok(self.pass(vm, host)),
+            authenticate::Decision::Known(identity) => self.admit(vm, host, identity),
+            authenticate::Decision::Ask(digest, call) => {
+                self.phase = Phase::Asking { digest };
+                Ok(Flow::Ask(call))
+            }
+        }
+    }
+
+    /// Before the first policy only liveness is answered (by the sidecar).
+    fn without_policy(&mut self) -> Result<Flow, Reply> {
+        if self.head.class == RouteClass::Public && !sanitise::is_readiness(&self.head.path) {
+            self.phase = Phase::Forwarded;
+            return Ok(Flow::Continue);
+        }
+        Err(Reply::new(
+            Code::GatewayStarting,
+            "the gateway has not received its policy yet",
+        )
+        .retry_after_ms(1000))
+    }
+
+    /// A known caller: role, limits, and on to the body if there is one to read.
+    fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, identity: Identity) -> Result<Flow, Reply> {
+        if self.head.class == RouteClass::Admin {
+            authenticate::check_role(&identity)?;
+        } else if let Some(policy) = self.policy.clone() {
+            let (quota, verdict) = limit::take(vm, host, &policy, &identity.tenant, self.started_ns);
+            self.limit = Some(quota);
+            verdict?;
+        }
+        host.set_request_header(header::IDENTITY, &identity.to_header());
+        self.head.tenant = identity.tenant;
+        if !self.head.reads_body() {
+            self.guard_route(vm, host)?;
+            return Ok(self.pass(vm, host));
+        }
+        self.phase = Phase::Reading;
+        Ok(if self.body_ended {
+            self.finish(vm, host)
+        } else {
+            Flow::Pause
+        })
+    }
+
+    /// An operator's own route has its breaker by the route's name, known before any body.
+    fn guard_route(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<(), Reply> {
+        let (RouteClass::Other, Some(policy)) = (self.head.class, self.policy.clone()) else {
+            return Ok(());
+        };
+        let guard = breaker::Guard::of_route(host.route_name());
+        self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
+        Ok(())
+    }
+
+    /// The whole request is here: breaker verdict, cache, and a decision.
+    fn finish(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
+        match self.look_up(vm, host) {
+            Ok(Some(hit)) => self.reply(vm, Counter::LlmCacheHit, hit),
+            Ok(None) => self.pass(vm, host),
+            Err(refusal) => self.refuse(vm, refusal),
+        }
+    }
+
+    /// Reads the body. An answer from L1 is served even while the breaker is open.
+    fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Option<LocalReply>, Reply> {
+        let (Some(policy), RouteClass::Llm(endpoint)) = (self.policy.clone(), self.head.class) else {
+            return Ok(None);
+        };
+        let body = match self.body_bytes {
+            0 => Vec::new(),
+            bytes => host.request_body(bytes),
+        };
+        let request = read_body(vm, &body)?;
+        self.plan_l1(&request, &policy);
+        let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw);
+        let hit = self.look_up_l1(vm, host, &policy, &body);
+        if hit.is_some() {
+            return Ok(hit);
+        }
+        self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
+        Ok(None)
+    }
+
+    fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
+        if self.head.made_request_id {
+            host.set_request_header(header::REQUEST_ID, &self.head.request_id);
+        }
+        vm.counts.add(match self.head.class {
+            RouteClass::Llm(_) => Counter::LlmForwarded,
+            RouteClass::Admin => Counter::AdminForwarded,
+            RouteClass::Public => Counter::PublicForwarded,
+            RouteClass::Other | RouteClass::Internal => Counter::OtherForwarded,
+        });
+        self.phase = Phase::Forwarded;
+        Flow::Continue
+    }
+
+    fn refuse(&mut self, vm: &mut Vm, refusal: Reply) -> Flow {
+        let counter = match self.head.class {
+            RouteClass::Llm(_) => Counter::LlmRefused,
+            RouteClass::Admin => Counter::AdminRefused,
+            RouteClass::Public => Counter::PublicRefused,
+            RouteClass::Other => Counter::OtherRefused,
+            RouteClass::Internal => Counter::InternalRefused,
+        };
+        let reply = LocalReply::refusal(&refusal, self.head.class.protocol(), &self.head.request_id);
+        self.reply(vm, counter, reply)
+    }
+
+    fn reply(&mut self, vm: &mut Vm, counter: Counter, mut reply: LocalReply) -> Flow {
+        vm.counts.add(counter);
+        if let Some(quota) = &self.limit {
+            quota.describe(&mut reply.headers);
+        }
+        reply
+            .headers
+            .push((header::REQUEST_ID, self.head.request_id.clone()));
+        self.phase = Phase::Replied;
+        Flow::Reply(reply)
+    }
+
+    /// Bodies of the operator's own routes are the operator's business.
+    fn check_size(&self, bytes: u64) -> Result<(), Reply> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        let most = policy.snapshot.body_bytes_max;
+        if self.head.class == RouteClass::Other || bytes <= most {
+            return Ok(());
+        }
+        Err(Reply::new(
+            Code::RequestTooLarge,
+            format!(
+                "the request body is larger than {most} bytes; send a smaller one, or raise server.max_request_body"
+            ),
+        ))
+    }
+}
+
+impl Head {
+    /// Whether the decision needs the body: a POST to an operation that takes JSON.
+    fn reads_body(&self) -> bool {
+        matches!(self.class, RouteClass::Llm(endpoint) if endpoint != Endpoint::Models) && self.is_post
+    }
+}
+
+fn read_body<'b>(vm: &mut Vm, body: &'b [u8]) -> Result<RequestView<'b>, Reply> {
+    if body.is_empty() {
+        return Err(Reply::new(
+            Code::InvalidJson,
+            "the request body is empty; send a JSON object",
+        ));
+    }
+    vm.tape.read(body).map_err(|e| {
+        Reply::new(
+            Code::InvalidJson,
+            format!("the request body is not valid JSON: {e}"),
+        )
+    })?;
+    if !vm.tape.is_object() {
+        return Err(Reply::new(
+            Code::InvalidJson,
+            "the request body must be a JSON object",
+        ));
+    }
+    Ok(RequestView::new(&vm.tape, body))
+}

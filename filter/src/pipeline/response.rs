@@ -1,0 +1,283 @@
+//! The answer's way back: observe (for the breaker and the counters), store, settle.
+//!
+//! Nothing is changed in a body that passes, except when Envoy could not reach the sidecar: its
+//! plain-text 503 becomes one in the caller's protocol that says when to come back.
+
+use tidegate_core::cache::control::response_may_be_stored;
+use tidegate_core::cache::slots::SET_BYTES;
+use tidegate_core::cache::{CacheKey, Kind};
+use tidegate_core::event::Counter;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::RouteClass;
+use tidegate_core::sse::Scanner;
+use tidegate_core::wire::header;
+
+use super::{Exchange, Phase, l1};
+use crate::headers::HeaderMap;
+use crate::ports::StreamHost;
+use crate::vm::Vm;
+
+/// When to try again if the sidecar is away, in milliseconds.
+const SIDECAR_RETRY_MS: u64 = 1_000;
+/// Envoy's response flags for an upstream that failed in mid-answer: upstream request timeout,
+/// upstream remote reset, upstream connection termination (`CoreResponseFlag` in
+/// envoy/stream_info/stream_info.h).
+const UPSTREAM_FAILED_FLAGS: u64 = 1 << 2 | 1 << 4 | 1 << 6;
+
+/// What is known of the answer so far.
+#[derive(Debug, Default)]
+pub struct Observation {
+    status: u16,
+    ended: bool,
+    failed: bool,
+    settled: bool,
+    stream: Option<Scanner>,
+    store: Option<Pending>,
+    replacement: Option<Vec<u8>>,
+}
+
+/// An answer that is being collected to be stored.
+#[derive(Debug)]
+struct Pending {
+    key: CacheKey,
+    kind: Kind,
+    provider: Vec<u8>,
+    model: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// The response headers that matter.
+#[derive(Default)]
+struct ResponseHead<'a> {
+    status: u16,
+    content_type: &'a [u8],
+    has_request_id: bool,
+    answered: bool,
+    storable: bool,
+    provider: &'a [u8],
+    model: &'a [u8],
+}
+
+impl<'a> ResponseHead<'a> {
+    fn read(headers: HeaderMap<'a>) -> Self {
+        let mut head = Self {
+            storable: true,
+            ..Self::default()
+        };
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => {
+                    head.status = std::str::from_utf8(value)
+                        .ok()
+                        .and_then(|s| s.parse().ok())
+                        .unwrap_or(0)
+                }
+                b"content-type" => head.content_type = value,
+                b"cache-control" => head.storable &= response_may_be_stored(value),
+                b"content-encoding" => head.storable &= value.eq_ignore_ascii_case(b"identity"),
+                b"x-request-id" => head.has_request_id = true,
+                b"x-gateway-provider" => head.provider = value,
+                b"x-gateway-model" => head.model = value,
+                _ => head.answered |= name == header::ANSWERED.as_bytes(),
+            }
+        }
+        head
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        let is = |t: &[u8]| {
+            self.content_type
+                .get(..t.len())
+                .is_some_and(|c| c.eq_ignore_ascii_case(t))
+        };
+        if is(b"text/event-stream") {
+            Some(Kind::Sse)
+        } else {
+            is(b"application/json").then_some(Kind::Json)
+        }
+    }
+}
+
+impl Exchange {
+    /// The answer's headers.
+    pub fn on_response_headers(
+        &mut self,
+        vm: &Vm,
+        host: &impl StreamHost,
+        headers: HeaderMap<'_>,
+        ended: bool,
+    ) {
+        let head = ResponseHead::read(headers);
+        self.response.status = head.status;
+        self.response.ended = ended;
+        if !matches!(self.phase, Phase::Forwarded) {
+            return;
+        }
+        if head.answered {
+            host.remove_response_header(header::ANSWERED);
+        }
+        if !head.has_request_id {
+            host.set_response_header(header::REQUEST_ID, &self.head.request_id);
+        }
+        if let Some(quota) = &self.limit {
+            for (name, value) in quota.pairs() {
+                host.set_response_header(name, &value);
+            }
+        }
+        if head.status >= 500 && !head.answered && self.is_for_sidecar(vm, host) {
+            self.replace_unreachable(host, ended);
+            return;
+        }
+        self.response.failed = head.status >= 500;
+        self.observe(host, &head);
+    }
+
+    /// More of the answer's body: `bytes` are in the host's buffer.
+    pub fn on_response_body(&mut self, vm: &mut Vm, host: &impl StreamHost, bytes: usize, ended: bool) {
+        self.response.ended = ended;
+        if let Some(replacement) = &self.response.replacement {
+            host.replace_response_body(bytes, if ended { replacement } else { &[] });
+            return;
+        }
+        if bytes > 0 && (self.response.stream.is_some() || self.response.store.is_some()) {
+            let chunk = host.response_body(bytes);
+            if let Some(scanner) = &mut self.response.stream {
+                scanner.push(&chunk);
+            }
+            self.collect(vm, &chunk);
+        }
+        if ended {
+            self.complete(vm, host);
+        }
+    }
+
+    /// The stream is over, whichever way.
+    pub fn on_end(&mut self, vm: &mut Vm, host: &impl StreamHost) {
+        if matches!(self.phase, Phase::Fresh) {
+            return;
+        }
+        let now_ns = host.now_ns();
+        vm.counts
+            .observe_duration(now_ns.saturating_sub(self.started_ns) / 1_000_000);
+        vm.counts.add(match self.response.status {
+            _ if matches!(self.phase, Phase::Forwarded) && !self.response.ended => Counter::StreamAborted,
+            500.. => Counter::StatusServerError,
+            400..=499 => Counter::StatusClientError,
+            _ => Counter::StatusOk,
+        });
+        self.settle(vm, host, now_ns);
+    }
+
+    /// Sets up what the body has to tell: a stream's outcome, or an answer to store.
+    fn observe(&mut self, host: &impl StreamHost, head: &ResponseHead<'_>) {
+        if !matches!(self.head.class, RouteClass::Llm(_)) {
+            return;
+        }
+        if let Some(label) = self.l1.label {
+            host.set_response_header(header::CACHE, label);
+        }
+        let kind = head.kind();
+        if kind == Some(Kind::Sse) {
+            self.response.stream = Some(Scanner::new());
+        }
+        if let (200, true, Some(kind), Some(key)) = (head.status, head.storable, kind, self.l1.store_key()) {
+            let (provider, model) = (head.provider.to_vec(), head.model.to_vec());
+            self.response.store = Some(Pending {
+                key,
+                kind,
+                provider,
+                model,
+                body: Vec::new(),
+            });
+        }
+    }
+
+    fn collect(&mut self, vm: &mut Vm, chunk: &[u8]) {
+        let Some(pending) = &mut self.response.store else {
+            return;
+        };
+        if (pending.body.len() + chunk.len()) as u64 > SET_BYTES {
+            vm.counts.add(Counter::L1Unstorable);
+            self.response.store = None;
+        } else {
+            pending.body.extend_from_slice(chunk);
+        }
+    }
+
+    /// The answer is complete: is it a good one, and may it be stored?
+    fn complete(&mut self, vm: &mut Vm, host: &impl StreamHost) {
+        let stream_is_good = self.response.stream.as_ref().map(|s| s.end().is_success());
+        self.response.failed |= stream_is_good == Some(false);
+        let (Some(pending), Some(policy)) = (self.response.store.take(), self.policy.clone()) else {
+            return;
+        };
+        let is_good = stream_is_good.unwrap_or_else(|| is_good_json(vm, &pending.body));
+        if !is_good {
+            vm.counts.add(Counter::L1Unstorable);
+            return;
+        }
+        let Pending {
+            key,
+            kind,
+            provider,
+            model,
+            body,
+        } = &pending;
+        let answer = l1::Answer {
+            kind: *kind,
+            provider,
+            model,
+            body,
+        };
+        l1::store(vm, host, &policy, *key, answer, host.now_ns());
+    }
+
+    /// Tells the breaker how it went. A client that left says nothing about the upstream.
+    fn settle(&mut self, vm: &mut Vm, host: &impl StreamHost, now_ns: u64) {
+        let (Some(guard), Some(policy)) = (&self.breaker, &self.policy) else {
+            return;
+        };
+        if std::mem::replace(&mut self.response.settled, true) || !matches!(self.phase, Phase::Forwarded) {
+            return;
+        }
+        let was_cut = !self.response.ended && host.response_flags() & UPSTREAM_FAILED_FLAGS != 0;
+        if self.response.failed || was_cut {
+            guard.failed(vm, host, &policy.snapshot.breaker, now_ns);
+        } else if self.response.ended && self.response.replacement.is_none() {
+            guard.succeeded(vm, host, &policy.snapshot.breaker, now_ns);
+        }
+    }
+
+    /// Whether this request went to the sidecar; asked only when something is wrong.
+    fn is_for_sidecar(&self, vm: &Vm, host: &impl StreamHost) -> bool {
+        self.head.class != RouteClass::Other && host.cluster_name() == vm.config.cluster
+    }
+
+    /// Envoy could not reach the sidecar: no model's fault, so no breaker hears of it.
+    fn replace_unreachable(&mut self, host: &impl StreamHost, ended: bool) {
+        let reply = Reply::new(
+            Code::SidecarUnavailable,
+            "the gateway's sidecar cannot be reached; limits and cached answers go on",
+        )
+        .retry_after_ms(SIDECAR_RETRY_MS);
+        let body = reply.body(self.head.class.protocol(), &self.head.request_id);
+        host.set_response_header(":status", &reply.code.status().to_string());
+        for (name, value) in reply.retry_headers() {
+            host.set_response_header(name, &value);
+        }
+        self.response.status = reply.code.status();
+        if ended {
+            return;
+        }
+        host.set_response_header("content-type", "application/json");
+        host.set_response_header("content-length", &body.len().to_string());
+        self.response.replacement = Some(body);
+    }
+}
+
+/// An answer that parses whole and is not an error in disguise.
+fn is_good_json(vm: &mut Vm, body: &[u8]) -> bool {
+    vm.tape.read(body).is_ok()
+        && vm.tape.is_object()
+        && vm.tape.member(body, "error").is_none_or(|error| error == b"null")
+}

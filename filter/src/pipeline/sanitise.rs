@@ -1,0 +1,197 @@
+//! First stage: one pass over the headers takes out what is the gateway's own, and picks up what
+//! the other stages need, so that no header is asked of the host twice.
+
+use tidegate_core::cache::control::RequestControl;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::{RouteClass, classify};
+use tidegate_core::wire::header;
+
+use crate::cells::hash;
+use crate::headers::HeaderMap;
+use crate::ports::EditHeaders;
+
+/// Longest client-chosen request id that is echoed, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Longest credential looked at, in bytes.
+const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
+
+/// What a credential header held.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Credential {
+    /// There was none.
+    #[default]
+    Absent,
+    /// One, without its scheme.
+    Present(Vec<u8>),
+    /// One that cannot be valid: an unknown scheme, empty, or too long.
+    Malformed,
+    /// More than one; which of them counts is not ours to guess.
+    Several,
+}
+
+/// What the request's headers said.
+#[derive(Debug)]
+pub struct Head {
+    /// Path without query.
+    pub path: String,
+    /// What the path is for.
+    pub class: RouteClass,
+    /// The method is POST.
+    pub is_post: bool,
+    /// `content-length`, if it was given.
+    pub content_length: Option<u64>,
+    /// The one credential.
+    pub credential: Credential,
+    /// What the client's `cache-control` allows.
+    pub control: RequestControl,
+    /// `x-gateway-provider`.
+    pub pin: Vec<u8>,
+    /// The client's request id, or one made here.
+    pub request_id: String,
+    /// The id was made here (or Envoy's replaced), so the upstream has to be told.
+    pub made_request_id: bool,
+    /// Whose request it is; filled in by authentication.
+    pub tenant: String,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            class: RouteClass::Other,
+            is_post: false,
+            content_length: None,
+            credential: Credential::Absent,
+            control: RequestControl::FREE,
+            pin: Vec::new(),
+            request_id: String::new(),
+            made_request_id: false,
+            tenant: String::new(),
+        }
+    }
+}
+
+impl Head {
+    /// Reads and cleans the headers.
+    ///
+    /// # Errors
+    /// A path that is not text.
+    pub fn sanitise(headers: HeaderMap<'_>, host: &impl EditHeaders, now_ns: u64) -> Result<Self, Reply> {
+        let mut head = Self::default();
+        let mut path_is_text = true;
+        for (name, value) in headers.iter() {
+            match name {
+                b":path" => path_is_text = head.read_path(value),
+                b":method" => head.is_post = value == b"POST",
+                b"content-length" => head.content_length = parse(value),
+                b"cache-control" => head.control = RequestControl::parse(value),
+                b"x-gateway-provider" => head.pin = value.to_vec(),
+                b"x-request-id" => head.read_request_id(value),
+                b"authorization" | b"x-api-key" | b"api-key" | b"x-goog-api-key" => {
+                    head.credential = match head.credential {
+                        Credential::Absent => Credential::read(name, value),
+                        _ => Credential::Several,
+                    };
+                }
+                _ => strip(name, host),
+            }
+        }
+        if head.request_id.is_empty() {
+            head.make_request_id(headers, now_ns);
+        }
+        if !path_is_text {
+            return Err(Reply::new(Code::InvalidHeader, "the path is not valid UTF-8"));
+        }
+        Ok(head)
+    }
+
+    fn read_path(&mut self, value: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(value) else {
+            return false;
+        };
+        let path = text.split_once(['?', '#']).map_or(text, |(path, _)| path);
+        self.class = classify(path);
+        path.clone_into(&mut self.path);
+        true
+    }
+
+    fn read_request_id(&mut self, value: &[u8]) {
+        let is_fit = |v: &str| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic())
+        };
+        if let Ok(id) = std::str::from_utf8(value)
+            && is_fit(id)
+        {
+            id.clone_into(&mut self.request_id);
+        }
+    }
+
+    /// Envoy makes ids itself unless told not to; this is for those that were, and for ids that
+    /// are not fit to be echoed. Unique enough to find a request in a log.
+    fn make_request_id(&mut self, headers: HeaderMap<'_>, now_ns: u64) {
+        let mut state = hash(&[self.path.as_bytes(), &now_ns.to_le_bytes()]);
+        for (name, value) in headers.iter() {
+            state = state.rotate_left(5) ^ hash(&[name, value]);
+        }
+        self.request_id = format!("tg-{state:016x}");
+        self.made_request_id = true;
+    }
+}
+
+impl Credential {
+    fn read(name: &[u8], value: &[u8]) -> Self {
+        let secret = if name == b"authorization" {
+            match value.split_at_checked(7) {
+                Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+                _ => return Self::Malformed,
+            }
+        } else {
+            value.trim_ascii()
+        };
+        if secret.is_empty() || secret.len() > CREDENTIAL_BYTES_MAX || std::str::from_utf8(secret).is_err() {
+            return Self::Malformed;
+        }
+        Self::Present(secret.to_vec())
+    }
+}
+
+/// Whether a path asks if the gateway can take traffic.
+#[must_use]
+pub fn is_readiness(path: &str) -> bool {
+    matches!(path, "/ready" | "/readyz" | "/health/ready")
+}
+
+fn strip(name: &[u8], host: &impl EditHeaders) {
+    if name.starts_with(header::PREFIX.as_bytes())
+        && let Ok(name) = std::str::from_utf8(name)
+    {
+        host.remove_request_header(name);
+    }
+}
+
+fn parse(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_has_one_form() {
+        let present = |s: &str| Credential::Present(s.as_bytes().to_vec());
+        assert_eq!(Credential::read(b"authorization", b"Bearer abc"), present("abc"));
+        assert_eq!(
+            Credential::read(b"authorization", b"bEARER  abc "),
+            present("abc")
+        );
+        assert_eq!(Credential::read(b"x-api-key", b"abc"), present("abc"));
+        for value in [&b"Basic abc"[..], b"abc", b"Bearer ", b"Bearer \xff"] {
+            assert_eq!(Credential::read(b"authorization", value), Credential::Malformed);
+        }
+        assert_eq!(
+            Credential::read(b"api-key", &vec![b'a'; CREDENTIAL_BYTES_MAX + 1]),
+            Credential::Malformed
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! What one VM (one Envoy worker) remembers between requests.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tidegate_core::chat::Tape;
+use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
+use tidegate_core::limit::Rate;
+use tidegate_core::policy::Snapshot;
+
+use crate::config::PluginConfig;
+use crate::verdicts::Verdicts;
+
+/// Breakers whose successes one VM counts apart.
+const SUCCESS_SLOTS: usize = 256;
+
+/// A policy in force, with what is computed once from it.
+#[derive(Debug)]
+pub struct Policy {
+    /// The document.
+    pub snapshot: Snapshot,
+    /// Bucket of all callers.
+    pub global: Rate,
+    tenant_default: Rate,
+    tenants: BTreeMap<String, Rate>,
+    /// Sets of the exact cache.
+    pub l1_sets: u32,
+}
+
+impl Policy {
+    /// Prepares a validated document.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        let limits = &snapshot.limits;
+        Self {
+            global: Rate::new(limits.global),
+            tenant_default: Rate::new(limits.tenant_default),
+            tenants: limits
+                .tenants
+                .iter()
+                .map(|(name, b)| (name.clone(), Rate::new(*b)))
+                .collect(),
+            l1_sets: tidegate_core::cache::slots::sets(snapshot.l1.bytes_max),
+            snapshot,
+        }
+    }
+
+    /// The bucket settings of a tenant.
+    #[must_use]
+    pub fn rate_of(&self, tenant: &str) -> Rate {
+        self.tenants.get(tenant).copied().unwrap_or(self.tenant_default)
+    }
+}
+
+/// Counts since the VM started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    counters: [u64; Counter::ALL.len()],
+    duration_buckets: [u64; DURATION_BUCKETS_MS.len() + 1],
+    duration_sum_ms: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            counters: [0; Counter::ALL.len()],
+            duration_buckets: [0; DURATION_BUCKETS_MS.len() + 1],
+            duration_sum_ms: 0,
+        }
+    }
+}
+
+impl Counts {
+    /// Adds one.
+    pub fn add(&mut self, counter: Counter) {
+        if let Some(count) = self.counters.get_mut(counter as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Records how long a request took.
+    pub fn observe_duration(&mut self, ms: u64) {
+        let bucket = DURATION_BUCKETS_MS
+            .iter()
+            .position(|b| ms <= *b)
+            .unwrap_or(DURATION_BUCKETS_MS.len());
+        if let Some(count) = self.duration_buckets.get_mut(bucket) {
+            *count += 1;
+        }
+        self.duration_sum_ms = self.duration_sum_ms.saturating_add(ms);
+    }
+
+    /// One counter's value.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters.get(counter as usize).copied().unwrap_or_default()
+    }
+
+    /// Counters that are not zero, by name.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<String, u64> {
+        let values = Counter::ALL.iter().map(|c| (c.name().to_owned(), self.get(*c)));
+        values.filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Requests per duration bucket.
+    #[must_use]
+    pub const fn duration_buckets(&self) -> &[u64; DURATION_BUCKETS_MS.len() + 1] {
+        &self.duration_buckets
+    }
+
+    /// Sum of all durations, in milliseconds.
+    #[must_use]
+    pub const fn duration_sum_ms(&self) -> u64 {
+        self.duration_sum_ms
+    }
+}
+
+/// One VM.
+pub struct Vm {
+    /// Where the sidecar is.
+    pub config: PluginConfig,
+    /// The policy in force; `None` until the first arrives.
+    pub policy: Option<Rc<Policy>>,
+    /// Verdicts on credentials.
+    pub verdicts: Verdicts,
+    /// Counts since start.
+    pub counts: Counts,
+    /// Reused for every request body.
+    pub tape: Tape,
+    /// Reused for every canonical form.
+    pub canonical: Vec<u8>,
+    breaker_changes: Vec<BreakerChange>,
+    successes: Vec<(u64, u32)>,
+}
+
+impl Vm {
+    /// A VM without a policy.
+    #[must_use]
+    pub fn new(config: PluginConfig) -> Self {
+        Self {
+            config,
+            policy: None,
+            verdicts: Verdicts::default(),
+            counts: Counts::default(),
+            tape: Tape::default(),
+            canonical: Vec::new(),
+            breaker_changes: Vec::new(),
+            successes: vec![(0, 0); SUCCESS_SLOTS],
+        }
+    }
+
+    /// Counts a success behind a closed breaker; kept here until a failure makes it matter, so
+    /// that successes never touch shared data.
+    pub fn count_success(&mut self, breaker: u64) {
+        if let Some((tag, count)) = self.success_slot(breaker) {
+            if *tag != breaker {
+                (*tag, *count) = (breaker, 0);
+            }
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Takes the successes counted since the last failure.
+    pub fn take_successes(&mut self, breaker: u64) -> u32 {
+        match self.success_slot(breaker) {
+            Some((tag, count)) if *tag == breaker => std::mem::take(count),
+            _ => 0,
+        }
+    }
+
+    fn success_slot(&mut self, breaker: u64) -> Option<&mut (u64, u32)> {
+        self.successes.get_mut((breaker % SUCCESS_SLOTS as u64) as usize)
+    }
+
+    /// Notes a breaker's new state for the next report; the oldest note gives way.
+    pub fn note_breaker(&mut self, change: BreakerChange) {
+        self.breaker_changes.retain(|c| c.id != change.id);
+        if self.breaker_changes.len() == BREAKERS_MAX {
+            self.breaker_changes.remove(0);
+        }
+        self.breaker_changes.push(change);
+    }
+
+    /// The notes not yet reported; they stay until [`Vm::forget_breaker_changes`].
+    #[must_use]
+    pub fn breaker_changes(&self) -> &[BreakerChange] {
+        &self.breaker_changes
+    }
+
+    /// Drops notes that were delivered, unless they changed again since.
+    pub fn forget_breaker_changes(&mut self, delivered: &[BreakerChange]) {
+        self.breaker_changes.retain(|c| !delivered.contains(c));
+    }
+}

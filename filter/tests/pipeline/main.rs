@@ -1,0 +1,7 @@
+//! The filter's pipeline on a fake Envoy: several VMs over the same shared cells.
+
+mod admission;
+mod answers;
+mod breaker;
+mod fake;
+mod sync;
