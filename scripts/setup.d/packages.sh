@@ -66,8 +66,9 @@ require_python() {
 # check_rust: cargo is there and new enough. Installing Rust itself is left to the person: it is theirs to choose how.
 check_rust() {
   local found
-  command -v cargo >/dev/null && command -v rustc >/dev/null ||
+  if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
     die "no cargo on PATH; install Rust $RUST_VERSION_MIN or newer with rustup (https://rustup.rs)"
+  fi
   found="$(cd "$TIDEGATE_ROOT" && rustc --version | cut -d' ' -f2)"
   if [[ "$(printf '%s\n%s\n' "$RUST_VERSION_MIN" "${found%%-*}" | sort -V | head -n1)" != "$RUST_VERSION_MIN" ]]; then
     die "rustc is $found and the workspace needs $RUST_VERSION_MIN or newer; run: rustup update stable"

@@ -11,7 +11,7 @@ new_venv() {
 }
 
 install_test_venv() {
-  local dir="$TIDEGATE_TOOLS/venv" requirements="$here/requirements-test.txt" key
+  local dir="$TIDEGATE_TOOLS/venv" requirements="$TIDEGATE_ROOT/scripts/requirements-test.txt" key
   # A venv carries its own absolute path, so a moved folder needs a new one.
   key="$dir $(sha256sum <"$requirements" | cut -c1-16)"
   if stamped venv "$key" "$dir/bin/python"; then
