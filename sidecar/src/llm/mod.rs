@@ -1,5 +1,18 @@
 //! The LLM API: who may answer a request, and how the answer gets back to the caller.
+//!
+//! `front` reads the request and writes refusals, [`Providers`] picks who answers, and one of
+//! two engines does: `openai` passes the request on to a server, `local` runs a small model.
 
+mod balance;
+mod catalog;
+mod front;
+mod idle;
+mod local;
+mod metrics;
+mod openai;
+mod providers;
 pub mod settings;
 
+pub use front::router;
+pub use providers::{Providers, StartError};
 pub use settings::{ProviderKind, ProviderSettings};

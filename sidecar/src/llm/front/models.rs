@@ -1,0 +1,68 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use tidegate_core::reply::{Code, Reply};
+
+use super::refusal::refuse;
+use crate::llm::providers::Providers;
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Model<'a>>,
+}
+
+/// One model; `owned_by` is the first provider that has it.
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'a str,
+}
+
+/// Every model of an enabled provider, once, by name.
+#[must_use]
+pub fn list(providers: &Providers, created: u64) -> Response {
+    let known = known(providers);
+    let model = |(id, owned_by)| Model { id, object: "model", created, owned_by };
+    json(&List { object: "list", data: known.iter().map(|(id, owner)| model((&**id, *owner))).collect() })
+}
+
+/// One model, or `model_not_found`.
+#[must_use]
+pub fn look_up(providers: &Providers, created: u64, id: &str) -> Response {
+    match known(providers).get(id) {
+        Some(owned_by) => json(&Model { id, object: "model", created, owned_by }),
+        None => refuse(
+            &Reply::new(Code::ModelNotFound, "No enabled provider lists this model.").with_param("model"),
+        ),
+    }
+}
+
+fn known(providers: &Providers) -> BTreeMap<Box<str>, &str> {
+    let mut known = BTreeMap::new();
+    for provider in providers.all().iter().filter(|p| !p.is_disabled()) {
+        for id in provider.catalog.list() {
+            known.entry(id).or_insert(&*provider.name);
+        }
+    }
+    known
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(_) => refuse(&Reply::new(Code::InternalError, "The model list could not be written.")),
+    }
+}

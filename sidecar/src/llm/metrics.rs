@@ -1,0 +1,275 @@
+//! What providers did, by OpenTelemetry's GenAI names. Labels are the operator's provider
+//! names and fixed sets; nothing a caller sends becomes one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tidegate_core::reply::Code;
+use tidegate_core::sse::Usage;
+
+/// Bucket bounds in seconds, as the GenAI conventions advise.
+const SECONDS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+/// Bucket bounds in tokens, as the GenAI conventions advise.
+const TOKENS: [f64; 14] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0,
+    16_777_216.0, 67_108_864.0,
+];
+
+/// How a request to a provider ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Outcome {
+    /// A complete answer.
+    Ok,
+    /// The provider answered 4xx other than 429.
+    ClientError,
+    /// The provider answered 429, or the local queue was full.
+    RateLimited,
+    /// The provider answered 5xx or something that is no answer, or sent an error in a stream.
+    ServerError,
+    /// No answer in time.
+    Timeout,
+    /// No connection.
+    Unreachable,
+    /// The connection broke before the answer's end.
+    Interrupted,
+    /// The caller went away first.
+    Cancelled,
+}
+
+impl Outcome {
+    const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::ClientError,
+        Self::RateLimited,
+        Self::ServerError,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Interrupted,
+        Self::Cancelled,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientError => "client_error",
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What a provider's status says about the request.
+    #[must_use]
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Ok,
+            429 => Self::RateLimited,
+            400..=499 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+
+    /// What our own refusal says about the provider.
+    #[must_use]
+    pub const fn of_code(code: Code) -> Self {
+        match code {
+            Code::UpstreamTimeout => Self::Timeout,
+            Code::UpstreamUnreachable => Self::Unreachable,
+            Code::UpstreamReset | Code::UpstreamStreamInterrupted => Self::Interrupted,
+            Code::LocalModelBusy => Self::RateLimited,
+            code if code.status() < 500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByProvider {
+    provider: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    provider: Box<str>,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTokenType {
+    gen_ai_token_type: &'static str,
+    provider: Box<str>,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The metric families; one set for all providers.
+#[derive(Debug)]
+pub struct LlmMetrics {
+    tokens: Histograms<ByTokenType>,
+    duration: Histograms<ByProvider>,
+    first_token: Histograms<ByProvider>,
+    requests: Family<ByOutcome, Counter>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+fn tokens() -> Histogram {
+    Histogram::new(TOKENS)
+}
+
+impl LlmMetrics {
+    /// Makes the families known to `registry`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            tokens: Family::new_with_constructor(tokens),
+            duration: Family::new_with_constructor(seconds),
+            first_token: Family::new_with_constructor(seconds),
+            requests: Family::default(),
+        };
+        registry.register("gen_ai_client_token_usage", "Tokens per request", metrics.tokens.clone());
+        registry.register(
+            "gen_ai_server_request_duration",
+            "Seconds from the request to the end of its answer",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "gen_ai_server_time_to_first_token",
+            "Seconds from a streaming request to its first event",
+            metrics.first_token.clone(),
+        );
+        registry.register(
+            "gateway_provider_requests",
+            "Requests sent to a provider, by how they ended",
+            metrics.requests.clone(),
+        );
+        metrics
+    }
+
+    /// One provider's own handles, so that no request looks a label set up.
+    #[must_use]
+    pub fn of_provider(&self, name: &str) -> Arc<ProviderMetrics> {
+        let provider: Box<str> = name.into();
+        let by_provider = ByProvider { provider: provider.clone() };
+        let of_type = |gen_ai_token_type| {
+            self.tokens.get_or_create_owned(&ByTokenType { gen_ai_token_type, provider: provider.clone() })
+        };
+        Arc::new(ProviderMetrics {
+            input: of_type("input"),
+            output: of_type("output"),
+            duration: self.duration.get_or_create_owned(&by_provider),
+            first_token: self.first_token.get_or_create_owned(&by_provider),
+            outcomes: Outcome::ALL.map(|outcome| {
+                let labels = ByOutcome { provider: provider.clone(), outcome: outcome.label() };
+                self.requests.get_or_create_owned(&labels)
+            }),
+        })
+    }
+}
+
+/// One provider's counters.
+#[derive(Debug)]
+pub struct ProviderMetrics {
+    input: Histogram,
+    output: Histogram,
+    duration: Histogram,
+    first_token: Histogram,
+    outcomes: [Counter; Outcome::ALL.len()],
+}
+
+/// One request in flight; counted when dropped, as cancelled unless somebody said otherwise.
+#[derive(Debug)]
+pub struct Observation {
+    metrics: Arc<ProviderMetrics>,
+    started: Instant,
+    outcome: Outcome,
+    first_seen: bool,
+}
+
+impl Observation {
+    /// Starts the clock.
+    #[must_use]
+    pub fn start(metrics: Arc<ProviderMetrics>) -> Self {
+        Self { metrics, started: Instant::now(), outcome: Outcome::Cancelled, first_seen: false }
+    }
+
+    /// When the request started.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The first token has come; later calls change nothing.
+    pub fn first_token(&mut self) {
+        if !std::mem::replace(&mut self.first_seen, true) {
+            self.metrics.first_token.observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+
+    /// What the answer used.
+    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+    pub fn usage(&self, usage: Usage) {
+        self.metrics.input.observe(usage.prompt_tokens as f64);
+        self.metrics.output.observe(usage.completion_tokens as f64);
+    }
+
+    /// How the request ended, if nothing worse follows.
+    pub const fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.metrics.outcomes[self.outcome as usize].inc();
+        self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_counted_once_under_its_provider() {
+        let mut registry = Registry::default();
+        let provider = LlmMetrics::register(&mut registry).of_provider("p");
+        drop(Observation::start(provider.clone()));
+        let mut observation = Observation::start(provider);
+        observation.first_token();
+        observation.first_token();
+        observation.usage(Usage { prompt_tokens: 3, completion_tokens: 5 });
+        observation.ended(Outcome::Ok);
+        drop(observation);
+
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).expect("encodes");
+        for line in [
+            r#"gateway_provider_requests_total{provider="p",outcome="ok"} 1"#,
+            r#"gateway_provider_requests_total{provider="p",outcome="cancelled"} 1"#,
+            r#"gateway_provider_requests_total{provider="p",outcome="timeout"} 0"#,
+            r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 5.0"#,
+            r#"gen_ai_server_time_to_first_token_count{provider="p"} 1"#,
+            r#"gen_ai_server_request_duration_count{provider="p"} 2"#,
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn outcomes_are_indexed_in_the_order_of_their_list() {
+        assert!(Outcome::ALL.iter().enumerate().all(|(i, o)| *o as usize == i));
+    }
+}

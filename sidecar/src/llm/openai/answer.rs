@@ -1,0 +1,108 @@
+//! Complete answers: read whole before anything of them is passed on, so that a provider that
+//! breaks off half-way gives an error and not half an answer.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use tidegate_core::reply::Reply;
+use tidegate_core::route::Protocol;
+use tidegate_core::sse::Usage;
+use tokio::time::Instant;
+
+use super::{JSON, Upstream, error_body, fault, headers};
+use crate::llm::front::refusal::SHOULD_RETRY;
+
+/// Largest JSON answer taken from a provider, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// What a 429 or 503 without a time of its own asks the caller to wait, in seconds.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+impl Upstream {
+    /// Reads an answer whole, and the usage it reports.
+    ///
+    /// # Errors
+    /// An answer that breaks off, comes too late, is too large or is not JSON.
+    pub(super) async fn collect(
+        &self,
+        response: http::Response<Incoming>,
+        deadline: Instant,
+    ) -> Result<(Response, Option<Usage>), Reply> {
+        let (upstream, body) = response.into_parts();
+        let status = upstream.status;
+        let body = tokio::time::timeout_at(deadline, Limited::new(body, ANSWER_BYTES_MAX).collect())
+            .await
+            .map_err(|_| self.too_late())?
+            .map_err(|error| self.broken(status, &*error))?
+            .to_bytes();
+        let mut headers = HeaderMap::with_capacity(8);
+        headers::forward_response(&upstream.headers, &mut headers);
+        headers.insert(CONTENT_TYPE, JSON);
+        if status.is_success() {
+            let parsed: Envelope = serde_json::from_slice(&body)
+                .map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?;
+            return Ok((respond(status, headers, body), parsed.usage));
+        }
+        self.refused(status, headers, &body).map(|response| (response, None))
+    }
+
+    /// A provider's refusal. It passes with the provider's status, and says when to come back
+    /// even if the provider did not.
+    fn refused(&self, status: StatusCode, mut headers: HeaderMap, body: &Bytes) -> Result<Response, Reply> {
+        if !(status.is_client_error() || status.is_server_error()) {
+            return Err(self.no_answer(status, "instead of an answer"));
+        }
+        let Some(error) = error_body::normalise(status.as_u16(), body) else {
+            tracing::warn!(provider = &*self.name, status = status.as_u16(), "provider's error is not JSON");
+            let reply = fault::not_an_answer(&self.name, status.as_u16(), "with a body that is not JSON");
+            let body = reply.body(Protocol::OpenAi, "");
+            add_retry_advice(status, None, &mut headers);
+            return Ok(respond(status, headers, body.into()));
+        };
+        add_retry_advice(status, error.code.as_deref(), &mut headers);
+        Ok(respond(status, headers, error.body))
+    }
+
+    fn broken(&self, status: StatusCode, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Reply {
+        if error.is::<LengthLimitError>() {
+            return self.no_answer(status, &format!("with more than {ANSWER_BYTES_MAX} bytes"));
+        }
+        let cause = fault::chain(error);
+        tracing::warn!(provider = &*self.name, code = "upstream_reset", cause, "provider failed");
+        fault::reset(&self.name)
+    }
+}
+
+/// The part of a JSON answer that is of interest to us.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Completes `retry-after` and `x-should-retry`. An account without credit stays without it,
+/// so OpenAI's `insufficient_quota` is not worth another attempt.
+fn add_retry_advice(status: StatusCode, code: Option<&str>, headers: &mut HeaderMap) {
+    if !matches!(status.as_u16(), 429 | 503) {
+        return;
+    }
+    let seconds = headers.get("retry-after").and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
+    if seconds.is_none() {
+        headers.entry("retry-after").or_insert(RETRY_AFTER_SECONDS.into());
+    }
+    let ms = u64::from(seconds.unwrap_or(RETRY_AFTER_SECONDS.into())) * 1000;
+    headers.entry("retry-after-ms").or_insert(ms.into());
+    let worth_it = if code == Some("insufficient_quota") { "false" } else { "true" };
+    headers.entry(SHOULD_RETRY).or_insert(HeaderValue::from_static(worth_it));
+}

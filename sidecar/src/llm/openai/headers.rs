@@ -1,0 +1,122 @@
+//! Which headers cross the gateway. Both directions go by allow-list: the caller's credentials
+//! are not the provider's business, nor the provider's rate limits and cookies the caller's.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue};
+
+/// Headers that OpenAI's own deployments use to say what happened.
+const OPENAI_PREFIX: &str = "openai-";
+
+/// Request headers passed on to a provider.
+const REQUEST: [HeaderName; 6] = [
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-client-request-id"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// Response headers passed back, besides those under [`OPENAI_PREFIX`].
+const RESPONSE: [HeaderName; 4] = [
+    CONTENT_TYPE,
+    RETRY_AFTER,
+    HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-should-retry"),
+];
+
+/// Adds what of the caller's request a provider may see.
+pub fn forward_request(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in &REQUEST {
+        if let Some(value) = from.get(name) {
+            to.insert(name, value.clone());
+        }
+    }
+}
+
+/// Adds what of a provider's answer the caller may see. Of `cache-control` only `no-store` is
+/// kept: the rest is about HTTP caches, that much also binds ours.
+pub fn forward_response(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if RESPONSE.contains(name) || name.as_str().starts_with(OPENAI_PREFIX) {
+            to.insert(name, value.clone());
+        }
+    }
+    if from.get_all(CACHE_CONTROL).iter().any(forbids_storing) {
+        to.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+fn forbids_storing(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|v| v.split(',').any(|d| d.trim().eq_ignore_ascii_case("no-store")))
+}
+
+/// Whether `content-type` is `essence`, whatever its parameters.
+#[must_use]
+pub fn is_type(headers: &HeaderMap, essence: &str) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|value| {
+        value.split(';').next().is_some_and(|found| found.trim().eq_ignore_ascii_case(essence))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn no_credential_and_nothing_of_ours_reaches_a_provider() {
+        let mut to = HeaderMap::new();
+        let from = map(&[
+            ("authorization", "Bearer client"),
+            ("x-api-key", "client"),
+            ("api-key", "client"),
+            ("cookie", "a=b"),
+            ("x-tidegate-proxied", "token"),
+            ("x-tidegate-identity", "who"),
+            ("x-gateway-provider", "p"),
+            ("host", "gateway"),
+            ("accept-encoding", "gzip"),
+            ("x-request-id", "r1"),
+            ("traceparent", "00-1"),
+        ]);
+        forward_request(&from, &mut to);
+        assert_eq!(to, map(&[("x-request-id", "r1"), ("traceparent", "00-1")]));
+    }
+
+    #[test]
+    fn hop_by_hop_limits_and_cookies_stay_behind() {
+        let mut to = HeaderMap::new();
+        let from = map(&[
+            ("connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "7"),
+            ("set-cookie", "a=b"),
+            ("x-ratelimit-remaining-requests", "1"),
+            ("x-gateway-cache", "hit"),
+            ("openai-processing-ms", "12"),
+            ("content-type", "application/json"),
+            ("cache-control", "private, No-Store"),
+        ]);
+        forward_response(&from, &mut to);
+        let expected = map(&[
+            ("openai-processing-ms", "12"),
+            ("content-type", "application/json"),
+            ("cache-control", "no-store"),
+        ]);
+        assert_eq!(to, expected);
+    }
+
+    #[test]
+    fn a_content_type_is_compared_without_its_parameters() {
+        assert!(is_type(&map(&[("content-type", "Text/Event-Stream; charset=utf-8")]), "text/event-stream"));
+        assert!(!is_type(&map(&[("content-type", "text/event-streams")]), "text/event-stream"));
+        assert!(!is_type(&HeaderMap::new(), "text/event-stream"));
+    }
+}

@@ -1,0 +1,158 @@
+//! A provider's event stream on its way to the caller: pulled only as fast as the caller
+//! reads, watched for its end, and never cut without a word.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::sse::Scanner;
+
+use super::hold::Hold;
+use crate::llm::front::refusal::error_event;
+use crate::llm::idle::IdleTimer;
+use crate::llm::metrics::{Observation, Outcome};
+
+/// The end of a stream in OpenAI's protocol, as some servers send it: without the blank line
+/// that would make it an event.
+const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
+
+/// A watched stream. Dropping it drops the provider's connection with it, which is how a
+/// caller's disconnect stops the provider's work.
+#[derive(Debug)]
+pub struct WatchedStream {
+    upstream: Incoming,
+    provider: Box<str>,
+    idle: IdleTimer,
+    scanner: Scanner,
+    hold: Hold,
+    observation: Observation,
+    ended: bool,
+}
+
+/// Why a stream ended before its time.
+enum Cut {
+    Closed,
+    Idle,
+}
+
+impl WatchedStream {
+    /// Watches `upstream`; `idle` is the longest wait between two chunks.
+    #[must_use]
+    pub fn new(upstream: Incoming, provider: &str, idle: Duration, observation: Observation) -> Self {
+        Self {
+            upstream,
+            provider: provider.into(),
+            idle: IdleTimer::new(idle),
+            scanner: Scanner::new(),
+            hold: Hold::default(),
+            observation,
+            ended: false,
+        }
+    }
+
+    fn pass(&mut self, chunk: Bytes) -> Bytes {
+        self.scanner.push(&chunk);
+        if self.scanner.events() > 0 {
+            self.observation.first_token();
+        }
+        self.hold.push(chunk)
+    }
+
+    /// The provider closed the stream: at its end, after an error of its own, or too early.
+    fn close(&mut self) -> Bytes {
+        let rest = self.hold.rest();
+        let complete = DONE.contains(&rest.trim_ascii());
+        let outcome = self.scanner.end();
+        if complete || outcome.done {
+            self.end(if outcome.error { Outcome::ServerError } else { Outcome::Ok });
+            return if complete { with_blank_line(&rest) } else { rest };
+        }
+        if outcome.error {
+            self.end(Outcome::ServerError);
+            return Bytes::new();
+        }
+        self.cut(&Cut::Closed)
+    }
+
+    /// The error event that takes the place of what will not come.
+    fn cut(&mut self, cut: &Cut) -> Bytes {
+        let provider = &self.provider;
+        let reply = match cut {
+            Cut::Closed => Reply::new(
+                Code::UpstreamStreamInterrupted,
+                format!("Provider {provider} broke the stream off before its end; what came so far is incomplete."),
+            ),
+            Cut::Idle => Reply::new(
+                Code::UpstreamTimeout,
+                format!(
+                    "Provider {provider} sent nothing for {} ms; what came so far is incomplete.",
+                    self.idle.limit().as_millis()
+                ),
+            ),
+        };
+        tracing::warn!(provider = &**provider, code = reply.code.as_str(), "stream cut");
+        self.end(Outcome::of_code(reply.code));
+        error_event(&reply)
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.ended = true;
+        self.observation.ended(outcome);
+        if let Some(usage) = self.scanner.end().usage {
+            self.observation.usage(usage);
+        }
+    }
+}
+
+fn with_blank_line(line: &[u8]) -> Bytes {
+    let mut event = BytesMut::from(line.trim_ascii());
+    event.extend_from_slice(b"\n\n");
+    event.freeze()
+}
+
+impl Body for WatchedStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        while !this.ended {
+            let bytes = match Pin::new(&mut this.upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.idle.stop();
+                    frame.into_data().map_or_else(|_| Bytes::new(), |chunk| this.pass(chunk))
+                }
+                Poll::Ready(Some(Err(_)) | None) => this.close(),
+                Poll::Pending => {
+                    ready!(this.idle.poll(cx));
+                    this.cut(&Cut::Idle)
+                }
+            };
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Drop for WatchedStream {
+    /// Many callers hang up as soon as they have read the end; that is no cancellation.
+    fn drop(&mut self) {
+        if !self.ended && self.scanner.end().is_success() {
+            self.end(Outcome::Ok);
+        }
+    }
+}
