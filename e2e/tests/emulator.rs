@@ -377,3 +377,21 @@ async fn the_log_and_the_counters_can_be_read_over_http() {
     let stats = setup.client.get(&format!("{base}/__stats")).await.unwrap().json();
     assert_eq!(stats["requests_total"], 1);
 }
+
+#[tokio::test]
+async fn a_stalled_answer_goes_on_when_released() {
+    let setup = Setup::new().await;
+    setup.fault(json!({"stall_after_chunks": 2, "times": 1})).await;
+    let url = setup.url("/chat/completions");
+    let mut answer = setup
+        .client
+        .open(&Method::POST, &url, &[], CHAT_STREAM)
+        .await
+        .unwrap();
+    answer.next_chunk().await.unwrap().unwrap();
+    let release = format!("http://{}/__release", setup.emulator.address());
+    let released = setup.client.post_json(&release, "").await.unwrap();
+    assert_eq!(released.status, 202);
+    let rest = answer.finish().await.unwrap().events();
+    assert_eq!(rest.last().map(String::as_str), Some("[DONE]"));
+}

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Sleep, sleep};
 
 use super::fault::Fault;
@@ -27,6 +29,23 @@ pub(super) struct AnswerBody {
     ticket: Ticket,
 }
 
+/// Where a body stops, until stalled answers are released.
+#[derive(Debug)]
+struct Stall {
+    after: usize,
+    released: Pin<Box<OwnedNotified>>,
+}
+
+/// What a paced body needs of the server.
+pub(super) struct PacedBy<'a> {
+    /// What the provider sends for an error in a stream.
+    pub(super) error_event: Bytes,
+    /// The connection to reset, if the fault asks for it.
+    pub(super) connection: &'a Arc<Connection>,
+    /// Wakes what is stalled.
+    pub(super) release: &'a Arc<Notify>,
+}
+
 /// How a fault changes the sending of a body.
 #[derive(Debug)]
 struct Pace {
@@ -35,7 +54,7 @@ struct Pace {
     delayed_chunk: bool,
     truncate_after: Option<usize>,
     flushed: bool,
-    stall_after: Option<usize>,
+    stall: Option<Stall>,
     error_after: Option<(usize, Bytes)>,
     reset: Option<Arc<Connection>>,
 }
@@ -62,8 +81,8 @@ impl AnswerBody {
         }
     }
 
-    /// The same body under a fault. `error_event` is what the provider sends for an error in a stream.
-    pub(super) fn paced(mut self, fault: &Fault, error_event: Bytes, connection: &Arc<Connection>) -> Self {
+    /// The same body under a fault.
+    pub(super) fn paced(mut self, fault: &Fault, by: PacedBy<'_>) -> Self {
         if self.exact_bytes.is_some() {
             let whole: Bytes = self.chunks.next().unwrap_or_default();
             let slices: Vec<Bytes> = whole
@@ -78,9 +97,12 @@ impl AnswerBody {
             delayed_chunk: false,
             truncate_after: fault.truncate_after_chunks,
             flushed: false,
-            stall_after: fault.stall_after_chunks,
-            error_after: fault.error_in_stream_after_chunks.map(|n| (n, error_event)),
-            reset: fault.reset.then(|| connection.clone()),
+            stall: fault.stall_after_chunks.map(|after| Stall {
+                after,
+                released: Box::pin(by.release.clone().notified_owned()),
+            }),
+            error_after: fault.error_in_stream_after_chunks.map(|n| (n, by.error_event)),
+            reset: fault.reset.then(|| by.connection.clone()),
         });
         self
     }
@@ -99,10 +121,11 @@ impl AnswerBody {
 }
 
 impl Pace {
-    /// Ready when the next chunk may go out; pending for ever in a stall.
+    /// Ready when the next chunk may go out; in a stall, when that is over.
     fn poll_turn(&mut self, sent: usize, cx: &mut Context<'_>) -> Poll<()> {
-        if self.stall_after.is_some_and(|n| sent >= n) {
-            return Poll::Pending;
+        if let Some(stall) = self.stall.as_mut().filter(|stall| sent >= stall.after) {
+            std::task::ready!(stall.released.as_mut().poll(cx));
+            self.stall = None;
         }
         let Some(delay) = self.chunk_delay else {
             return Poll::Ready(());

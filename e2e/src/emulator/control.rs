@@ -21,13 +21,17 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, body: &[u8]) ->
         ("GET", "/__requests") => ok(&json!(state.log.all())),
         ("DELETE", "/__requests") => ok(&json!({ "cleared": state.log.clear() })),
         ("GET", "/__stats") => ok(&json!(state.stats.snapshot())),
-        (_, "/__faults" | "/__requests" | "/__stats") => refused(
+        ("POST", "/__release") => {
+            state.release.notify_waiters();
+            Answer::json(StatusCode::ACCEPTED, &json!({}))
+        }
+        (_, "/__faults" | "/__release" | "/__requests" | "/__stats") => refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "this control does not take that method",
         ),
         _ => refused(
             StatusCode::NOT_FOUND,
-            "no such control: there are /__faults, /__requests and /__stats",
+            "no such control: there are /__faults, /__release, /__requests and /__stats",
         ),
     }
 }

@@ -41,7 +41,8 @@ pub struct Fault {
     /// After this many chunks of a stream, send an error event and end the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_in_stream_after_chunks: Option<usize>,
-    /// After this many chunks send nothing more, and keep the connection open.
+    /// After this many chunks send nothing more and keep the connection open, until
+    /// `POST /__release`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall_after_chunks: Option<usize>,
     /// Wait this long before each chunk, in milliseconds.

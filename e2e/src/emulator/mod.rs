@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `POST /__faults` | arms one [`Fault`] (JSON, strict); faults are tried in the order armed |
 //! | `GET /__faults`, `DELETE /__faults` | lists what is armed; disarms everything |
+//! | `POST /__release` | lets the answers go on that a fault has stalled |
 //! | `GET /__requests`, `DELETE /__requests` | the bounded log of requests; empties it |
 //! | `GET /__stats` | counters since the start |
 //!

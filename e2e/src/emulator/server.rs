@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::fault::{Fault, FaultBook, FaultError};
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) faults: FaultBook,
     pub(super) log: Arc<RequestLog>,
     pub(super) stats: Arc<Stats>,
+    /// Wakes the answers that a fault has stalled.
+    pub(super) release: Arc<Notify>,
 }
 
 /// A running emulator. Dropping it closes the port and every connection.
@@ -79,6 +82,7 @@ impl Emulator {
             faults: FaultBook::default(),
             log: Arc::new(RequestLog::new(options.keep_requests)),
             stats: Arc::new(Stats::default()),
+            release: Arc::new(Notify::new()),
         });
         let accepting = tokio::spawn(accept(listener, state.clone()));
         Ok(Self {
@@ -111,6 +115,11 @@ impl Emulator {
     /// Disarms every fault.
     pub fn disarm_all(&self) {
         self.state.faults.clear();
+    }
+
+    /// Lets every answer go on that `stall_after_chunks` has stalled, or will stall having hit it.
+    pub fn release_stalled(&self) {
+        self.state.release.notify_waiters();
     }
 
     /// The requests seen so far, oldest first, as far back as the log reaches.

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Payload};
-use super::body::AnswerBody;
+use super::body::{AnswerBody, PacedBy};
 use super::control;
 use super::fault::Fault;
 use super::log::{Outcome, RequestLog, Ticket};
@@ -65,7 +65,21 @@ pub(super) async fn handle(
         Some(answer) => answer,
         None => openai::answer(&head.method, path, &head.headers, &body),
     };
-    let mut response = into_response(answer, ticket, fault.as_ref(), connection);
+    let mut response = into_response(
+        answer,
+        |body| match fault.as_ref().filter(|f| f.paces_body()) {
+            None => body,
+            Some(fault) => body.paced(
+                fault,
+                PacedBy {
+                    error_event: openai::error_event(),
+                    connection,
+                    release: &state.release,
+                },
+            ),
+        },
+        ticket,
+    );
     let headers = response.headers_mut();
     openai::add_headers(headers);
     for (name, value) in fault.iter().flat_map(|f| &f.headers) {
@@ -108,25 +122,19 @@ fn faulty_answer(fault: &Fault) -> Option<Answer> {
 
 fn into_response(
     answer: Answer,
+    pace: impl FnOnce(AnswerBody) -> AnswerBody,
     ticket: Ticket,
-    fault: Option<&Fault>,
-    connection: &Arc<Connection>,
 ) -> Response<AnswerBody> {
     ticket.answered(answer.status.as_u16());
     let content_type = answer.payload.content_type();
-    let (mut body, length) = match answer.payload {
+    let (body, length) = match answer.payload {
         Payload::Json(bytes) | Payload::Raw(bytes) => {
             let length = bytes.len();
             (AnswerBody::whole(bytes, ticket), Some(length))
         }
         Payload::Events(events) => (AnswerBody::stream(events, ticket), None),
     };
-    if let Some(fault) = fault
-        && fault.paces_body()
-    {
-        body = body.paced(fault, openai::error_event(), connection);
-    }
-    let mut response = Response::new(body);
+    let mut response = Response::new(pace(body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -139,5 +147,5 @@ fn into_response(
 /// A response outside the log: to a control call, or to a request too large to read.
 fn plain_response(answer: Answer) -> Response<AnswerBody> {
     let silent = Ticket::new(Arc::new(RequestLog::new(false)), Arc::new(Stats::default()), None);
-    into_response(answer, silent, None, &Arc::new(Connection::default()))
+    into_response(answer, |body| body, silent)
 }
