@@ -24,6 +24,11 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the sidecar may take to drain.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Name of the sidecar's configuration file.
+const CONFIG_FILE: &str = "gateway.yaml";
+/// The admin's key in every gateway under test, unless the test sets another.
+pub const ADMIN_KEY: &str = "tg-admin-key-of-the-e2e-tests-0123456789abcd";
+
 /// A gateway under test. Its processes end and its files go when it is dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -36,6 +41,7 @@ pub struct Gateway {
     sidecar_port: Port,
     admin_port: Port,
     dir: TempDir,
+    provider_url: String,
 }
 
 impl Gateway {
@@ -83,6 +89,7 @@ impl Gateway {
             sidecar_port,
             admin_port,
             dir,
+            provider_url,
         };
         gateway.wait_until_ready().await?;
         Ok(gateway)
@@ -110,6 +117,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.gateway_port.number()))
+    }
+
+    /// A client with the admin's key.
+    #[must_use]
+    pub fn admin(&self) -> Client {
+        Client::new().with_key(ADMIN_KEY)
     }
 
     /// The sidecar's process.
@@ -178,6 +191,17 @@ impl Gateway {
         self.sidecar.terminate()
     }
 
+    /// Replaces the sidecar's configuration file and tells it to read the file again (SIGHUP).
+    ///
+    /// # Errors
+    /// The file could not be written, or the signal not be sent.
+    pub fn reload_sidecar(&self, config: &str) -> Result<(), HarnessError> {
+        let config = config.replace("{{emulator}}", &self.provider_url);
+        fs::write(self.dir.path().join(CONFIG_FILE), config)
+            .map_err(HarnessError::io("writing the config"))?;
+        self.sidecar.signal("HUP")
+    }
+
     /// Waits for the end of a sidecar that was told to stop.
     ///
     /// # Errors
@@ -210,7 +234,7 @@ impl SidecarFiles<'_> {
         [gateway, sidecar, admin]: [&Port; 3],
         extra: Vec<(String, OsString)>,
     ) -> Result<Spec, HarnessError> {
-        let config_path = self.dir.join("gateway.yaml");
+        let config_path = self.dir.join(CONFIG_FILE);
         fs::write(&config_path, config).map_err(HarnessError::io("writing the config"))?;
         let port = |port: &Port| OsString::from(port.number().to_string());
         let mut environment: Vec<(String, OsString)> = vec![
@@ -218,6 +242,7 @@ impl SidecarFiles<'_> {
             ("GATEWAY__SERVER__SIDECAR_PORT".to_owned(), port(sidecar)),
             ("GATEWAY__SERVER__ADMIN_PORT".to_owned(), port(admin)),
             ("GATEWAY__SERVER__FILTER_PATH".to_owned(), self.filter.into()),
+            ("GATEWAY_ADMIN_KEY".to_owned(), ADMIN_KEY.into()),
             (
                 "GATEWAY__STORE__PATH".to_owned(),
                 self.dir.join("tidegate.redb").into(),

@@ -21,7 +21,9 @@ mod builder;
 mod client;
 mod envoy;
 mod error;
+mod expect;
 mod gateway;
+mod llm;
 mod patch;
 mod paths;
 mod ports;
@@ -33,9 +35,14 @@ pub use builder::GatewayBuilder;
 pub use client::{Answer, Client, StreamingAnswer};
 pub use envoy::Envoy;
 pub use error::HarnessError;
-pub use gateway::Gateway;
+pub use expect::expect_error;
+pub use gateway::{ADMIN_KEY, Gateway};
+pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
 pub use patch::{prepend_item, replace_once};
-pub use paths::{envoy_binary, filter, sibling_binary, sidecar_binary, workspace_root};
+pub use paths::{
+    chat_model, client_python, envoy_binary, fault_filter, filter, sibling_binary, sidecar_binary,
+    workspace_root,
+};
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};
 pub use raw::RawConnection;

@@ -63,6 +63,41 @@ pub fn filter() -> Result<PathBuf, HarnessError> {
     existing("the filter", path, "run `make wasm`, or set TIDEGATE_FILTER")
 }
 
+/// The filter with fault injection: `TIDEGATE_FAULT_FILTER`, else `dist/tidegate_filter_fault.wasm`.
+///
+/// # Errors
+/// There is no such file.
+pub fn fault_filter() -> Result<PathBuf, HarnessError> {
+    let path = env::var_os("TIDEGATE_FAULT_FILTER").map_or_else(
+        || workspace_root().join("dist/tidegate_filter_fault.wasm"),
+        PathBuf::from,
+    );
+    let fix = "run `scripts/build-wasm --fault-injection`, or set TIDEGATE_FAULT_FILTER";
+    existing("the filter with fault injection", path, fix)
+}
+
+/// The small chat model: under `TIDEGATE_MODELS`, which is `.tools/models` unless set.
+///
+/// # Errors
+/// There is no such file.
+pub fn chat_model() -> Result<PathBuf, HarnessError> {
+    let models = env::var_os("TIDEGATE_MODELS").map_or_else(|| tools().join("models"), PathBuf::from);
+    existing(
+        "the chat model",
+        models.join("smollm2/model.gguf"),
+        "run `scripts/setup test`, or set TIDEGATE_MODELS",
+    )
+}
+
+/// The Python that has the official `openai` client: `venv/bin/python` under `TIDEGATE_TOOLS`.
+///
+/// # Errors
+/// There is no such file.
+pub fn client_python() -> Result<PathBuf, HarnessError> {
+    let path = tools().join("venv/bin/python");
+    existing("Python with the openai client", path, "run `scripts/setup test`")
+}
+
 pub(super) fn existing(
     what: &'static str,
     path: PathBuf,

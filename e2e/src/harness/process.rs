@@ -110,9 +110,17 @@ impl ManagedProcess {
     /// # Errors
     /// The signal could not be sent.
     pub fn terminate(&self) -> Result<(), HarnessError> {
+        self.signal("TERM")
+    }
+
+    /// Sends it a signal by its name without `SIG`, and returns at once.
+    ///
+    /// # Errors
+    /// The signal could not be sent.
+    pub fn signal(&self, name: &str) -> Result<(), HarnessError> {
         let status = Command::new("sh")
             .arg("-c")
-            .arg(format!("kill -TERM {}", self.child.id()))
+            .arg(format!("kill -{name} {}", self.child.id()))
             .status()
             .map_err(HarnessError::io("running sh"))?;
         if status.success() {

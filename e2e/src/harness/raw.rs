@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -72,22 +72,47 @@ impl RawConnection {
     /// # Errors
     /// As [`Self::read_to_close`].
     pub async fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, HarnessError> {
-        let mut all = Vec::new();
-        let mut buffer = vec![0; READ_BYTES];
-        while !enough(&all) {
-            let read = timeout(STEP_TIMEOUT, self.stream.read(&mut buffer))
-                .await
-                .map_err(|_| HarnessError::Deadline("reading raw bytes".to_owned()))?;
-            match read {
-                Ok(0) => break,
-                Ok(count) => all.extend_from_slice(&buffer[..count]),
-                Err(_) if !all.is_empty() => break,
-                Err(error) => return Err(HarnessError::io("reading raw bytes")(error)),
-            }
-            if all.len() > ANSWER_BYTES_MAX {
-                return Err(HarnessError::Http("the raw answer is over 16 MiB".to_owned()));
-            }
-        }
-        Ok(all)
+        read_until(&mut self.stream, enough).await
     }
+
+    /// Sends bytes and reads until the peer closes, both at once: a server may answer, and stop
+    /// reading, long before everything is sent. What it does not take is not sent.
+    ///
+    /// # Errors
+    /// As [`Self::read_to_close`].
+    pub async fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<u8>, HarnessError> {
+        let (mut reading, mut writing) = self.stream.split();
+        let sending = async {
+            // A peer that has had enough is not an error here: its answer is what counts.
+            let _ = writing.write_all(bytes).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            answer = read_until(&mut reading, |_| false) => answer,
+            () = sending => Ok(Vec::new()),
+        }
+    }
+}
+
+async fn read_until(
+    stream: &mut (impl AsyncRead + Unpin),
+    enough: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, HarnessError> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    while !enough(&all) {
+        let read = timeout(STEP_TIMEOUT, stream.read(&mut buffer))
+            .await
+            .map_err(|_| HarnessError::Deadline("reading raw bytes".to_owned()))?;
+        match read {
+            Ok(0) => break,
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
+            Err(_) if !all.is_empty() => break,
+            Err(error) => return Err(HarnessError::io("reading raw bytes")(error)),
+        }
+        if all.len() > ANSWER_BYTES_MAX {
+            return Err(HarnessError::Http("the raw answer is over 16 MiB".to_owned()));
+        }
+    }
+    Ok(all)
 }
