@@ -1,0 +1,64 @@
+//! `/admin/limits`: the limits in force, changed without a restart and kept over one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use tidegate_core::policy::BucketPolicy;
+use tidegate_core::reply::Code;
+
+use super::{BODY_BYTES_MAX, change as run, respond};
+use crate::body;
+use crate::config::limiter::Rates;
+use crate::control::LimitsInForce;
+use crate::gateway::Gateway;
+use crate::refusal::json;
+
+/// The answer: all that is in force, and what of it was changed at run time.
+#[derive(Debug, Serialize)]
+struct Shown {
+    global: BucketPolicy,
+    tenant_default: BucketPolicy,
+    tenants: BTreeMap<String, BucketPolicy>,
+    changed: Rates,
+    revision: String,
+}
+
+fn shown(gateway: &Gateway, in_force: LimitsInForce) -> Response {
+    let LimitsInForce { limits, changed } = in_force;
+    let shown = Shown {
+        global: limits.global,
+        tenant_default: limits.tenant_default,
+        tenants: limits.tenants,
+        changed,
+        revision: gateway.control.publisher().latest().revision.clone(),
+    };
+    json(StatusCode::OK, &shown)
+}
+
+/// What is in force.
+pub async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
+    shown(&gateway, gateway.control.limits())
+}
+
+/// Changes the fields that are named.
+pub async fn change(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+    let result = async {
+        let rates = body::json::<Rates>(body, BODY_BYTES_MAX, Code::InvalidConfig).await?;
+        let control = gateway.control.clone();
+        let in_force = run(move || control.change_limits(Some(rates))).await?;
+        Ok(shown(&gateway, in_force))
+    };
+    respond(result.await)
+}
+
+/// Goes back to the configuration file's.
+pub async fn reset(State(gateway): State<Arc<Gateway>>) -> Response {
+    let control = gateway.control.clone();
+    let result = run(move || control.change_limits(None)).await;
+    respond(result.map(|in_force| shown(&gateway, in_force)))
+}

@@ -1,0 +1,85 @@
+//! What operators do while the gateway runs. The role was checked before the router; keys ask
+//! for the role admin on top.
+
+mod keys;
+mod limits;
+mod metrics;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{delete, get};
+use tidegate_core::reply::{Code, Reply};
+
+use crate::config::metrics::Metrics;
+use crate::control::ChangeError;
+use crate::gateway::Gateway;
+use crate::keys::KeyError;
+use crate::refusal::refuse_here;
+
+pub use metrics::metrics_page;
+
+/// Largest body of an admin request, in bytes.
+const BODY_BYTES_MAX: usize = 2 << 20;
+/// What a failed store asks the caller to wait, in milliseconds.
+const STORE_RETRY_MS: u64 = 1000;
+
+/// The routes; the metrics page is among them unless it has a listener of its own.
+pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
+    let router = Router::new()
+        .route("/admin/keys", get(keys::list).post(keys::create))
+        .route("/admin/keys/{id}", delete(keys::revoke))
+        .route("/admin/limits", get(limits::show).put(limits::change).delete(limits::reset))
+        .route("/v1/admin/status", get(status::status));
+    if metrics.enabled && metrics.listener.is_none() {
+        router.route(&metrics.path, get(metrics_page))
+    } else {
+        router
+    }
+}
+
+/// Runs a change, which waits for the disk, off the async threads.
+async fn change<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
+) -> Result<T, Reply> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(explain(&error)),
+        Err(_) => Err(Reply::new(Code::InternalError, "the change was not finished; look at the log")),
+    }
+}
+
+fn explain(error: &ChangeError) -> Reply {
+    match error {
+        ChangeError::Invalid(problems) => {
+            let text: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
+            let reply = Reply::new(Code::InvalidConfig, text.join("; "));
+            match problems.list().first() {
+                Some(problem) => reply.with_param(problem.path.clone()),
+                None => reply,
+            }
+        }
+        ChangeError::Document(invalid) => {
+            Reply::new(Code::InvalidConfig, invalid.to_string()).with_param(invalid.field.clone())
+        }
+        ChangeError::Key(error @ KeyError::Unknown) => Reply::new(Code::NotFound, error.to_string()),
+        ChangeError::Key(error @ (KeyError::NotStored(_) | KeyError::Full)) => {
+            Reply::new(Code::InvalidRequest, error.to_string())
+        }
+        ChangeError::Key(KeyError::NoRandomness(error)) => failed(error),
+        ChangeError::Key(KeyError::Store(error)) | ChangeError::Store(error) => failed(error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Reply {
+    tracing::error!(%error, "a change could not be kept");
+    Reply::new(Code::InternalError, "the change could not be kept and is not in force; look at the log")
+        .retry_after_ms(STORE_RETRY_MS)
+}
+
+/// Either way a response.
+fn respond(result: Result<Response, Reply>) -> Response {
+    result.unwrap_or_else(|reply| refuse_here(&reply))
+}

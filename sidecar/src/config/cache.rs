@@ -1,0 +1,59 @@
+//! `cache`: the exact cache inside Envoy.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tidegate_core::cache::slots::SET_BYTES;
+use tidegate_core::policy::{L1_BYTES_MAX, L1Policy};
+
+use super::Problems;
+use super::breaker::millis;
+use super::value::{ByteSize, Span};
+
+/// Highest sampling temperature that any provider takes.
+const TEMPERATURE_MAX: f64 = 2.0;
+
+/// The section as it may be written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Document {
+    l1: Option<L1Document>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct L1Document {
+    enabled: Option<bool>,
+    max_bytes: Option<ByteSize>,
+    ttl: Option<Span>,
+    max_temperature: Option<f64>,
+    allow_tools: Option<bool>,
+}
+
+/// Checks the section.
+pub fn validate(document: Document, problems: &mut Problems) -> L1Policy {
+    let Document { l1 } = document;
+    let L1Document { enabled, max_bytes, ttl, max_temperature, allow_tools } = l1.unwrap_or_default();
+    L1Policy {
+        enabled: enabled.unwrap_or(true),
+        bytes_max: problems.within(
+            "cache.l1.max_bytes",
+            max_bytes.map_or(64 << 20, |size| size.0),
+            SET_BYTES..=L1_BYTES_MAX,
+            " bytes",
+        ),
+        ttl_ms: problems.within(
+            "cache.l1.ttl",
+            millis(ttl.map_or(Duration::from_secs(300), |span| span.0)),
+            1..=2_592_000_000,
+            " milliseconds (1ms to 720h)",
+        ),
+        temperature_max: problems.within(
+            "cache.l1.max_temperature",
+            max_temperature.unwrap_or(1.0),
+            0.0..=TEMPERATURE_MAX,
+            "",
+        ),
+        allow_tools: allow_tools.unwrap_or(false),
+    }
+}

@@ -1,0 +1,164 @@
+//! The configuration: a strict YAML document becomes one validated value, or a list of
+//! everything that is wrong with it.
+//!
+//! Each section has a file with its document (what may be written, all optional), its validated
+//! type (nothing optional that has a default) and the step between them, which takes the
+//! document apart field by field, so that a new field does not compile until it is checked.
+
+pub mod auth;
+pub mod breaker;
+pub mod cache;
+pub mod limiter;
+pub mod logging;
+pub mod metrics;
+pub mod problem;
+pub mod providers;
+pub mod server;
+mod source;
+pub mod store;
+mod structure;
+#[cfg(test)]
+mod tests;
+pub mod value;
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tidegate_core::policy::{BreakerPolicy, L1Policy};
+
+pub use problem::{Problem, Problems};
+pub use value::Env;
+
+use crate::llm::ProviderSettings;
+
+/// Largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A configuration that can be put in force.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Listeners, Envoy and the process.
+    pub server: server::Server,
+    /// How much callers may call.
+    pub limiter: limiter::Limiter,
+    /// When a failing route is left alone.
+    pub breaker: BreakerPolicy,
+    /// The exact cache inside Envoy.
+    pub l1: L1Policy,
+    /// Where state is kept.
+    pub store: store::Store,
+    /// Who answers LLM requests.
+    pub providers: Vec<ProviderSettings>,
+    /// Who may call.
+    pub auth: auth::Auth,
+    /// The metrics page.
+    pub metrics: metrics::Metrics,
+    /// The log.
+    pub logging: logging::Logging,
+}
+
+/// The file as it may be written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    server: Option<server::Document>,
+    limiter: Option<limiter::Document>,
+    breaker: Option<breaker::Document>,
+    cache: Option<cache::Document>,
+    store: Option<store::Document>,
+    providers: Option<Vec<Option<providers::Document>>>,
+    auth: Option<auth::Document>,
+    metrics: Option<metrics::Document>,
+    logging: Option<logging::Document>,
+}
+
+/// What every section's validation works with.
+pub struct Check<'a> {
+    /// Everything found wrong so far.
+    pub problems: Problems,
+    /// Variables for `${NAME}` in secrets and paths.
+    pub env: &'a Env,
+}
+
+impl Check<'_> {
+    /// Text with its variables replaced; a missing variable is a problem of `path`.
+    pub fn expanded(&mut self, path: &str, text: &str) -> String {
+        value::expand(text, self.env).unwrap_or_else(|what| {
+            self.problems.add(path, what);
+            String::new()
+        })
+    }
+
+    /// A tenant, key or provider name.
+    pub fn name(&mut self, path: &str, name: String) -> String {
+        if !tidegate_core::wire::is_name(&name) {
+            self.problems.add(path, "must be 1 to 64 of A-Z a-z 0-9 . _ -");
+        }
+        name
+    }
+
+    /// Items of a list, with their paths. An empty item is a problem, unless it is what was left
+    /// of one that was noted already.
+    pub fn items<T>(&mut self, path: &str, list: Option<Vec<Option<T>>>, max: usize) -> Vec<(String, T)> {
+        let list = list.unwrap_or_default();
+        if list.len() > max {
+            self.problems.add(path, format!("has {} items; at most {max} are allowed", list.len()));
+        }
+        let mut items = Vec::with_capacity(list.len().min(max));
+        for (index, item) in list.into_iter().take(max).enumerate() {
+            let path = format!("{path}[{index}]");
+            match item {
+                Some(item) => items.push((path, item)),
+                None => self.problems.add(path, "is empty; fill it in or remove it"),
+            }
+        }
+        items
+    }
+}
+
+/// Reads, overrides and validates the configuration file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its YAML path.
+pub fn load(path: &Path, env: &Env) -> Result<Config, Problems> {
+    let refused = |what: String| {
+        let mut problems = Problems::default();
+        problems.add("document", what);
+        problems
+    };
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.len() > FILE_BYTES_MAX => {
+            return Err(refused(format!("{shown} is larger than {FILE_BYTES_MAX} bytes")));
+        }
+        Ok(_) => {}
+        Err(error) => return Err(refused(format!("cannot read {shown}: {error}; name a file with --config"))),
+    }
+    let yaml = std::fs::read_to_string(path).map_err(|e| refused(format!("cannot read {shown}: {e}")))?;
+    parse(&yaml, env)
+}
+
+/// Overrides and validates a configuration text.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its YAML path.
+pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let tree = source::tree(yaml, env, &mut problems);
+    let Document { server, limiter, breaker, cache, store, providers, auth, metrics, logging } =
+        structure::read(tree, &mut problems);
+    let mut check = Check { problems, env };
+    let server = server::validate(server.unwrap_or_default(), &mut check);
+    let config = Config {
+        limiter: limiter.unwrap_or_default().validate("limiter", &mut check.problems),
+        breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
+        l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
+        store: store::validate(store.unwrap_or_default(), &mut check),
+        providers: providers::validate(providers, &mut check),
+        auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
+        metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
+        logging: logging::validate(logging.unwrap_or_default()),
+        server,
+    };
+    if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }
+}

@@ -1,0 +1,179 @@
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> Env {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn problems(yaml: &str) -> Vec<String> {
+    parse(yaml, &Env::new()).map(|_| Vec::new()).unwrap_or_else(|problems| {
+        problems.list().iter().map(ToString::to_string).collect()
+    })
+}
+
+/// The paths of all problems.
+fn paths(yaml: &str) -> Vec<String> {
+    problems(yaml).iter().map(|p| p.split_once(": ").map_or(p.clone(), |(path, _)| path.to_owned())).collect()
+}
+
+#[test]
+fn an_empty_file_has_the_documented_defaults() {
+    let config = parse("", &Env::new()).expect("valid");
+    assert_eq!((config.server.port, config.server.sidecar_port, config.server.admin_port), (8080, 8081, 9901));
+    assert!(config.server.host.is_loopback() && config.server.body_bytes_max == 10 << 20);
+    let limits = &config.limiter.limits;
+    assert_eq!((limits.global.rate, limits.global.burst), (10_000.0, 10_000));
+    assert_eq!((limits.tenant_default.rate, limits.tenant_default.burst), (1000.0, 1000));
+    assert_eq!((config.breaker.failure_threshold, config.breaker.recovery_timeout_ms), (10, 30_000));
+    assert!((config.breaker.recovery_increment - 0.2).abs() < f64::EPSILON);
+    assert_eq!((config.l1.bytes_max, config.l1.ttl_ms), (64 << 20, 300_000));
+    assert_eq!(config.auth.anonymous_tenant, None);
+    assert_eq!(config.store.path, Path::new("./.state/tidegate.redb"));
+}
+
+#[test]
+fn every_error_is_reported_at_once_with_its_path() {
+    let yaml = r#"
+server: {port: 70000, max_request_body: -1, hots: x, sidecar_port: 0}
+limiter: {default_rate: fast, max_rate: .nan, burst: 0, cleanup_interval: 5}
+breaker: {failure_threshold: -3, recovery_increment: 1.5, recovery_timeout: 0s, window: 99999999999999999h}
+cache: {l1: {max_bytes: 1, ttl: "", enabled: maybe}, l2: {threshold: 0.85}}
+providers:
+  - {name: a b, type: openai, base_url: "ftp://x", weight: 0}
+  - {type: gemini}
+  -
+  - {name: l, type: local, base_url: "http://x"}
+auth:
+  jwt: {}
+  api_keys: [{name: k, tenant: t}, {name: k2, tenant: t, key: short}, {name: k3, tenant: t, hash: "md5:1"}]
+kafka: {brokers: []}
+logging: {format: xml}
+metrics: {path: /public}
+store: {type: etcd}
+"#;
+    let mut found = paths(yaml);
+    found.sort();
+    let mut expected = [
+        "server.port", "server.max_request_body", "server.hots", "server.sidecar_port",
+        "limiter.default_rate", "limiter.max_rate", "limiter.burst", "limiter.cleanup_interval",
+        "breaker.failure_threshold", "breaker.recovery_increment", "breaker.recovery_timeout", "breaker.window",
+        "cache.l1.max_bytes", "cache.l1.ttl", "cache.l1.enabled", "cache.l2",
+        "providers[0].name", "providers[0].base_url", "providers[0].weight",
+        "providers[1].name", "providers[1].type", "providers[2]",
+        "providers[3].base_url", "providers[3].model_path",
+        "auth.jwt", "auth.api_keys[0].hash", "auth.api_keys[1].key", "auth.api_keys[2].hash",
+        "kafka", "logging.format", "metrics.path", "store.type",
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{:#?}", problems(yaml));
+}
+
+#[test]
+fn messages_say_what_to_write_in_words_of_yaml() {
+    for (yaml, words) in [
+        ("limiter: {default_rate: fast}", "expected a number"),
+        ("server: []", "expected a mapping"),
+        ("providers: {}", "expected a list"),
+        ("server: {port: -1}", "whole number, 0 to 65535"),
+        ("limiter: {default_rate: -5}", "is -5; must be 0.00001 to 10000000 requests per second"),
+        ("limiter: {default_rate: 50, max_rate: 10}", "at most max_rate, which is 10"),
+        ("breaker: {recovery_timeout: 30}", "such as \"500ms\""),
+        ("sampler: {sampling_rate: 0.05}", "not supported by this version"),
+        ("limitr: {}", "use one of `server`, `limiter`"),
+        ("server: {port: 1, port: 2}", "duplicate"),
+        ("server: {host: example.com}", "IP address"),
+        ("- a", "mapping of sections"),
+        ("a: [", "not valid YAML"),
+        ("server: {admin_port: 8080}", "choose another port"),
+        ("server: {upstreams: [{name: u, prefix: /v1/x, address: 'h:1'}]}", "belongs to the gateway"),
+        ("server: {upstreams: [{name: u, prefix: /internal, address: 'h:1'}]}", "belongs to the gateway"),
+        ("server: {upstreams: [{name: u, prefix: /x, address: 'h'}]}", "host:port"),
+        ("limiter: {rules: [{tenant: a, rate: 1}, {tenant: a, rate: 1}]}", "one rule a tenant"),
+    ] {
+        let found = problems(yaml);
+        assert!(found.len() == 1 && found[0].contains(words), "{yaml}: {found:?}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_and_appends() {
+    let env = env(&[
+        ("GATEWAY__SERVER__PORT", "9000"),
+        ("GATEWAY__LIMITER__DEFAULT_RATE", "5"),
+        ("GATEWAY__PROVIDERS__0__API_KEY", "12345"),
+        ("GATEWAY__PROVIDERS__0__MODELS", "[m1, m2]"),
+        ("GATEWAY__PROVIDERS__1__NAME", "second"),
+        ("GATEWAY__PROVIDERS__1__TYPE", "openai"),
+        ("GATEWAY__PROVIDERS__1__BASE_URL", "http://127.0.0.1:1/v1/"),
+        ("GATEWAY__AUTH__ANONYMOUS__ENABLED", "true"),
+        ("GATEWAY_PORT", "1"),
+    ]);
+    let yaml = "providers: [{name: a, type: openai, base_url: 'https://h/v1'}]";
+    let config = parse(yaml, &env).expect("valid");
+    assert_eq!(config.server.port, 9000);
+    assert!((config.limiter.limits.tenant_default.rate - 5.0).abs() < f64::EPSILON);
+    assert_eq!(config.auth.anonymous_tenant.as_deref(), Some("demo"));
+    assert_eq!(config.providers[0].models, ["m1", "m2"]);
+    assert_eq!(config.providers[1].name, "second");
+    match &config.providers[0].kind {
+        crate::llm::ProviderKind::OpenAi { api_keys, .. } => assert_eq!(api_keys[0].expose(), "12345"),
+        crate::llm::ProviderKind::Local { .. } => panic!("type openai"),
+    }
+}
+
+#[test]
+fn a_bad_override_names_the_variable() {
+    for (name, value) in [
+        ("GATEWAY__PROVIDERS__7__NAME", "x"),
+        ("GATEWAY__SERVER__", "x"),
+        ("GATEWAY__SERVER__PORT__X", "1"),
+    ] {
+        let found = parse("server: {port: 1}", &env(&[(name, value)])).expect_err(name);
+        assert!(found.list().iter().any(|p| p.path == name), "{found}");
+    }
+    let found = parse("", &env(&[("GATEWAY__SERVER__PROT", "1")])).expect_err("unknown");
+    assert_eq!(found.list()[0].path, "server.prot");
+}
+
+#[test]
+fn no_secret_gets_into_a_message_or_a_debug_line() {
+    let secret = "sk-very-secret-0123456789";
+    let yaml = format!(
+        "providers: [{{name: a, type: openai, base_url: 'https://h/v1', api_key: \"{secret}\"}}]\n\
+         auth: {{api_keys: [{{name: k, tenant: t, key: \"{secret}\"}}]}}"
+    );
+    let config = parse(&yaml, &Env::new()).expect("valid");
+    assert!(!format!("{config:?}").contains("very-secret"));
+    for bad in ["12345678901234567890", "1234567.25", "-123456789", "\"a b very-secret\"", "\"${NOPE}very-secret\""] {
+        let yaml = yaml.replace(&format!("\"{secret}\""), bad);
+        let shown = parse(&yaml, &Env::new()).expect_err(bad).to_string();
+        assert!(!shown.contains("very-secret") && !shown.contains("1234567"), "{shown}");
+    }
+}
+
+#[test]
+fn anonymous_callers_stay_off_the_network_unless_confirmed() {
+    let on = "auth: {anonymous: {enabled: true}}";
+    for address in ["host: 0.0.0.0", "sidecar_host: '::'", "host: 10.0.0.1"] {
+        assert_eq!(paths(&format!("server: {{{address}}}\n{on}")), ["auth.anonymous.enabled"]);
+    }
+    let confirmed = "server: {host: 0.0.0.0}\nauth: {anonymous: {enabled: true, i_know: true}}";
+    assert_eq!(paths(confirmed), Vec::<String>::new());
+    assert_eq!(paths("server: {host: localhost}\nauth: {anonymous: {enabled: true}}"), Vec::<String>::new());
+}
+
+#[test]
+fn the_files_we_ship_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let env = env(&[("OPENAI_API_KEY", "sk-1"), ("CI_KEY", "0123456789abcdef")]);
+    for file in ["gateway.yaml", "openai.yaml"] {
+        if let Err(problems) = load(&folder.join(file), &env) {
+            panic!("{file}:\n{problems}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_or_endless_file_is_one_clear_problem() {
+    let found = load(Path::new("/nonexistent/gateway.yaml"), &Env::new()).expect_err("missing");
+    assert!(found.to_string().contains("/nonexistent/gateway.yaml") && found.to_string().contains("--config"));
+}

@@ -1,0 +1,147 @@
+//! Scalars with a unit, and text with variables.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// Variables of the environment, by name; an argument everywhere, so that tests need not
+/// change the process.
+pub type Env = BTreeMap<String, String>;
+
+/// A duration as text with a unit: `500ms`, `30s`, `5m`, `1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// A size in bytes: a whole number, or text with a unit as in `10MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+const SPAN_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("B", 1),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+/// Splits `12MiB` into number and unit and multiplies.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = unit.trim_start();
+    let factor = units.iter().find(|(name, _)| *name == unit)?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+struct SpanVisitor;
+
+impl Visitor<'_> for SpanVisitor {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration with a unit, such as \"500ms\", \"30s\", \"5m\" or \"1h\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+        let ms = scaled(text, &SPAN_UNITS)
+            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))?;
+        Ok(Span(Duration::from_millis(ms)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SpanVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = ByteSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size in bytes, or with a unit such as \"512KiB\" or \"10MiB\"")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<ByteSize, E> {
+        Ok(ByteSize(bytes))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
+        scaled(text, &SIZE_UNITS)
+            .map(ByteSize)
+            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+/// Replaces each `${NAME}` and `${NAME:-default}` in `text`, as a shell would; `$` elsewhere
+/// stays as it is.
+///
+/// # Errors
+/// A sentence that names the variable that is not set, or the place that is not closed. It
+/// never contains `text`, which may be a secret.
+pub fn expand(text: &str, env: &Env) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (inside, remaining) = after.split_once('}').ok_or("has a `${` without its `}`; close it")?;
+        let (name, default) =
+            inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err("has a `${...}` that is not the name of a variable".to_owned());
+        }
+        let value = env.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(default);
+        out.push_str(before);
+        out.push_str(value.ok_or_else(|| {
+            format!("uses ${{{name}}}, which is not set; set it in the environment or write ${{{name}:-default}}")
+        })?);
+        rest = remaining;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_need_a_unit_that_is_known() {
+        let span = |yaml: &str| serde_norway::from_str::<Span>(yaml).map(|s| s.0.as_millis());
+        assert_eq!(span("\"5m\"").expect("5m"), 300_000);
+        assert_eq!(span("250ms").expect("250ms"), 250);
+        for bad in ["5", "-5s", "5d", "s", "\"\"", "1.5s", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+        let size = |yaml: &str| serde_norway::from_str::<ByteSize>(yaml).map(|s| s.0);
+        assert_eq!(size("10MiB").expect("10MiB"), 10 << 20);
+        assert_eq!(size("1 KB").expect("1 KB"), 1000);
+        assert_eq!(size("7").expect("7"), 7);
+        for bad in ["-7", "10XB", "MiB", ".nan", "1e3MiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced_and_missing_ones_named() {
+        let env = Env::from([("A".to_owned(), "1".to_owned()), ("EMPTY".to_owned(), String::new())]);
+        assert_eq!(expand("x${A}y${B:-2}$z", &env).as_deref(), Ok("x1y2$z"));
+        assert_eq!(expand("${EMPTY:-d}", &env).as_deref(), Ok("d"));
+        assert!(expand("sk-${NOPE}", &env).expect_err("unset").contains("NOPE"));
+        assert!(!expand("sk-secret${A", &env).expect_err("open").contains("secret"));
+        assert!(expand("${}", &env).is_err());
+    }
+}

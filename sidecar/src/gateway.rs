@@ -1,0 +1,39 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::control::Control;
+use crate::llm::Providers;
+use crate::metrics::FilterStats;
+use crate::secret::Secret;
+
+/// One running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// What can change, and changes it.
+    pub control: Arc<Control>,
+    /// Who answers LLM requests.
+    pub providers: Arc<Providers>,
+    /// What the filters count.
+    pub filters: Arc<FilterStats>,
+    /// Everything on the metrics page.
+    pub registry: Registry,
+    /// The secret shared with Envoy and the filter.
+    pub token: Secret,
+    /// When this process started.
+    pub started: Instant,
+    /// Turns true when the process has been told to stop.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Gateway {
+    /// Whether the process has been told to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}

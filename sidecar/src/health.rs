@@ -1,0 +1,115 @@
+//! Liveness, readiness, and the state of the parts. Public, so without addresses and secrets.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use http::StatusCode;
+use serde::Serialize;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::Protocol;
+
+use crate::gateway::Gateway;
+use crate::refusal::{json, refuse};
+
+/// What "not ready yet" asks the caller to wait, in milliseconds.
+const RETRY_MS: u64 = 1000;
+
+/// The routes.
+pub fn router() -> Router<Arc<Gateway>> {
+    let live = || -> MethodRouter<Arc<Gateway>> { get(async || json(StatusCode::OK, &Status { status: "ok" })) };
+    let ready = || get(ready);
+    Router::new()
+        .route("/health", live())
+        .route("/health/live", live())
+        .route("/livez", live())
+        .route("/ready", ready())
+        .route("/readyz", ready())
+        .route("/health/ready", ready())
+        .route("/health/detailed", get(detailed))
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    status: &'static str,
+}
+
+async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    let reasons = reasons(&gateway);
+    if reasons.is_empty() {
+        return json(StatusCode::OK, &Status { status: "ready" });
+    }
+    let code = if gateway.is_draining() { Code::ShuttingDown } else { Code::GatewayStarting };
+    let reply = Reply::new(code, format!("not ready: {}", reasons.join("; "))).retry_after_ms(RETRY_MS);
+    refuse(&reply, Protocol::OpenAi, "")
+}
+
+/// Why no traffic should come yet, or any more.
+fn reasons(gateway: &Gateway) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if gateway.is_draining() {
+        reasons.push("the sidecar is shutting down".to_owned());
+    }
+    if !gateway.providers.ready() {
+        reasons.extend(gateway.providers.not_ready());
+    }
+    reasons
+}
+
+#[derive(Debug, Serialize)]
+struct Detailed {
+    status: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    components: Components,
+}
+
+#[derive(Debug, Serialize)]
+struct Components {
+    policy: Policy,
+    providers: Providers,
+    filters: Filters,
+}
+
+#[derive(Debug, Serialize)]
+struct Policy {
+    revision: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Providers {
+    ready: bool,
+    waiting_for: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Filters {
+    reporting: usize,
+    up_to_date: usize,
+}
+
+async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
+    let revision = gateway.control.publisher().latest().revision.clone();
+    let vms = gateway.filters.vms(Instant::now());
+    let is_ready = reasons(&gateway).is_empty();
+    let detailed = Detailed {
+        status: if is_ready { "ready" } else { "unavailable" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: gateway.started.elapsed().as_secs(),
+        components: Components {
+            providers: Providers {
+                ready: gateway.providers.ready(),
+                waiting_for: gateway.providers.not_ready(),
+            },
+            filters: Filters {
+                reporting: vms.len(),
+                up_to_date: vms.iter().filter(|vm| vm.revision == revision).count(),
+            },
+            policy: Policy { revision },
+        },
+    };
+    json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detailed)
+}

@@ -1,0 +1,144 @@
+//! Who is calling: asked once, before the router, for every request.
+//!
+//! Through Envoy the filter has answered already; its word (`x-tidegate-identity`) counts only
+//! beside the secret that Envoy's route adds, since anybody can reach a port and write headers.
+//! Everyone else is asked for a credential here.
+
+use http::HeaderMap;
+use subtle::ConstantTimeEq as _;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::RouteClass;
+use tidegate_core::wire::{Identity, header};
+
+use crate::control::Control;
+use crate::secret::Secret;
+
+/// Headers that may carry a credential.
+const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// Decides whether a request of `class` may go on, and as whom; nobody is asked on public paths.
+///
+/// # Errors
+/// The refusal: 401 without a good credential, 400 with several, 403 where the role or the
+/// internal secret is missing.
+pub fn admit(
+    control: &Control,
+    token: &Secret,
+    class: RouteClass,
+    headers: &HeaderMap,
+) -> Result<Option<Identity>, Reply> {
+    match class {
+        RouteClass::Public | RouteClass::Other => Ok(None),
+        RouteClass::Internal if carries(headers, header::INTERNAL, token) => Ok(None),
+        RouteClass::Internal => Err(Reply::new(
+            Code::PermissionDenied,
+            "this path is for the filter, and x-tidegate-internal is missing or wrong; render envoy.yaml again \
+             with `tidegate envoy` if Envoy should have it",
+        )),
+        RouteClass::Llm(_) => who(control, token, headers, true).map(Some),
+        RouteClass::Admin => {
+            let identity = who(control, token, headers, false)?;
+            if !identity.role.may_administer() {
+                let message = "this path needs a key with role operator or admin";
+                return Err(Reply::new(Code::PermissionDenied, message));
+            }
+            Ok(Some(identity))
+        }
+    }
+}
+
+fn who(control: &Control, token: &Secret, headers: &HeaderMap, anonymous: bool) -> Result<Identity, Reply> {
+    if carries(headers, header::PROXIED, token)
+        && let Some(identity) = told(headers)
+    {
+        return Ok(identity);
+    }
+    if let Some(credential) = credential(headers)? {
+        return control.keys().authenticate(credential).ok_or_else(invalid);
+    }
+    let tenant = if anonymous { control.anonymous_tenant() } else { None };
+    tenant.map(|tenant| Identity::anonymous(&tenant)).ok_or_else(|| {
+        let message = "no API key was sent; send one as `authorization: Bearer <key>`";
+        Reply::new(Code::MissingApiKey, message)
+    })
+}
+
+fn invalid() -> Reply {
+    Reply::new(Code::InvalidApiKey, "the API key is unknown or revoked")
+}
+
+fn carries(headers: &HeaderMap, name: &str, token: &Secret) -> bool {
+    headers.get(name).is_some_and(|value| value.as_bytes().ct_eq(token.expose().as_bytes()).into())
+}
+
+/// What the filter found out.
+fn told(headers: &HeaderMap) -> Option<Identity> {
+    headers.get(header::IDENTITY)?.to_str().ok().and_then(Identity::from_header)
+}
+
+/// The one credential of a request, without its scheme.
+fn credential(headers: &HeaderMap) -> Result<Option<&str>, Reply> {
+    let mut found = CREDENTIALS
+        .iter()
+        .flat_map(|name| headers.get_all(*name).into_iter().map(move |value| (*name, value)));
+    let Some((name, value)) = found.next() else { return Ok(None) };
+    if found.next().is_some() {
+        let message = "more than one credential was sent; send exactly one of authorization, x-api-key, api-key, \
+                       x-goog-api-key";
+        return Err(Reply::new(Code::DuplicateCredential, message));
+    }
+    let text = value.to_str().map_err(|_| invalid())?;
+    if name != "authorization" {
+        return Ok(Some(text.trim()));
+    }
+    match text.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(key.trim())),
+        _ => Err(invalid()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).expect("value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn one_credential_is_taken_from_wherever_it_stands() {
+        for (name, value) in [
+            ("authorization", "Bearer k"),
+            ("authorization", "bEARER  k "),
+            ("x-api-key", "k"),
+            ("api-key", " k"),
+            ("x-goog-api-key", "k"),
+        ] {
+            assert_eq!(credential(&headers(&[(name, value)])), Ok(Some("k")), "{name}: {value}");
+        }
+        assert_eq!(credential(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn several_or_unknown_kinds_are_refused() {
+        let code = |pairs: &[(&'static str, &str)]| credential(&headers(pairs)).map(|_| ()).map_err(|r| r.code);
+        assert_eq!(code(&[("x-api-key", "a"), ("x-api-key", "a")]), Err(Code::DuplicateCredential));
+        assert_eq!(code(&[("x-api-key", "a"), ("authorization", "Bearer a")]), Err(Code::DuplicateCredential));
+        assert_eq!(code(&[("authorization", "Basic abc")]), Err(Code::InvalidApiKey));
+        assert_eq!(code(&[("authorization", "k")]), Err(Code::InvalidApiKey));
+    }
+
+    #[test]
+    fn a_secret_counts_only_whole() {
+        let token = Secret::new("0123456789abcdef");
+        let with = |value: &str| carries(&headers(&[(header::PROXIED, value)]), header::PROXIED, &token);
+        assert!(with("0123456789abcdef"));
+        assert!(!with("0123456789abcde") && !with("0123456789abcdeg") && !with(""));
+    }
+}

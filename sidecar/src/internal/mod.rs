@@ -1,0 +1,97 @@
+//! `/internal/v1`: what the filter asks and tells. The secret was checked before the router.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use tidegate_core::event::Report;
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::wire::{AuthenticateRequest, SNAPSHOT_WAIT_MS_MAX, Verdict, path};
+
+use crate::body;
+use crate::gateway::Gateway;
+use crate::metrics::ReportError;
+use crate::refusal::{empty, json, refuse_here};
+
+/// Largest body of an authentication question, in bytes.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+/// Largest report, in bytes.
+const REPORT_BYTES_MAX: usize = 256 << 10;
+/// How long a filter may rely on a good key, in milliseconds. A revocation does not wait for it.
+const GRANTED_TTL_MS: u64 = 300_000;
+/// How long a filter may go on refusing a bad key without asking, in milliseconds.
+const DENIED_TTL_MS: u64 = 60_000;
+
+/// The routes.
+pub fn router() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route(path::SNAPSHOT, get(snapshot))
+        .route(path::AUTHENTICATE, post(authenticate))
+        .route(path::EVENTS, post(events))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Poll {
+    have: String,
+    wait_ms: u64,
+}
+
+/// The policy in force, as soon as it is another than the one the filter has.
+async fn snapshot(State(gateway): State<Arc<Gateway>>, poll: Result<Query<Poll>, QueryRejection>) -> Response {
+    let Ok(Query(Poll { have, wait_ms })) = poll else {
+        let message = "the query must be ?have=<revision>&wait_ms=<milliseconds>";
+        return refuse_here(&Reply::new(Code::InvalidRequest, message));
+    };
+    let wait = Duration::from_millis(wait_ms.min(SNAPSHOT_WAIT_MS_MAX));
+    let newer = gateway.control.publisher().newer(&have, wait, gateway.draining.clone()).await;
+    let Some(published) = newer else { return empty(StatusCode::NOT_MODIFIED) };
+    let mut response = Response::new(Body::from(published.json.clone()));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Whether a credential is good.
+async fn authenticate(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+    let question = body::json::<AuthenticateRequest>(body, QUESTION_BYTES_MAX, Code::InvalidRequest).await;
+    let AuthenticateRequest { credential } = match question {
+        Ok(question) => question,
+        // The message would name a field, never the credential.
+        Err(reply) => return refuse_here(&reply),
+    };
+    let keys = gateway.control.keys();
+    // Before the look-up: a verdict must never claim a newer generation than it was made under.
+    let generation = keys.generation();
+    let verdict = match keys.authenticate(&credential) {
+        Some(identity) => Verdict::Granted { identity, ttl_ms: GRANTED_TTL_MS, generation },
+        None => Verdict::Denied { ttl_ms: DENIED_TTL_MS, generation },
+    };
+    json(StatusCode::OK, &verdict)
+}
+
+/// What a filter has counted.
+async fn events(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+    let report = match body::json::<Report>(body, REPORT_BYTES_MAX, Code::InvalidRequest).await {
+        Ok(report) => report,
+        Err(reply) => return refuse_here(&reply),
+    };
+    match gateway.filters.record(report, Instant::now()) {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(error) => {
+            let message = match error {
+                ReportError::Name => "vm, revision and routes must be 1 to 64 of A-Z a-z 0-9 . _ -",
+                ReportError::TooLarge => "the report has too many counters or breakers",
+                ReportError::Shape => "duration_buckets or a breaker's state is not of this version",
+            };
+            refuse_here(&Reply::new(Code::InvalidRequest, message))
+        }
+    }
+}

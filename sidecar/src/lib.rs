@@ -1,0 +1,27 @@
+//! The native half of Tidegate: it knows who may call and how much, tells the filters in Envoy,
+//! and answers what they pass on.
+//!
+//! A request enters in [`server::Entry`]; what is in force changes in [`control::Control`].
+
+pub mod admin;
+pub mod body;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod cpu;
+pub mod demo;
+pub mod envoy_config;
+pub mod gateway;
+pub mod health;
+pub mod identity;
+pub mod internal;
+pub mod keys;
+pub mod llm;
+pub mod logging;
+pub mod metrics;
+pub mod refusal;
+pub mod run;
+pub mod secret;
+pub mod server;
+pub mod snapshot;
+pub mod store;

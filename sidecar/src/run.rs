@@ -1,0 +1,178 @@
+//! `tidegate run`: puts the parts together, serves, and stops without losing a request.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, auth};
+use crate::control::{ChangeError, Control, Origin};
+use crate::gateway::Gateway;
+use crate::keys::{Digest, KeyError, Keys};
+use crate::llm::{self, Providers};
+use crate::metrics::{self, ControlMetrics, FilterStats};
+use crate::server::{self, Entry, ListenError, Listener};
+use crate::store::{Store, StoreError, TokenError, internal_token};
+
+/// The operator's key, from the environment.
+const ADMIN_KEY: &str = "GATEWAY_ADMIN_KEY";
+
+/// Why the gateway did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// `GATEWAY_ADMIN_KEY` cannot be a key.
+    AdminKey(String),
+    /// The internal token.
+    Token(TokenError),
+    /// The store.
+    Store(StoreError),
+    /// The keys.
+    Keys(KeyError),
+    /// A provider.
+    Provider(llm::StartError),
+    /// The policy.
+    Policy(ChangeError),
+    /// A listener.
+    Listen(ListenError),
+    /// The system gives no signals.
+    Signals(std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AdminKey(what) => write!(f, "{ADMIN_KEY} {what}"),
+            Self::Token(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+            Self::Provider(error) => error.fmt(f),
+            Self::Policy(error) => error.fmt(f),
+            Self::Listen(error) => error.fmt(f),
+            Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A gateway that is put together, with its listeners bound, but not serving yet.
+#[derive(Debug)]
+pub struct Ready {
+    gateway: Arc<Gateway>,
+    config: Config,
+    drain: watch::Sender<bool>,
+    listeners: Vec<Listener>,
+    metrics_listener: Option<Listener>,
+    /// The operator's key, if one had to be made: shown once, by whoever started this.
+    pub admin_key: Option<String>,
+}
+
+/// Puts everything together. Nothing is served before all of it works.
+///
+/// # Errors
+/// The first part that does not work, and how to mend it.
+pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> {
+    let started = Instant::now();
+    let from_environment = admin_key(&origin)?;
+    let token = internal_token(config.store.folder()).map_err(StartError::Token)?;
+    let store = Arc::new(Store::open(&config.store.path).map_err(StartError::Store)?);
+    let (keys, admin_key) = Keys::start(store.clone(), &config.auth.api_keys, from_environment).map_err(StartError::Keys)?;
+
+    let mut registry = Registry::default();
+    metrics::register_build(&mut registry);
+    let filters = Arc::new(FilterStats::new(config.limiter.cleanup_interval));
+    registry.register_collector(Box::new(filters.clone()));
+    let control_metrics = ControlMetrics::register(&mut registry);
+    let providers = Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
+    let control = Control::start(config.clone(), origin, store, Arc::new(keys), control_metrics)
+        .map_err(StartError::Policy)?;
+
+    let (listeners, metrics_listener) = bind(&config).await.map_err(StartError::Listen)?;
+    let (drain, draining) = watch::channel(false);
+    let control = Arc::new(control);
+    let gateway = Gateway { control, providers, filters, registry, token, started, draining };
+    Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
+}
+
+fn admin_key(origin: &Origin) -> Result<Option<Digest>, StartError> {
+    let Some(key) = origin.env.get(ADMIN_KEY).filter(|key| !key.is_empty()) else { return Ok(None) };
+    auth::usable(key).map_err(StartError::AdminKey)?;
+    Ok(Some(Digest::of(key)))
+}
+
+async fn bind(config: &Config) -> Result<(Vec<Listener>, Option<Listener>), ListenError> {
+    let server = &config.server;
+    let mut listeners = vec![Listener::tcp((server.sidecar_host, server.sidecar_port).into()).await?];
+    if let Some(path) = &server.sidecar_socket {
+        listeners.push(Listener::unix(path)?);
+    }
+    let metrics = match config.metrics.listener.filter(|_| config.metrics.enabled) {
+        Some(address) => Some(Listener::tcp(address).await?),
+        None => None,
+    };
+    Ok((listeners, metrics))
+}
+
+impl Ready {
+    /// What the handlers share.
+    #[must_use]
+    pub const fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Serves until `stop` is done, then drains. Returns whether everything in flight finished
+    /// within the drain timeout.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
+        let Self { gateway, config, drain, listeners, metrics_listener, admin_key: _ } = self;
+        let timeout = config.server.drain_timeout;
+        let mut serving = JoinSet::new();
+        let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));
+        for listener in listeners {
+            let entry = entry.clone();
+            let answer = move |request| entry.clone().answer(request);
+            serving.spawn(server::serve(listener, answer, gateway.draining.clone(), timeout));
+        }
+        if let Some(listener) = metrics_listener {
+            let router = server::metrics_router(gateway.clone(), &config.metrics.path);
+            let answer = move |request| tower_service::Service::call(&mut router.clone(), request);
+            serving.spawn(server::serve(listener, answer, gateway.draining.clone(), timeout));
+        }
+        stop.await;
+        drain.send_replace(true);
+        serving.join_all().await.into_iter().all(|finished| finished)
+    }
+}
+
+/// Reacts to the process's signals: SIGHUP reloads the configuration; the returned future is
+/// done at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// The system gives no signals.
+pub fn signals(gateway: &Arc<Gateway>) -> Result<impl Future<Output = ()> + use<>, StartError> {
+    let on = |kind| signal(kind).map_err(StartError::Signals);
+    let mut hangup = on(SignalKind::hangup())?;
+    let control = gateway.control.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let control = control.clone();
+            match tokio::task::spawn_blocking(move || control.reload()).await {
+                Ok(Ok(())) => tracing::info!("configuration reloaded; limiter, breaker, cache and auth are in force"),
+                Ok(Err(error)) => tracing::error!(%error, "configuration refused; the last good one stays in force"),
+                Err(error) => tracing::error!(%error, "reload was not finished"),
+            }
+        }
+    });
+    let (terminate, interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    Ok(first(terminate, interrupt))
+}
+
+async fn first(mut terminate: Signal, mut interrupt: Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,112 @@
+//! Accepts connections, serves HTTP/1.1 and h2c on them, and ends them without losing a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::listener::{Listener, Stream};
+
+/// Most connections at once on one listener; further ones wait in the system's queue.
+const CONNECTIONS_MAX: usize = 8192;
+/// Most requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 1024;
+/// Longest a client may take to send its headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest request head, in bytes.
+const HEADER_BYTES_MAX: usize = 128 << 10;
+/// Most headers of one request.
+const HEADERS_MAX: usize = 200;
+/// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `listener` until `draining` turns true, then lets what is in flight finish, for
+/// `drain_timeout` at most. Returns whether everything did.
+pub async fn serve<F, A>(
+    listener: Listener,
+    answer: F,
+    mut draining: watch::Receiver<bool>,
+    drain_timeout: Duration,
+) -> bool
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Result<Response, std::convert::Infallible>> + Send + 'static,
+{
+    let builder = Arc::new(builder());
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let permit = room.clone().acquire_owned().await.ok();
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            (accepted, permit) = next => match accepted {
+                Ok(stream) => start(stream, permit, &builder, &graceful, answer.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = told(&mut draining) => break,
+        }
+    }
+    // Connections in the system's queue came before the end, so they are served too.
+    for _ in 0..CONNECTIONS_MAX {
+        let Some(Ok(stream)) = listener.accept().now_or_never() else { break };
+        start(stream, None, &builder, &graceful, answer.clone());
+    }
+    drop(listener);
+    tokio::time::timeout(drain_timeout, graceful.shutdown()).await.is_ok()
+}
+
+/// Waits until `draining` turns true, or until nobody is left who could turn it.
+async fn told(draining: &mut watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    builder
+}
+
+fn start<F, A>(
+    stream: Box<dyn Stream>,
+    permit: Option<OwnedSemaphorePermit>,
+    builder: &Arc<Builder<TokioExecutor>>,
+    graceful: &GracefulShutdown,
+    answer: F,
+) where
+    F: Fn(Request<Incoming>) -> A + Send + 'static,
+    A: Future<Output = Result<Response, std::convert::Infallible>> + Send + 'static,
+{
+    let connection = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).into_owned();
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        let _permit = permit;
+        // A client that goes away or speaks nonsense concerns nobody else.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+}

@@ -1,0 +1,88 @@
+//! What happens to every request before and after the router, in this order: classify the
+//! path, find out who is calling, route, put errors of the router into the caller's protocol,
+//! mark the answer as the sidecar's.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use tidegate_core::route::{Protocol, classify};
+use tidegate_core::wire::header;
+use tower_service::Service as _;
+
+use crate::gateway::Gateway;
+use crate::identity::admit;
+use crate::refusal::{method_not_allowed, not_found, refuse};
+
+const ANSWERED: HeaderName = HeaderName::from_static(header::ANSWERED);
+const YES: HeaderValue = HeaderValue::from_static("1");
+
+/// The way in. One plain function instead of a stack of layers: each layer would box a future
+/// for every request.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    gateway: Arc<Gateway>,
+    router: Router,
+}
+
+impl Entry {
+    /// Requests go to `router` as far as `gateway` admits them.
+    #[must_use]
+    pub const fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+        Self { gateway, router }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// None: whatever goes wrong is an answer.
+    pub async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        let Self { gateway, mut router } = self;
+        let mut request = request.map(Body::new);
+        let class = classify(request.uri().path());
+        let protocol = class.protocol();
+        let request_id = match protocol {
+            Protocol::Anthropic => request_id(&request),
+            Protocol::OpenAi => String::new(),
+        };
+        let mut response = match admit(&gateway.control, &gateway.token, class, request.headers()) {
+            Ok(identity) => {
+                if let Some(identity) = identity {
+                    request.extensions_mut().insert(identity);
+                }
+                let Ok(response) = router.call(request).await;
+                spelled_out(response, protocol, &request_id)
+            }
+            Err(reply) => refuse(&reply, protocol, &request_id),
+        };
+        response.headers_mut().insert(ANSWERED, YES);
+        tracing::debug!(class = class.label(), status = response.status().as_u16(), "answered");
+        Ok(response)
+    }
+}
+
+/// Only Anthropic's error bodies carry it.
+fn request_id(request: &Request<Body>) -> String {
+    let id = request.headers().get(header::REQUEST_ID).and_then(|value| value.to_str().ok());
+    id.unwrap_or_default().to_owned()
+}
+
+/// The router says "no such path" and "not with this method" by a bare status; our own answers
+/// always have a content type.
+fn spelled_out(response: Response, protocol: Protocol, request_id: &str) -> Response {
+    if response.headers().contains_key(CONTENT_TYPE) {
+        return response;
+    }
+    match response.status() {
+        StatusCode::NOT_FOUND => not_found(protocol, request_id),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            method_not_allowed(protocol, request_id, response.headers().get(ALLOW).cloned())
+        }
+        _ => response,
+    }
+}

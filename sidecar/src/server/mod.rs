@@ -1,0 +1,11 @@
+//! Listeners, the entry of every request, and the drain.
+
+mod connections;
+mod entry;
+mod listener;
+mod router;
+
+pub use connections::serve;
+pub use entry::Entry;
+pub use listener::{ListenError, Listener};
+pub use router::{metrics_router, router};
