@@ -16,3 +16,6 @@ pub mod settings;
 pub use front::router;
 pub use providers::{Providers, StartError};
 pub use settings::{ProviderKind, ProviderSettings};
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ use tidegate_core::route::Endpoint;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub use self::worker::QUEUE_MAX;
+
 use self::answer::Writer;
 use self::model::Piece;
 use self::stream::LocalStream;

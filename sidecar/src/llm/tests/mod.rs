@@ -1,0 +1,9 @@
+//! The LLM API over real sockets: a caller, the router, and providers that misbehave to order.
+
+mod bridge;
+mod faults;
+mod gateway;
+mod local;
+mod passing;
+mod provider;
+mod streams;

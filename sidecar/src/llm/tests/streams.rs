@@ -1,0 +1,194 @@
+//! Event streams: untouched when they are whole, never silent when they are not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, mpsc};
+
+use super::gateway::{DEADLINE, Gateway, openai, piece};
+use super::provider::{Connection, TestProvider};
+
+const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"你\"}}]}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":4}}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// A provider that streams these chunks and then breaks the connection off, or ends the
+/// stream properly if `properly`.
+async fn streaming(chunks: Vec<Vec<u8>>, properly: bool) -> TestProvider {
+    let chunks = Arc::new(chunks);
+    TestProvider::start(move |_, mut connection: Connection| {
+        let chunks = Arc::clone(&chunks);
+        async move {
+            connection.open_stream().await;
+            for chunk in chunks.iter() {
+                connection.chunk(chunk).await;
+            }
+            if properly {
+                connection.close_stream().await;
+            }
+            properly.then_some(connection)
+        }
+    })
+    .await
+}
+
+fn error_of(event: &str) -> serde_json::Value {
+    let data = event.strip_prefix("data: ").unwrap_or_else(|| panic!("no event: {event}"));
+    let json: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    json["error"].clone()
+}
+
+#[tokio::test]
+async fn a_whole_stream_passes_byte_by_byte_wherever_it_is_split() {
+    let stream = [": hello\r\n\r\n", FIRST, USAGE, DONE].concat();
+    for size in [1, 7, 64, 4096] {
+        let provider = streaming(stream.as_bytes().chunks(size).map(<[u8]>::to_vec).collect(), true).await;
+        let gateway = Gateway::before(&provider).await;
+        let got = gateway.chat(BODY).await;
+        assert_eq!((got.status.as_u16(), got.text()), (200, stream.as_str()), "chunks of {size}");
+        assert_eq!(got.headers["content-type"], "text/event-stream");
+        assert_eq!(got.headers["x-gateway-provider"], "p");
+        assert!(gateway.counts(r#"gateway_provider_requests_total{provider="p",outcome="ok"} 1"#));
+        assert!(gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#));
+        assert!(gateway.counts(r#"gen_ai_server_time_to_first_token_count{provider="p"} 1"#));
+    }
+}
+
+#[tokio::test]
+async fn events_pass_one_by_one_as_they_come() {
+    let go_on = Arc::new(Notify::new());
+    let wait = Arc::clone(&go_on);
+    let provider = TestProvider::start(move |_, mut connection| {
+        let wait = Arc::clone(&wait);
+        async move {
+            connection.open_stream().await;
+            for event in [FIRST, USAGE, DONE] {
+                connection.chunk(event.as_bytes()).await;
+                wait.notified().await;
+            }
+            connection.close_stream().await;
+            Some(connection)
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&provider).await;
+    let mut body = gateway.send(Method::POST, "/v1/chat/completions", &[], BODY).await.into_body();
+    for event in [FIRST, USAGE, DONE] {
+        assert_eq!(piece(&mut body).await.expect("an event"), event);
+        go_on.notify_one();
+    }
+    assert_eq!(piece(&mut body).await, None);
+}
+
+#[tokio::test]
+async fn a_cut_stream_ends_with_an_error_event_and_no_half_event() {
+    for (chunks, properly) in [
+        (vec![FIRST, "data: {\"choi"], false),
+        (vec![FIRST, "data: {\"choi"], true),
+        (vec![FIRST], true),
+        (vec![FIRST, USAGE], false),
+    ] {
+        let provider = streaming(chunks.iter().map(|c| c.as_bytes().to_vec()).collect(), properly).await;
+        let gateway = Gateway::before(&provider).await;
+        let got = gateway.chat(BODY).await;
+        assert_eq!(got.status, 200);
+        let events: Vec<_> = got.text().split_terminator("\n\n").collect();
+        assert_eq!(events[0], FIRST.trim_end());
+        let error = error_of(events.last().expect("an event"));
+        assert_eq!(error["code"], "upstream_stream_interrupted", "{events:?}");
+        assert_eq!(error["param"], serde_json::Value::Null);
+        assert!(!got.text().contains("[DONE]") && !got.text().contains("choi\n"));
+        assert!(gateway.counts(r#"gateway_provider_requests_total{provider="p",outcome="interrupted"} 1"#));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_silent_ends_with_a_timeout_event() {
+    let provider = TestProvider::start(|_, mut connection| async move {
+        connection.open_stream().await;
+        connection.chunk(FIRST.as_bytes()).await;
+        connection.closed().await;
+        None
+    })
+    .await;
+    let mut settings = openai("p", provider.addr);
+    settings.timeout = Duration::from_millis(200);
+    let gateway = Gateway::start(vec![settings]).await;
+    let got = gateway.chat(BODY).await;
+    let events: Vec<_> = got.text().split_terminator("\n\n").collect();
+    assert_eq!((events.len(), error_of(events[1])["code"].as_str()), (2, Some("upstream_timeout")));
+}
+
+#[tokio::test]
+async fn a_providers_own_error_in_a_stream_is_not_followed_by_ours() {
+    let failure = "data: {\"error\":{\"message\":\"m\",\"type\":\"t\",\"param\":null,\"code\":null}}\n\n";
+    let provider = streaming(vec![FIRST.into(), failure.into()], true).await;
+    let gateway = Gateway::before(&provider).await;
+    assert_eq!(gateway.chat(BODY).await.text(), [FIRST, failure].concat());
+    assert!(gateway.counts(r#"gateway_provider_requests_total{provider="p",outcome="server_error"} 1"#));
+}
+
+#[tokio::test]
+async fn an_end_without_its_blank_line_is_an_end() {
+    let provider = streaming(vec![FIRST.into(), "data: [DONE]\n".into()], true).await;
+    let gateway = Gateway::before(&provider).await;
+    assert_eq!(gateway.chat(BODY).await.text(), [FIRST, DONE].concat());
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_the_providers_connection_with_it() {
+    let (released, mut events) = mpsc::unbounded_channel();
+    let provider = TestProvider::start(move |_, mut connection| {
+        let released = released.clone();
+        async move {
+            connection.open_stream().await;
+            connection.chunk(FIRST.as_bytes()).await;
+            connection.closed().await;
+            let _ = released.send(());
+            None
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&provider).await;
+    let mut body = gateway.send(Method::POST, "/v1/chat/completions", &[], BODY).await.into_body();
+    assert_eq!(piece(&mut body).await.expect("an event"), FIRST);
+    drop(body);
+    tokio::time::timeout(DEADLINE, events.recv()).await.expect("in time").expect("released");
+    gateway.until_counted(r#"gateway_provider_requests_total{provider="p",outcome="cancelled"} 1"#).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_stops_the_provider_from_sending() {
+    const FAR_TOO_MUCH: u64 = 256 << 20;
+    let sent = Arc::new(AtomicU64::new(0));
+    let (stalled, mut events) = mpsc::unbounded_channel();
+    let counter = Arc::clone(&sent);
+    let provider = TestProvider::start(move |_, mut connection| {
+        let (counter, stalled) = (Arc::clone(&counter), stalled.clone());
+        async move {
+            connection.open_stream().await;
+            let event = format!("data: {}\n\n", "x".repeat(65_528));
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            while counter.load(Ordering::Relaxed) < FAR_TOO_MUCH {
+                let write = connection.socket.write_all(chunk.as_bytes());
+                // The wait is long enough for any reader; it only decides when to look.
+                if tokio::time::timeout(Duration::from_secs(1), write).await.is_err() {
+                    break;
+                }
+                counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            let _ = stalled.send(());
+            None
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&provider).await;
+    let response = gateway.send(Method::POST, "/v1/chat/completions", &[], BODY).await;
+    tokio::time::timeout(DEADLINE, events.recv()).await.expect("in time").expect("stalled");
+    assert!(sent.load(Ordering::Relaxed) < FAR_TOO_MUCH, "the stream was read without anybody reading it");
+    drop(response);
+}
