@@ -135,10 +135,7 @@ impl std::fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 fn refuse(field: &str, problem: impl Into<String>) -> Result<(), Invalid> {
-    Err(Invalid {
-        field: field.to_owned(),
-        problem: problem.into(),
-    })
+    Err(Invalid { field: field.to_owned(), problem: problem.into() })
 }
 
 impl Snapshot {
@@ -147,10 +144,8 @@ impl Snapshot {
     /// # Errors
     /// The first field that is missing, unknown, mistyped or out of range.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
-        let snapshot: Self = serde_json::from_slice(json).map_err(|e| Invalid {
-            field: "document".to_owned(),
-            problem: e.to_string(),
-        })?;
+        let snapshot: Self = serde_json::from_slice(json)
+            .map_err(|e| Invalid { field: "document".to_owned(), problem: e.to_string() })?;
         snapshot.validate()?;
         Ok(snapshot)
     }
@@ -166,12 +161,7 @@ impl Snapshot {
         if !is_name(&self.revision) {
             refuse("revision", "must be 1 to 64 of A-Z a-z 0-9 . _ -")?;
         }
-        if self
-            .auth
-            .anonymous_tenant
-            .as_deref()
-            .is_some_and(|tenant| !is_name(tenant))
-        {
+        if self.auth.anonymous_tenant.as_deref().is_some_and(|tenant| !is_name(tenant)) {
             refuse("auth.anonymous_tenant", "must be 1 to 64 of A-Z a-z 0-9 . _ -")?;
         }
         if !(1..=BODY_BYTES_MAX).contains(&self.body_bytes_max) {
@@ -188,10 +178,7 @@ impl Limits {
         self.global.validate("limits.global")?;
         self.tenant_default.validate("limits.tenant_default")?;
         if self.tenants.len() > TENANT_LIMITS_MAX {
-            refuse(
-                "limits.tenants",
-                format!("has more than {TENANT_LIMITS_MAX} entries"),
-            )?;
+            refuse("limits.tenants", format!("has more than {TENANT_LIMITS_MAX} entries"))?;
         }
         for (tenant, bucket) in &self.tenants {
             bucket.validate(&format!("limits.tenants.{tenant}"))?;
@@ -209,10 +196,7 @@ impl BucketPolicy {
         if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
             refuse(
                 &format!("{field}.rate"),
-                format!(
-                    "is {}, must be above 0 and at most {RATE_MAX} requests per second",
-                    self.rate
-                ),
+                format!("is {}, must be above 0 and at most {RATE_MAX} requests per second", self.rate),
             )?;
         }
         if !(1..=BURST_MAX).contains(&self.burst) {
@@ -247,10 +231,7 @@ impl L1Policy {
     fn validate(&self) -> Result<(), Invalid> {
         let least = crate::cache::slots::SET_BYTES;
         if self.enabled && !(least..=L1_BYTES_MAX).contains(&self.bytes_max) {
-            refuse(
-                "l1.bytes_max",
-                format!("is {}, must be {least} to {L1_BYTES_MAX}", self.bytes_max),
-            )?;
+            refuse("l1.bytes_max", format!("is {}, must be {least} to {L1_BYTES_MAX}", self.bytes_max))?;
         }
         if self.enabled && self.ttl_ms == 0 {
             refuse("l1.ttl_ms", "must be at least 1")?;
@@ -276,14 +257,8 @@ mod tests {
                 protect_other_routes: true,
             },
             limits: Limits {
-                global: BucketPolicy {
-                    rate: 10_000.0,
-                    burst: 10_000,
-                },
-                tenant_default: BucketPolicy {
-                    rate: 1000.0,
-                    burst: 1000,
-                },
+                global: BucketPolicy { rate: 10_000.0, burst: 10_000 },
+                tenant_default: BucketPolicy { rate: 1000.0, burst: 1000 },
                 tenants: BTreeMap::from([("a".to_owned(), BucketPolicy { rate: 0.5, burst: 1 })]),
             },
             breaker: BreakerPolicy {
@@ -317,17 +292,11 @@ mod tests {
         let cases: [(&str, Spoil); 9] = [
             ("format", |s| s.format = 2),
             ("revision", |s| s.revision.clear()),
-            ("auth.anonymous_tenant", |s| {
-                s.auth.anonymous_tenant = Some("a b".into())
-            }),
+            ("auth.anonymous_tenant", |s| s.auth.anonymous_tenant = Some("a b".into())),
             ("limits.global.rate", |s| s.limits.global.rate = f64::NAN),
-            ("limits.tenants.a.burst", |s| {
-                s.limits.tenants.get_mut("a").expect("a").burst = 0
-            }),
+            ("limits.tenants.a.burst", |s| s.limits.tenants.get_mut("a").expect("a").burst = 0),
             ("breaker.failure_threshold", |s| s.breaker.failure_threshold = 0),
-            ("breaker.recovery_increment", |s| {
-                s.breaker.recovery_increment = 1.5
-            }),
+            ("breaker.recovery_increment", |s| s.breaker.recovery_increment = 1.5),
             ("l1.bytes_max", |s| s.l1.bytes_max = 1),
             ("body_bytes_max", |s| s.body_bytes_max = 0),
         ];

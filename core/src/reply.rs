@@ -117,12 +117,7 @@ impl Reply {
     /// A refusal without parameter and waiting time.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            param: None,
-            retry_after_ms: None,
-        }
+        Self { code, message: message.into(), param: None, retry_after_ms: None }
     }
 
     /// Names the field at fault.
@@ -153,10 +148,7 @@ impl Reply {
             }),
             Protocol::Anthropic => to_json(&AnthropicBody {
                 r#type: "error",
-                error: AnthropicError {
-                    r#type: self.code.anthropic_type(),
-                    message: &self.message,
-                },
+                error: AnthropicError { r#type: self.code.anthropic_type(), message: &self.message },
                 request_id,
             }),
         }

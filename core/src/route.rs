@@ -106,25 +106,11 @@ pub const SIDECAR_PREFIXES: [&str; 12] = [
     "/openapi.json",
 ];
 
-const ADMIN_PREFIXES: [&str; 7] = [
-    "/admin",
-    "/v1/providers",
-    "/v1/routing",
-    "/v1/admin",
-    "/v1/cache",
-    "/api/v1",
-    "/metrics",
-];
+const ADMIN_PREFIXES: [&str; 7] =
+    ["/admin", "/v1/providers", "/v1/routing", "/v1/admin", "/v1/cache", "/api/v1", "/metrics"];
 
-const PUBLIC_PREFIXES: [&str; 7] = [
-    "/health",
-    "/ready",
-    "/livez",
-    "/readyz",
-    "/dashboard",
-    "/openapi.json",
-    "/auth",
-];
+const PUBLIC_PREFIXES: [&str; 7] =
+    ["/health", "/ready", "/livez", "/readyz", "/dashboard", "/openapi.json", "/auth"];
 
 /// Classifies a request path; the query string is ignored.
 ///
@@ -153,9 +139,7 @@ pub fn classify(path: &str) -> RouteClass {
 }
 
 fn llm_endpoint(path: &str) -> Option<Endpoint> {
-    let operation = path
-        .strip_prefix("/v1/")
-        .or_else(|| path.strip_prefix("/local/"))?;
+    let operation = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/local/"))?;
     Some(match operation {
         "chat/completions" => Endpoint::ChatCompletions,
         "completions" => Endpoint::Completions,
@@ -171,8 +155,7 @@ fn llm_endpoint(path: &str) -> Option<Endpoint> {
 
 /// `path` equals `prefix` or lies below it at a segment boundary.
 fn under(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -183,10 +166,7 @@ mod tests {
     fn every_path_has_the_class_the_contract_gives_it() {
         for (path, class) in [
             ("/v1/chat/completions", RouteClass::Llm(Endpoint::ChatCompletions)),
-            (
-                "/v1/chat/completions?x=/internal",
-                RouteClass::Llm(Endpoint::ChatCompletions),
-            ),
+            ("/v1/chat/completions?x=/internal", RouteClass::Llm(Endpoint::ChatCompletions)),
             ("/local/completions", RouteClass::Llm(Endpoint::Completions)),
             ("/v1/models/gpt-4o", RouteClass::Llm(Endpoint::Models)),
             ("/v1/messages/count_tokens", RouteClass::Llm(Endpoint::Messages)),
@@ -214,14 +194,7 @@ mod tests {
 
     #[test]
     fn whatever_is_not_the_operators_own_is_routed_to_the_sidecar() {
-        for path in [
-            "/v1/x",
-            "/admin/x",
-            "/api/v1/x",
-            "/metrics",
-            "/auth/login",
-            "/readyz",
-        ] {
+        for path in ["/v1/x", "/admin/x", "/api/v1/x", "/metrics", "/auth/login", "/readyz"] {
             assert_ne!(classify(path), RouteClass::Other);
             assert!(SIDECAR_PREFIXES.iter().any(|p| under(path, p)), "{path}");
         }

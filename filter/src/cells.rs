@@ -2,7 +2,7 @@
 //!
 //! The prefix carries the version of the encodings: cells outlive the code that wrote them.
 
-use crate::ports::SharedCells;
+use crate::ports::{Cell, SharedCells};
 
 /// Compare-and-swap attempts before a caller must decide without.
 pub const CAS_ATTEMPTS_MAX: usize = 8;
@@ -15,6 +15,8 @@ pub const DOCUMENT: &str = "tg1/doc";
 pub const LEASE: &str = "tg1/lease";
 /// Counter that numbers the VMs of this process.
 pub const VM_COUNT: &str = "tg1/vms";
+/// Counter that rises when a breaker leaves its closed state.
+pub const BREAKER_EPOCH: &str = "tg1/ke";
 /// Cell of the bucket all callers share.
 pub const GLOBAL_BUCKET: &str = "tg1/g";
 
@@ -96,18 +98,27 @@ const CREATE: u32 = u32::MAX;
 pub fn update<T>(
     cells: &impl SharedCells,
     key: &str,
+    change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
+) -> Updated<T> {
+    update_from(cells, key, cells.read(key), change)
+}
+
+/// As [`update`], beginning with a cell that was read a while ago: where it has not changed since,
+/// a second look is saved.
+pub fn update_from<T>(
+    cells: &impl SharedCells,
+    key: &str,
+    mut cell: Cell,
     mut change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
 ) -> Updated<T> {
     for _ in 0..CAS_ATTEMPTS_MAX {
-        let cell = cells.read(key);
         let (bytes, outcome) = change(&cell.bytes);
-        let Some(bytes) = bytes else {
-            return Updated::Kept(outcome);
-        };
+        let Some(bytes) = bytes else { return Updated::Kept(outcome) };
         let cas = if cell.cas == 0 { CREATE } else { cell.cas };
         if cells.write(key, &bytes, cas) {
             return Updated::Written(outcome);
         }
+        cell = cells.read(key);
     }
     Updated::Contended
 }

@@ -29,20 +29,15 @@ impl PluginConfig {
     /// What is wrong with it and how to mend it; never the token itself.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let config: Self = serde_json::from_slice(json).map_err(|e| format!("plugin configuration: {e}"))?;
-        for (field, value) in [
-            ("cluster", &config.cluster),
-            ("authority", &config.authority),
-            ("token", &config.token),
-        ] {
+        for (field, value) in
+            [("cluster", &config.cluster), ("authority", &config.authority), ("token", &config.token)]
+        {
             if value.is_empty() {
                 return Err(format!("plugin configuration: {field} must not be empty"));
             }
         }
         if !(10..=1000).contains(&config.tick_ms) {
-            return Err(format!(
-                "plugin configuration: tick_ms is {}, must be 10 to 1000",
-                config.tick_ms
-            ));
+            return Err(format!("plugin configuration: tick_ms is {}, must be 10 to 1000", config.tick_ms));
         }
         Ok(config)
     }
@@ -59,14 +54,8 @@ mod tests {
         for (json, word) in [
             (r#"{"cluster":"","authority":"a","token":"t"}"#, "cluster"),
             (r#"{"cluster":"c","authority":"a"}"#, "token"),
-            (
-                r#"{"cluster":"c","authority":"a","token":"t","tick_ms":1}"#,
-                "tick_ms",
-            ),
-            (
-                r#"{"cluster":"c","authority":"a","token":"t","colour":1}"#,
-                "colour",
-            ),
+            (r#"{"cluster":"c","authority":"a","token":"t","tick_ms":1}"#, "tick_ms"),
+            (r#"{"cluster":"c","authority":"a","token":"t","colour":1}"#, "colour"),
             ("", "EOF"),
         ] {
             assert!(parse(json).is_err_and(|e| e.contains(word)), "{json}");

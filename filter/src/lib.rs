@@ -6,12 +6,7 @@
 
 #![cfg_attr(
     not(test),
-    deny(
-        clippy::panic,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing
-    )
+    deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
 pub mod cells;
@@ -19,9 +14,12 @@ pub mod config;
 pub mod headers;
 pub mod pipeline;
 pub mod ports;
+pub mod slices;
 pub mod sync;
 pub mod verdicts;
 pub mod vm;
+pub mod watch;
+pub mod ways;
 
 #[cfg(target_arch = "wasm32")]
 mod wasm;

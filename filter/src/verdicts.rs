@@ -35,19 +35,10 @@ impl Remembered {
     #[must_use]
     pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Self {
         let (identity, ttl_ms, generation) = match verdict {
-            Verdict::Granted {
-                identity,
-                ttl_ms,
-                generation,
-            } => (Some(identity), ttl_ms, generation),
+            Verdict::Granted { identity, ttl_ms, generation } => (Some(identity), ttl_ms, generation),
             Verdict::Denied { ttl_ms, generation } => (None, ttl_ms, generation),
         };
-        Self {
-            digest,
-            expires_at_ms: now_ms.saturating_add(ttl_ms),
-            generation,
-            identity,
-        }
+        Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, identity }
     }
 
     /// Whether it was given before the generation this VM knows of.
@@ -62,11 +53,7 @@ impl Remembered {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let identity = self
-            .identity
-            .as_ref()
-            .map(Identity::to_header)
-            .unwrap_or_default();
+        let identity = self.identity.as_ref().map(Identity::to_header).unwrap_or_default();
         let mut out = Vec::with_capacity(49 + identity.len());
         out.push(VERSION);
         out.extend_from_slice(&self.digest);
@@ -113,9 +100,7 @@ pub struct Verdicts {
 
 impl Default for Verdicts {
     fn default() -> Self {
-        Self {
-            local: vec![None; LOCAL_SLOTS],
-        }
+        Self { local: vec![None; LOCAL_SLOTS] }
     }
 }
 
@@ -132,9 +117,7 @@ impl Verdicts {
         if let Some(found) = place.as_ref().filter(|r| r.holds(digest, now_ms, generation)) {
             return Some((Found::Local, found.identity.clone()));
         }
-        let bytes = cells
-            .read(&cells::name(Table::Verdicts, slot(digest, cells::VERDICTS)))
-            .bytes;
+        let bytes = cells.read(&cells::name(Table::Verdicts, slot(digest, cells::VERDICTS))).bytes;
         let found = Remembered::decode(&bytes).filter(|r| r.holds(digest, now_ms, generation))?;
         let identity = found.identity.clone();
         *place = Some(found);
@@ -145,10 +128,7 @@ impl Verdicts {
     pub fn remember(&mut self, cells: &impl SharedCells, verdict: Remembered) {
         let key = cells::name(Table::Verdicts, slot(&verdict.digest, cells::VERDICTS));
         cells.write(&key, &verdict.encode(), 0);
-        if let Some(place) = self
-            .local
-            .get_mut(slot(&verdict.digest, LOCAL_SLOTS as u32) as usize)
-        {
+        if let Some(place) = self.local.get_mut(slot(&verdict.digest, LOCAL_SLOTS as u32) as usize) {
             *place = Some(verdict);
         }
     }
@@ -167,21 +147,10 @@ mod tests {
 
     #[test]
     fn a_verdict_survives_its_cell() {
-        let identity = Identity {
-            tenant: "a".into(),
-            key: Some("k".into()),
-            role: Role::Operator,
-        };
+        let identity = Identity { tenant: "a".into(), key: Some("k".into()), role: Role::Operator };
         for verdict in [
-            Verdict::Granted {
-                identity,
-                ttl_ms: 5,
-                generation: 3,
-            },
-            Verdict::Denied {
-                ttl_ms: 5,
-                generation: 3,
-            },
+            Verdict::Granted { identity, ttl_ms: 5, generation: 3 },
+            Verdict::Denied { ttl_ms: 5, generation: 3 },
         ] {
             let remembered = Remembered::new(digest(b"secret"), verdict, 100);
             assert_eq!(Remembered::decode(&remembered.encode()), Some(remembered.clone()));

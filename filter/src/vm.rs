@@ -9,10 +9,10 @@ use tidegate_core::limit::Rate;
 use tidegate_core::policy::Snapshot;
 
 use crate::config::PluginConfig;
+use crate::slices::Slices;
 use crate::verdicts::Verdicts;
-
-/// Breakers whose successes one VM counts apart.
-const SUCCESS_SLOTS: usize = 256;
+use crate::watch::BreakerWatch;
+use crate::ways::Ways;
 
 /// A policy in force, with what is computed once from it.
 #[derive(Debug)]
@@ -35,11 +35,7 @@ impl Policy {
         Self {
             global: Rate::new(limits.global),
             tenant_default: Rate::new(limits.tenant_default),
-            tenants: limits
-                .tenants
-                .iter()
-                .map(|(name, b)| (name.clone(), Rate::new(*b)))
-                .collect(),
+            tenants: limits.tenants.iter().map(|(name, b)| (name.clone(), Rate::new(*b))).collect(),
             l1_sets: tidegate_core::cache::slots::sets(snapshot.l1.bytes_max),
             snapshot,
         }
@@ -80,10 +76,7 @@ impl Counts {
 
     /// Records how long a request took.
     pub fn observe_duration(&mut self, ms: u64) {
-        let bucket = DURATION_BUCKETS_MS
-            .iter()
-            .position(|b| ms <= *b)
-            .unwrap_or(DURATION_BUCKETS_MS.len());
+        let bucket = DURATION_BUCKETS_MS.iter().position(|b| ms <= *b).unwrap_or(DURATION_BUCKETS_MS.len());
         if let Some(count) = self.duration_buckets.get_mut(bucket) {
             *count += 1;
         }
@@ -130,8 +123,13 @@ pub struct Vm {
     pub tape: Tape,
     /// Reused for every canonical form.
     pub canonical: Vec<u8>,
+    /// Tokens taken and not yet given.
+    pub slices: Slices,
+    /// Where answers were last found.
+    pub ways: Ways,
+    /// What is known of the breakers.
+    pub watch: BreakerWatch,
     breaker_changes: Vec<BreakerChange>,
-    successes: Vec<(u64, u32)>,
 }
 
 impl Vm {
@@ -145,32 +143,11 @@ impl Vm {
             counts: Counts::default(),
             tape: Tape::default(),
             canonical: Vec::new(),
+            slices: Slices::default(),
+            ways: Ways::default(),
+            watch: BreakerWatch::default(),
             breaker_changes: Vec::new(),
-            successes: vec![(0, 0); SUCCESS_SLOTS],
         }
-    }
-
-    /// Counts a success behind a closed breaker; kept here until a failure makes it matter, so
-    /// that successes never touch shared data.
-    pub fn count_success(&mut self, breaker: u64) {
-        if let Some((tag, count)) = self.success_slot(breaker) {
-            if *tag != breaker {
-                (*tag, *count) = (breaker, 0);
-            }
-            *count = count.saturating_add(1);
-        }
-    }
-
-    /// Takes the successes counted since the last failure.
-    pub fn take_successes(&mut self, breaker: u64) -> u32 {
-        match self.success_slot(breaker) {
-            Some((tag, count)) if *tag == breaker => std::mem::take(count),
-            _ => 0,
-        }
-    }
-
-    fn success_slot(&mut self, breaker: u64) -> Option<&mut (u64, u32)> {
-        self.successes.get_mut((breaker % SUCCESS_SLOTS as u64) as usize)
     }
 
     /// Notes a breaker's new state for the next report; the oldest note gives way.

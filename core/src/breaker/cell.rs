@@ -15,21 +15,11 @@ impl Breaker {
     #[must_use]
     pub fn encode(&self, tag: u64) -> [u8; CELL_BYTES] {
         let (kind, time, numbers) = match self.state {
-            State::Closed {
-                half_start_ms,
-                now,
-                before,
-            } => (
-                CLOSED,
-                half_start_ms,
-                [now.failures, now.successes, before.failures, before.successes],
-            ),
+            State::Closed { half_start_ms, now, before } => {
+                (CLOSED, half_start_ms, [now.failures, now.successes, before.failures, before.successes])
+            }
             State::Open { since_ms } => (OPEN, since_ms, [0; 4]),
-            State::HalfOpen {
-                step,
-                offered,
-                passed,
-            } => (HALF_OPEN, 0, [step, offered, passed, 0]),
+            State::HalfOpen { step, offered, passed } => (HALF_OPEN, 0, [step, offered, passed, 0]),
         };
         let mut out = [0; CELL_BYTES];
         (out[0], out[1]) = (VERSION, kind);
@@ -64,21 +54,11 @@ impl Breaker {
         let state = match (version, kind) {
             (VERSION, CLOSED) => State::Closed {
                 half_start_ms: time,
-                now: Counts {
-                    failures: a,
-                    successes: b,
-                },
-                before: Counts {
-                    failures: c,
-                    successes: d,
-                },
+                now: Counts { failures: a, successes: b },
+                before: Counts { failures: c, successes: d },
             },
             (VERSION, OPEN) => State::Open { since_ms: time },
-            (VERSION, HALF_OPEN) => State::HalfOpen {
-                step: a,
-                offered: b,
-                passed: c,
-            },
+            (VERSION, HALF_OPEN) => State::HalfOpen { step: a, offered: b, passed: c },
             _ => return None,
         };
         Some((u64::from_le_bytes(*tag), Self { state }))

@@ -16,19 +16,9 @@ use crate::policy::BreakerPolicy;
 /// Where a breaker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed {
-        half_start_ms: u64,
-        now: Counts,
-        before: Counts,
-    },
-    Open {
-        since_ms: u64,
-    },
-    HalfOpen {
-        step: u32,
-        offered: u32,
-        passed: u32,
-    },
+    Closed { half_start_ms: u64, now: Counts, before: Counts },
+    Open { since_ms: u64 },
+    HalfOpen { step: u32, offered: u32, passed: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,13 +35,7 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self {
-            state: State::Closed {
-                half_start_ms: 0,
-                now: Counts::default(),
-                before: Counts::default(),
-            },
-        }
+        Self { state: State::Closed { half_start_ms: 0, now: Counts::default(), before: Counts::default() } }
     }
 }
 
@@ -122,11 +106,7 @@ impl Breaker {
                 if waited < policy.recovery_timeout_ms {
                     return Admission::Refuse(policy.recovery_timeout_ms - waited);
                 }
-                self.state = State::HalfOpen {
-                    step: 1,
-                    offered: 0,
-                    passed: 0,
-                };
+                self.state = State::HalfOpen { step: 1, offered: 0, passed: 0 };
                 self.offer(policy)
             }
             State::HalfOpen { .. } => self.offer(policy),
@@ -137,11 +117,7 @@ impl Breaker {
     /// was admitted as [`Admission::Pass`]; a failed probe opens the breaker again.
     pub fn record_failure(&mut self, was_probe: bool, successes: u32, now_ms: u64, policy: &BreakerPolicy) {
         match &mut self.state {
-            State::Closed {
-                half_start_ms,
-                now,
-                before,
-            } => {
+            State::Closed { half_start_ms, now, before } => {
                 rotate(half_start_ms, now, before, now_ms, policy);
                 now.failures = now.failures.saturating_add(1);
                 now.successes = now.successes.saturating_add(successes);
@@ -159,12 +135,7 @@ impl Breaker {
 
     /// Counts one probe that succeeded.
     pub fn record_probe_success(&mut self, now_ms: u64, policy: &BreakerPolicy) {
-        let State::HalfOpen {
-            step,
-            offered,
-            passed,
-        } = &mut self.state
-        else {
+        let State::HalfOpen { step, offered, passed } = &mut self.state else {
             return;
         };
         *passed = passed.saturating_add(1);
@@ -172,11 +143,8 @@ impl Breaker {
             return;
         }
         if share_per_mille(*step, policy) == 1000 {
-            self.state = State::Closed {
-                half_start_ms: now_ms,
-                now: Counts::default(),
-                before: Counts::default(),
-            };
+            self.state =
+                State::Closed { half_start_ms: now_ms, now: Counts::default(), before: Counts::default() };
         } else {
             (*step, *offered, *passed) = (step.saturating_add(1), 0, 0);
         }
@@ -191,11 +159,7 @@ impl Breaker {
         let due = |offered: u32| (u64::from(offered) * share).div_ceil(1000);
         let before = due(*offered);
         *offered = offered.saturating_add(1);
-        if due(*offered) > before {
-            Admission::Probe
-        } else {
-            Admission::Refuse(HALF_OPEN_RETRY_MS)
-        }
+        if due(*offered) > before { Admission::Probe } else { Admission::Refuse(HALF_OPEN_RETRY_MS) }
     }
 }
 
@@ -221,11 +185,7 @@ fn rotate(
     if age_ms < half_ms {
         return;
     }
-    *before = if age_ms < 2 * half_ms {
-        *now
-    } else {
-        Counts::default()
-    };
+    *before = if age_ms < 2 * half_ms { *now } else { Counts::default() };
     *now = Counts::default();
     *half_start_ms = now_ms;
 }

@@ -15,10 +15,7 @@ pub struct RequestControl {
 
 impl RequestControl {
     /// Everything is allowed: no such header.
-    pub const FREE: Self = Self {
-        may_serve: true,
-        may_store: true,
-    };
+    pub const FREE: Self = Self { may_serve: true, may_store: true };
 
     /// Reads the header's value: `no-store` passes the cache by, `no-cache` (and `max-age=0`)
     /// fetches a fresh answer, which may be stored.
@@ -27,10 +24,7 @@ impl RequestControl {
         let mut control = Self::FREE;
         for directive in directives(value) {
             if directive.eq_ignore_ascii_case(b"no-store") {
-                control = Self {
-                    may_serve: false,
-                    may_store: false,
-                };
+                control = Self { may_serve: false, may_store: false };
             } else if directive.eq_ignore_ascii_case(b"no-cache")
                 || directive.eq_ignore_ascii_case(b"max-age=0")
             {
@@ -44,11 +38,8 @@ impl RequestControl {
 /// Whether an answer's own `cache-control` lets a gateway store it.
 #[must_use]
 pub fn response_may_be_stored(value: &[u8]) -> bool {
-    !directives(value).any(|d| {
-        [&b"no-store"[..], b"private", b"no-cache"]
-            .iter()
-            .any(|w| d.eq_ignore_ascii_case(w))
-    })
+    !directives(value)
+        .any(|d| [&b"no-store"[..], b"private", b"no-cache"].iter().any(|w| d.eq_ignore_ascii_case(w)))
 }
 
 /// Whether the answer to this request may be reused for the next identical one.
@@ -84,38 +75,15 @@ mod tests {
 
     #[test]
     fn hot_sampling_and_tools_are_not_cached_unless_allowed() {
-        let policy = L1Policy {
-            enabled: true,
-            bytes_max: 1,
-            ttl_ms: 1,
-            temperature_max: 1.0,
-            allow_tools: false,
-        };
+        let policy =
+            L1Policy { enabled: true, bytes_max: 1, ttl_ms: 1, temperature_max: 1.0, allow_tools: false };
         let plain = RequestView::default();
-        let hot = RequestView {
-            temperature: Some(1.5),
-            ..plain
-        };
-        let tools = RequestView {
-            has_tools: true,
-            ..RequestView::default()
-        };
+        let hot = RequestView { temperature: Some(1.5), ..plain };
+        let tools = RequestView { has_tools: true, ..RequestView::default() };
         assert!(is_eligible(&RequestView::default(), &policy));
         assert!(!is_eligible(&hot, &policy));
         assert!(!is_eligible(&tools, &policy));
-        assert!(is_eligible(
-            &tools,
-            &L1Policy {
-                allow_tools: true,
-                ..policy
-            }
-        ));
-        assert!(!is_eligible(
-            &RequestView::default(),
-            &L1Policy {
-                enabled: false,
-                ..policy
-            }
-        ));
+        assert!(is_eligible(&tools, &L1Policy { allow_tools: true, ..policy }));
+        assert!(!is_eligible(&RequestView::default(), &L1Policy { enabled: false, ..policy }));
     }
 }

@@ -75,11 +75,7 @@ impl Index {
     /// The bytes of the cell, without the unused ways at its end.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let used = self
-            .ways
-            .iter()
-            .rposition(|w| w.bytes > 0)
-            .map_or(0, |last| last + 1);
+        let used = self.ways.iter().rposition(|w| w.bytes > 0).map_or(0, |last| last + 1);
         let mut out = Vec::with_capacity(1 + used * WAY_BYTES);
         out.push(VERSION);
         for way in self.ways.iter().take(used) {
@@ -92,9 +88,7 @@ impl Index {
 
     /// Makes room for an answer of `bytes` and claims a way for it; `None` if it can never fit.
     pub fn claim(&mut self, tag: u64, bytes: usize, expires_at_ms: u64, now_ms: u64) -> Option<Claim> {
-        let bytes = u32::try_from(bytes)
-            .ok()
-            .filter(|b| *b > 0 && u64::from(*b) <= SET_BYTES)?;
+        let bytes = u32::try_from(bytes).ok().filter(|b| *b > 0 && u64::from(*b) <= SET_BYTES)?;
         let mut evicted = 0u32;
         for (i, way) in self.ways.iter_mut().enumerate() {
             if way.bytes > 0 && (way.tag == tag || way.expires_at_ms <= now_ms) {
@@ -113,15 +107,8 @@ impl Index {
             evicted |= 1 << i;
         }
         let (way, free) = self.ways.iter_mut().enumerate().find(|(_, w)| w.bytes == 0)?;
-        *free = Way {
-            tag,
-            expires_at_ms,
-            bytes,
-        };
-        Some(Claim {
-            way,
-            evicted: evicted & !(1 << way),
-        })
+        *free = Way { tag, expires_at_ms, bytes };
+        Some(Claim { way, evicted: evicted & !(1 << way) })
     }
 
     /// Bytes of answers in this set.
@@ -167,11 +154,7 @@ mod tests {
             index.claim(i + 1, 1, 10_000 + i, 0).expect("fits");
         }
         let claim = index.claim(99, 1, 20_000, 0).expect("fits");
-        assert_eq!(
-            (claim.way, claim.evicted),
-            (0, 0),
-            "the oldest way is taken over, not emptied"
-        );
+        assert_eq!((claim.way, claim.evicted), (0, 0), "the oldest way is taken over, not emptied");
         assert_eq!(Index::find(&index.encode(), 1, 0), None);
         assert_eq!(index.claim(100, SET_BYTES as usize + 1, 1, 0), None);
     }

@@ -58,30 +58,16 @@ impl Tape {
     pub fn read(&mut self, text: &[u8]) -> Result<(), JsonError> {
         self.nodes.clear();
         if u32::try_from(text.len()).is_err() {
-            return Err(JsonError {
-                offset: 0,
-                problem: "document too large",
-            });
+            return Err(JsonError { offset: 0, problem: "document too large" });
         }
         if let Err(e) = std::str::from_utf8(text) {
-            return Err(JsonError {
-                offset: e.valid_up_to(),
-                problem: "invalid UTF-8",
-            });
+            return Err(JsonError { offset: e.valid_up_to(), problem: "invalid UTF-8" });
         }
-        let mut reader = Reader {
-            text,
-            at: 0,
-            nodes: &mut self.nodes,
-        };
+        let mut reader = Reader { text, at: 0, nodes: &mut self.nodes };
         reader.space();
         reader.value(0)?;
         reader.space();
-        if reader.at < text.len() {
-            Err(reader.error("unexpected text after the document"))
-        } else {
-            Ok(())
-        }
+        if reader.at < text.len() { Err(reader.error("unexpected text after the document")) } else { Ok(()) }
     }
 
     /// Whether the document is an object.
@@ -173,9 +159,7 @@ impl Tape {
 
     /// Always ahead of `index`, so that walks end.
     fn after(&self, index: u32) -> u32 {
-        self.nodes
-            .get(index as usize)
-            .map_or(u32::MAX, |n| n.next.max(index + 1))
+        self.nodes.get(index as usize).map_or(u32::MAX, |n| n.next.max(index + 1))
     }
 
     fn span<'t>(&self, text: &'t [u8], index: u32) -> &'t [u8] {
@@ -194,10 +178,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, problem: &'static str) -> JsonError {
-        JsonError {
-            offset: self.at,
-            problem,
-        }
+        JsonError { offset: self.at, problem }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -223,12 +204,7 @@ impl Reader<'_> {
             Some(_) => Kind::Scalar,
             None => return Err(self.error("unexpected end")),
         };
-        self.nodes.push(Node {
-            kind,
-            start,
-            end: start,
-            next: 0,
-        });
+        self.nodes.push(Node { kind, start, end: start, next: 0 });
         match kind {
             Kind::Object => self.object(depth)?,
             Kind::Array => self.array(depth)?,
@@ -372,11 +348,7 @@ impl Reader<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == before {
-            Err(self.error("expected a digit"))
-        } else {
-            Ok(())
-        }
+        if self.at == before { Err(self.error("expected a digit")) } else { Ok(()) }
     }
 }
 
@@ -403,10 +375,7 @@ mod tests {
         );
         assert_ne!(canonical(r#"{"a":1}"#), canonical(r#"{"a":1.0}"#));
         assert_ne!(canonical(r#"{"a":1,"a":2}"#), canonical(r#"{"a":2,"a":1}"#));
-        assert_ne!(
-            canonical("[18446744073709551617]"),
-            canonical("[18446744073709551618]")
-        );
+        assert_ne!(canonical("[18446744073709551617]"), canonical("[18446744073709551618]"));
     }
 
     #[test]
@@ -450,9 +419,7 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
-            any::<f64>()
-                .prop_filter("finite", |f| f.is_finite())
-                .prop_map(Value::from),
+            any::<f64>().prop_filter("finite", |f| f.is_finite()).prop_map(Value::from),
             ".{0,12}".prop_map(Value::from),
         ];
         leaf.prop_recursive(5, 64, 6, |inner| {

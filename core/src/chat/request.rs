@@ -23,10 +23,7 @@ impl<'t> RequestView<'t> {
             let raw = tape.member(text, name)?;
             std::str::from_utf8(raw).ok()?.parse::<f64>().ok()
         };
-        let is_filled = |name| {
-            tape.member(text, name)
-                .is_some_and(|raw| !matches!(raw, b"null" | b"[]"))
-        };
+        let is_filled = |name| tape.member(text, name).is_some_and(|raw| !matches!(raw, b"null" | b"[]"));
         Self {
             model_raw: tape
                 .member(text, "model")

@@ -10,6 +10,8 @@
 use crate::policy::BucketPolicy;
 
 const NS_PER_S: f64 = 1e9;
+/// Time whose worth of tokens one sharer may hold, in nanoseconds.
+pub const SLICE_NS: u64 = 2_000_000;
 
 /// A rate in the units of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +28,21 @@ impl Rate {
     #[must_use]
     pub fn new(policy: BucketPolicy) -> Self {
         let interval_ns = ((NS_PER_S / policy.rate).round() as u64).max(1);
-        Self {
-            interval_ns,
-            depth_ns: interval_ns.saturating_mul(policy.burst),
-            burst: policy.burst,
-        }
+        Self { interval_ns, depth_ns: interval_ns.saturating_mul(policy.burst), burst: policy.burst }
     }
 
     /// Most tokens that can be taken at once.
     #[must_use]
     pub const fn burst(self) -> u64 {
         self.burst
+    }
+
+    /// Tokens worth taking at once by one of several who share the bucket: what comes back within
+    /// [`SLICE_NS`], at most 1/256 of the burst, at least 1. Slow buckets are so taken from one by
+    /// one, and of fast ones each sharer holds a negligible part.
+    #[must_use]
+    pub fn slice(self) -> u64 {
+        (SLICE_NS / self.interval_ns).min(self.burst / 256).max(1)
     }
 }
 
@@ -91,9 +97,7 @@ impl Bucket {
     #[must_use]
     pub fn refund(self, tokens: u64, rate: Rate) -> Self {
         let back = rate.interval_ns.saturating_mul(tokens);
-        Self {
-            full_at_ns: self.full_at_ns.saturating_sub(back),
-        }
+        Self { full_at_ns: self.full_at_ns.saturating_sub(back) }
     }
 
     /// Tokens that could be taken now.
@@ -112,8 +116,7 @@ impl Bucket {
     /// The moment from which taking counts: never in the past, and never further ahead than an
     /// empty bucket (a clock set back or a burst made smaller must not lock a caller out).
     fn start(self, now_ns: u64, rate: Rate) -> u64 {
-        self.full_at_ns
-            .clamp(now_ns, now_ns.saturating_add(rate.depth_ns))
+        self.full_at_ns.clamp(now_ns, now_ns.saturating_add(rate.depth_ns))
     }
 }
 
@@ -142,11 +145,14 @@ mod tests {
                 admitted += 1;
             }
         }
-        assert_eq!(
-            admitted,
-            100 + 999,
-            "burst, and one each 10 ms until just before 10 s"
-        );
+        assert_eq!(admitted, 100 + 999, "burst, and one each 10 ms until just before 10 s");
+    }
+
+    #[test]
+    fn slices_are_small_against_the_rate_and_the_burst() {
+        assert_eq!(rate(100.0, 100).slice(), 1);
+        assert_eq!(rate(10_000.0, 10_000).slice(), 20);
+        assert_eq!(rate(1e6, 1000).slice(), 3);
     }
 
     #[test]

@@ -3,5 +3,5 @@
 mod bucket;
 mod set;
 
-pub use bucket::{Bucket, Decision, Rate};
+pub use bucket::{Bucket, Decision, Rate, SLICE_NS};
 pub use set::{BucketSet, WAYS};

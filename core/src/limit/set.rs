@@ -55,10 +55,7 @@ impl BucketSet {
     /// The bucket of `tag`, new if it is not here.
     #[must_use]
     pub fn get(&self, tag: u64) -> Bucket {
-        self.entries
-            .iter()
-            .find(|(t, _)| *t == tag)
-            .map_or_else(Bucket::default, |(_, b)| *b)
+        self.entries.iter().find(|(t, _)| *t == tag).map_or_else(Bucket::default, |(_, b)| *b)
     }
 
     /// Takes from the bucket of `tag`; the set is changed only when the tokens were there.
@@ -80,10 +77,8 @@ impl BucketSet {
     /// Own place, else a free one, else that of the bucket that is full again soonest: the least
     /// debt is forgotten.
     fn put(&mut self, tag: u64, bucket: Bucket, now_ns: u64) {
-        let place = self
-            .entries
-            .iter_mut()
-            .min_by_key(|(t, b)| (*t != tag, !b.is_full(now_ns), b.full_at_ns()));
+        let place =
+            self.entries.iter_mut().min_by_key(|(t, b)| (*t != tag, !b.is_full(now_ns), b.full_at_ns()));
         if let Some(place) = place {
             *place = (tag, bucket);
         }
@@ -106,10 +101,7 @@ mod tests {
             }
         }
         for tag in 1..=4 {
-            assert!(
-                matches!(set.take(tag, 1, 1_000, rate), Decision::Wait(_)),
-                "tenant {tag}"
-            );
+            assert!(matches!(set.take(tag, 1, 1_000, rate), Decision::Wait(_)), "tenant {tag}");
         }
     }
 

@@ -107,11 +107,7 @@ impl Parser {
 
     fn dispatch(&mut self, each: &mut impl FnMut(Event<'_>)) {
         if self.has_data {
-            each(Event {
-                name: &self.name,
-                data: &self.data,
-                truncated: self.truncated,
-            });
+            each(Event { name: &self.name, data: &self.data, truncated: self.truncated });
         }
         self.name.clear();
         self.data.clear();
@@ -168,9 +164,7 @@ mod tests {
             parser.push(&vec![b'x'; EVENT_BYTES_MAX / 2], |_| ());
         }
         let mut seen = None;
-        parser.push(b"\n\n", |e| {
-            seen = Some((e.data.len() <= EVENT_BYTES_MAX, e.truncated))
-        });
+        parser.push(b"\n\n", |e| seen = Some((e.data.len() <= EVENT_BYTES_MAX, e.truncated)));
         assert_eq!(seen, Some((true, true)));
         parser.push(b"data: y\n\n", |e| seen = Some((e.data == b"y", e.truncated)));
         assert_eq!(seen, Some((true, false)));

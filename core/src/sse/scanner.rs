@@ -62,16 +62,8 @@ impl Scanner {
     /// A scanner at the start of a stream.
     #[must_use]
     pub fn new() -> Self {
-        let outcome = Outcome {
-            done: false,
-            error: false,
-            usage: None,
-            events: 0,
-        };
-        Self {
-            parser: Parser::new(),
-            outcome,
-        }
+        let outcome = Outcome { done: false, error: false, usage: None, events: 0 };
+        Self { parser: Parser::new(), outcome }
     }
 
     /// Feeds one chunk, split anywhere.
@@ -147,13 +139,7 @@ mod tests {
             "data: [DONE]\n\n",
         ));
         assert!(outcome.is_success());
-        assert_eq!(
-            outcome.usage,
-            Some(Usage {
-                prompt_tokens: 3,
-                completion_tokens: 5
-            })
-        );
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 3, completion_tokens: 5 }));
         assert_eq!(outcome.events, 3);
     }
 

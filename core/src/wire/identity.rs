@@ -48,11 +48,7 @@ impl Identity {
     /// The caller that presented no credential.
     #[must_use]
     pub fn anonymous(tenant: &str) -> Self {
-        Self {
-            tenant: tenant.to_owned(),
-            key: None,
-            role: Role::User,
-        }
+        Self { tenant: tenant.to_owned(), key: None, role: Role::User }
     }
 
     /// `tenant;key;role`, the value of [`super::header::IDENTITY`].
@@ -82,11 +78,7 @@ impl Identity {
             key if is_name(key) => Some(key.to_owned()),
             _ => return None,
         };
-        (parts.next().is_none() && is_name(tenant)).then(|| Self {
-            tenant: tenant.to_owned(),
-            key,
-            role,
-        })
+        (parts.next().is_none() && is_name(tenant)).then(|| Self { tenant: tenant.to_owned(), key, role })
     }
 }
 
@@ -94,9 +86,7 @@ impl Identity {
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -107,11 +97,7 @@ mod tests {
     fn an_identity_survives_the_header() {
         for identity in [
             Identity::anonymous("demo"),
-            Identity {
-                tenant: "a.b".into(),
-                key: Some("k_1".into()),
-                role: Role::Admin,
-            },
+            Identity { tenant: "a.b".into(), key: Some("k_1".into()), role: Role::Admin },
         ] {
             assert_eq!(Identity::from_header(&identity.to_header()), Some(identity));
         }
@@ -119,16 +105,7 @@ mod tests {
 
     #[test]
     fn a_forged_or_broken_header_is_nobody() {
-        for value in [
-            "",
-            "a",
-            "a;b",
-            "a;b;root",
-            "a;b;user;x",
-            ";k;user",
-            "a b;;user",
-            "a;k k;user",
-        ] {
+        for value in ["", "a", "a;b", "a;b;root", "a;b;user;x", ";k;user", "a b;;user", "a;k k;user"] {
             assert_eq!(Identity::from_header(value), None, "{value:?}");
         }
     }

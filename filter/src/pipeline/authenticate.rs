@@ -60,10 +60,7 @@ pub fn decide(
         }
     };
     let digest = digest(credential);
-    match vm
-        .verdicts
-        .look_up(cells, &digest, now_ns / 1_000_000, policy.generation)
-    {
+    match vm.verdicts.look_up(cells, &digest, now_ns / 1_000_000, policy.generation) {
         Some((found, identity)) => {
             vm.counts.add(match found {
                 Found::Local => Counter::AuthLocal,
@@ -83,10 +80,7 @@ pub fn check_role(identity: &Identity) -> Result<(), Reply> {
     if identity.role.may_administer() {
         return Ok(());
     }
-    Err(Reply::new(
-        Code::PermissionDenied,
-        "this path needs a key with role admin or operator",
-    ))
+    Err(Reply::new(Code::PermissionDenied, "this path needs a key with role admin or operator"))
 }
 
 /// Remembers the sidecar's answer. No answer refuses this request and is not remembered.
@@ -119,28 +113,18 @@ fn without_credential(vm: &mut Vm, class: RouteClass, policy: &AuthPolicy) -> Re
         return Ok(Decision::Known(Identity::anonymous(tenant)));
     }
     vm.counts.add(Counter::AuthDenied);
-    Err(Reply::new(
-        Code::MissingApiKey,
-        "no API key was sent; send `authorization: Bearer <key>`",
-    ))
+    Err(Reply::new(Code::MissingApiKey, "no API key was sent; send `authorization: Bearer <key>`"))
 }
 
 fn ask(vm: &mut Vm, digest: CredentialDigest, credential: &[u8]) -> Result<Decision, Reply> {
     let Ok(credential) = std::str::from_utf8(credential) else {
         return Err(refused(vm));
     };
-    let Ok(body) = serde_json::to_vec(&AuthenticateRequest {
-        credential: credential.to_owned(),
-    }) else {
+    let Ok(body) = serde_json::to_vec(&AuthenticateRequest { credential: credential.to_owned() }) else {
         return Err(unavailable(vm));
     };
     vm.counts.add(Counter::AuthCallout);
-    let call = Call {
-        method: "POST",
-        path: path::AUTHENTICATE.to_owned(),
-        body,
-        timeout_ms: TIMEOUT_MS,
-    };
+    let call = Call { method: "POST", path: path::AUTHENTICATE.to_owned(), body, timeout_ms: TIMEOUT_MS };
     Ok(Decision::Ask(digest, call))
 }
 
@@ -151,9 +135,6 @@ fn refused(vm: &mut Vm) -> Reply {
 
 fn unavailable(vm: &mut Vm) -> Reply {
     vm.counts.add(Counter::AuthUnavailable);
-    Reply::new(
-        Code::AuthUnavailable,
-        "the API key could not be checked; nothing was let through",
-    )
-    .retry_after_ms(RETRY_MS)
+    Reply::new(Code::AuthUnavailable, "the API key could not be checked; nothing was let through")
+        .retry_after_ms(RETRY_MS)
 }

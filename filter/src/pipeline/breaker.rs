@@ -28,11 +28,7 @@ impl Guard {
     #[must_use]
     pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8]) -> Self {
         let tag = cells::hash(&[path.as_bytes(), model_raw]);
-        Self {
-            tag,
-            label: endpoint.label().to_owned(),
-            is_probe: false,
-        }
+        Self { tag, label: endpoint.label().to_owned(), is_probe: false }
     }
 
     /// The breaker of one of the operator's own routes.
@@ -42,11 +38,7 @@ impl Guard {
         if let Some((cut, _)) = route.char_indices().nth(LABEL_BYTES_MAX / 4) {
             route.truncate(cut);
         }
-        Self {
-            tag,
-            label: route,
-            is_probe: false,
-        }
+        Self { tag, label: route, is_probe: false }
     }
 
     /// Asks the breaker; the returned guard is to be told the outcome.
@@ -60,10 +52,14 @@ impl Guard {
         policy: &BreakerPolicy,
         now_ns: u64,
     ) -> Result<Self, Reply> {
+        if vm.watch.is_closed(self.tag) {
+            return Ok(self);
+        }
         let now_ms = now_ns / 1_000_000;
         let cell = cells.read(&self.key());
         let Some(breaker) = Breaker::decode(&cell.bytes, self.tag).filter(|b| b.phase() != Phase::Closed)
         else {
+            vm.watch.found_closed(self.tag);
             return Ok(self);
         };
         let before = breaker.phase();
@@ -71,7 +67,7 @@ impl Guard {
         // Contended past the bound: others are probing already, so this one need not.
         let (admission, after) =
             admission.unwrap_or((Admission::Refuse(policy.recovery_timeout_ms.min(1000)), before));
-        self.note(vm, before, after);
+        self.note(vm, cells, before, after);
         match admission {
             Admission::Pass => Ok(self),
             Admission::Probe => {
@@ -80,10 +76,8 @@ impl Guard {
             }
             Admission::Refuse(ms) => {
                 vm.counts.add(Counter::BreakerRefused);
-                let message = format!(
-                    "{} keeps failing and is left alone for now; try again in {ms} ms",
-                    self.label
-                );
+                let message =
+                    format!("{} keeps failing and is left alone for now; try again in {ms} ms", self.label);
                 Err(Reply::new(Code::CircuitOpen, message).retry_after_ms(ms))
             }
         }
@@ -92,28 +86,28 @@ impl Guard {
     /// Reports that the request succeeded.
     pub fn succeeded(&self, vm: &mut Vm, cells: &impl SharedCells, policy: &BreakerPolicy, now_ns: u64) {
         if !self.is_probe {
-            vm.count_success(self.tag);
+            vm.watch.count_success(self.tag);
             return;
         }
         let now_ms = now_ns / 1_000_000;
         if let Some(((), after)) =
             self.change(cells, now_ms, policy, |b| b.record_probe_success(now_ms, policy))
         {
-            self.note(vm, Phase::HalfOpen, after);
+            self.note(vm, cells, Phase::HalfOpen, after);
         }
     }
 
     /// Reports that the request failed through no fault of the caller.
     pub fn failed(&self, vm: &mut Vm, cells: &impl SharedCells, policy: &BreakerPolicy, now_ns: u64) {
         let now_ms = now_ns / 1_000_000;
-        let successes = vm.take_successes(self.tag);
+        let successes = vm.watch.take_successes(self.tag);
         let changed = self.change(cells, now_ms, policy, |b| {
             let before = b.phase();
             b.record_failure(self.is_probe, successes, now_ms, policy);
             before
         });
         if let Some((before, after)) = changed {
-            self.note(vm, before, after);
+            self.note(vm, cells, before, after);
         }
     }
 
@@ -137,10 +131,7 @@ impl Guard {
                 _ => Breaker::default(),
             };
             let outcome = change(&mut breaker);
-            (
-                Some(breaker.encode(self.tag).to_vec()),
-                Some((outcome, breaker.phase())),
-            )
+            (Some(breaker.encode(self.tag).to_vec()), Some((outcome, breaker.phase())))
         });
         match updated {
             Updated::Written(outcome) | Updated::Kept(outcome) => outcome,
@@ -148,19 +139,18 @@ impl Guard {
         }
     }
 
-    fn note(&self, vm: &mut Vm, before: Phase, after: Phase) {
+    fn note(&self, vm: &mut Vm, cells: &impl SharedCells, before: Phase, after: Phase) {
         if before == after {
             return;
         }
         match after {
-            Phase::Open => vm.counts.add(Counter::BreakerOpened),
+            Phase::Open => {
+                vm.counts.add(Counter::BreakerOpened);
+                vm.watch.announce_opened(cells, self.tag);
+            }
             Phase::Closed => vm.counts.add(Counter::BreakerClosed),
             Phase::HalfOpen => {}
         }
-        vm.note_breaker(BreakerChange {
-            id: self.tag,
-            route: self.label.clone(),
-            state: after.gauge(),
-        });
+        vm.note_breaker(BreakerChange { id: self.tag, route: self.label.clone(), state: after.gauge() });
     }
 }

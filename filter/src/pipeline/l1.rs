@@ -11,25 +11,34 @@ use tidegate_core::route::{Endpoint, RouteClass};
 use super::Exchange;
 use super::reply::LocalReply;
 use crate::cells::{self, Table, Updated};
-use crate::ports::SharedCells;
+use crate::ports::{Cell, SharedCells};
 use crate::vm::{Policy, Vm};
 
 /// What the cache is to this request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// Value of `x-gateway-cache`, if the path is one that is cached at all.
     pub label: Option<&'static str>,
     may_serve: bool,
     may_store: bool,
     key: Option<CacheKey>,
+    /// The set's index as the look-up read it; storing begins from it.
+    index: Option<Cell>,
 }
 
 impl Plan {
-    /// The key to store a good answer under; `None` when it may not be stored.
-    #[must_use]
-    pub fn store_key(&self) -> Option<CacheKey> {
-        self.key.filter(|_| self.may_store)
+    /// Where to store a good answer; `None` when it may not be stored.
+    pub fn take_place(&mut self) -> Option<Place> {
+        let key = self.key.filter(|_| self.may_store)?;
+        Some(Place { key, index: self.index.take() })
     }
+}
+
+/// Where an answer is to be stored.
+#[derive(Debug)]
+pub struct Place {
+    key: CacheKey,
+    index: Option<Cell>,
 }
 
 impl Exchange {
@@ -70,21 +79,37 @@ impl Exchange {
             vm.counts.add(Counter::L1Bypass);
             return None;
         }
-        let hit = read(cells, &key, key.set(policy.l1_sets), self.started_ns / 1_000_000);
-        vm.counts.add(if hit.is_some() {
-            Counter::L1Hit
-        } else {
-            Counter::L1Miss
-        });
+        let hit = self.find(vm, cells, &key, key.set(policy.l1_sets));
+        vm.counts.add(if hit.is_some() { Counter::L1Hit } else { Counter::L1Miss });
         hit
+    }
+
+    /// Where this VM last found it, else where the set's index says.
+    fn find(
+        &mut self,
+        vm: &mut Vm,
+        cells: &impl SharedCells,
+        key: &CacheKey,
+        set: u32,
+    ) -> Option<LocalReply> {
+        let now_ms = self.started_ns / 1_000_000;
+        if let Some(way) = vm.ways.hint(key.tag())
+            && let Some(hit) = read(cells, key, set, way, now_ms)
+        {
+            return Some(hit);
+        }
+        let index = cells.read(&cells::name(Table::L1Index, set));
+        let way = Index::find(&index.bytes, key.tag(), now_ms);
+        self.l1.index = Some(index);
+        let hit = read(cells, key, set, way?, now_ms)?;
+        vm.ways.remember(key.tag(), way?);
+        Some(hit)
     }
 }
 
-fn read(cells: &impl SharedCells, key: &CacheKey, set: u32, now_ms: u64) -> Option<LocalReply> {
-    let index = cells.read(&cells::name(Table::L1Index, set));
-    let way = Index::find(&index.bytes, key.tag(), now_ms)?;
+/// A slot can be overwritten between two reads; the entry knows whose it is.
+fn read(cells: &impl SharedCells, key: &CacheKey, set: u32, way: usize, now_ms: u64) -> Option<LocalReply> {
     let slot = cells.read(&data_name(set, way));
-    // A slot can be overwritten between the two reads; the entry knows whose it is.
     let entry = Entry::decode(&slot.bytes).filter(|e| e.serves(key, now_ms))?;
     Some(LocalReply::hit(&entry, now_ms))
 }
@@ -107,49 +132,34 @@ pub fn store(
     vm: &mut Vm,
     cells: &impl SharedCells,
     policy: &Policy,
-    key: CacheKey,
+    place: Place,
     answer: Answer<'_>,
     now_ns: u64,
 ) {
-    let now_ms = now_ns / 1_000_000;
+    let (key, now_ms) = (place.key, now_ns / 1_000_000);
     let expires_at_ms = now_ms.saturating_add(policy.snapshot.l1.ttl_ms);
-    let Answer {
-        kind,
-        provider,
-        model,
-        body,
-    } = answer;
-    let entry = Entry {
-        kind,
-        key,
-        stored_at_ms: now_ms,
-        expires_at_ms,
-        provider,
-        model,
-        body,
-    };
+    let Answer { kind, provider, model, body } = answer;
+    let entry = Entry { kind, key, stored_at_ms: now_ms, expires_at_ms, provider, model, body };
     let stored = entry
         .encode()
-        .and_then(|bytes| write(cells, key, key.set(policy.l1_sets), &bytes, expires_at_ms, now_ms));
-    vm.counts.add(if stored.is_some() {
-        Counter::L1Stored
-    } else {
-        Counter::L1Unstorable
-    });
+        .and_then(|bytes| write(cells, place, key.set(policy.l1_sets), &bytes, expires_at_ms, now_ms));
+    vm.counts.add(if stored.is_some() { Counter::L1Stored } else { Counter::L1Unstorable });
 }
 
 /// Claims a way in the index, then empties the evicted ways and writes the claimed one.
 fn write(
     cells: &impl SharedCells,
-    key: CacheKey,
+    place: Place,
     set: u32,
     bytes: &[u8],
     expires_at_ms: u64,
     now_ms: u64,
 ) -> Option<()> {
-    let claimed = cells::update(cells, &cells::name(Table::L1Index, set), |cell| {
+    let name = cells::name(Table::L1Index, set);
+    let cell = place.index.unwrap_or_else(|| cells.read(&name));
+    let claimed = cells::update_from(cells, &name, cell, |cell| {
         let mut index = Index::decode(cell);
-        match index.claim(key.tag(), bytes.len(), expires_at_ms, now_ms) {
+        match index.claim(place.key.tag(), bytes.len(), expires_at_ms, now_ms) {
             Some(claim) => (Some(index.encode()), Some(claim)),
             None => (None, None),
         }
@@ -179,8 +189,5 @@ pub fn clear_sets(cells: &impl SharedCells, from: u32, to: u32) {
 }
 
 fn data_name(set: u32, way: usize) -> String {
-    cells::name(
-        Table::L1Data,
-        set.saturating_mul(WAYS as u32).saturating_add(way as u32),
-    )
+    cells::name(Table::L1Data, set.saturating_mul(WAYS as u32).saturating_add(way as u32))
 }

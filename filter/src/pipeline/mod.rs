@@ -100,6 +100,12 @@ impl Exchange {
         }
     }
 
+    /// Whether this filter answered: what comes back then is its own reply.
+    #[must_use]
+    pub const fn is_replied(&self) -> bool {
+        matches!(self.phase, Phase::Replied)
+    }
+
     /// The request's headers.
     pub fn on_request_headers(
         &mut self,
@@ -190,11 +196,8 @@ impl Exchange {
             self.phase = Phase::Forwarded;
             return Ok(Flow::Continue);
         }
-        Err(Reply::new(
-            Code::GatewayStarting,
-            "the gateway has not received its policy yet",
-        )
-        .retry_after_ms(1000))
+        Err(Reply::new(Code::GatewayStarting, "the gateway has not received its policy yet")
+            .retry_after_ms(1000))
     }
 
     /// A known caller: role, limits, and on to the body if there is one to read.
@@ -206,18 +209,14 @@ impl Exchange {
             self.limit = Some(quota);
             verdict?;
         }
-        host.set_request_header(header::IDENTITY, &identity.to_header());
+        self.head.identity = Some(identity.to_header());
         self.head.tenant = identity.tenant;
         if !self.head.reads_body() {
             self.guard_route(vm, host)?;
             return Ok(self.pass(vm, host));
         }
         self.phase = Phase::Reading;
-        Ok(if self.body_ended {
-            self.finish(vm, host)
-        } else {
-            Flow::Pause
-        })
+        Ok(if self.body_ended { self.finish(vm, host) } else { Flow::Pause })
     }
 
     /// An operator's own route has its breaker by the route's name, known before any body.
@@ -260,6 +259,9 @@ impl Exchange {
     }
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
+        if let Some(identity) = &self.head.identity {
+            host.set_request_header(header::IDENTITY, identity);
+        }
         if self.head.made_request_id {
             host.set_request_header(header::REQUEST_ID, &self.head.request_id);
         }
@@ -290,9 +292,8 @@ impl Exchange {
         if let Some(quota) = &self.limit {
             quota.describe(&mut reply.headers);
         }
-        reply
-            .headers
-            .push((header::REQUEST_ID, self.head.request_id.clone()));
+        reply.headers.push((header::REQUEST_ID, self.head.request_id.clone()));
+        self.response.status = reply.status;
         self.phase = Phase::Replied;
         Flow::Reply(reply)
     }
@@ -322,22 +323,13 @@ impl Head {
 
 fn read_body<'b>(vm: &mut Vm, body: &'b [u8]) -> Result<RequestView<'b>, Reply> {
     if body.is_empty() {
-        return Err(Reply::new(
-            Code::InvalidJson,
-            "the request body is empty; send a JSON object",
-        ));
+        return Err(Reply::new(Code::InvalidJson, "the request body is empty; send a JSON object"));
     }
-    vm.tape.read(body).map_err(|e| {
-        Reply::new(
-            Code::InvalidJson,
-            format!("the request body is not valid JSON: {e}"),
-        )
-    })?;
+    vm.tape
+        .read(body)
+        .map_err(|e| Reply::new(Code::InvalidJson, format!("the request body is not valid JSON: {e}")))?;
     if !vm.tape.is_object() {
-        return Err(Reply::new(
-            Code::InvalidJson,
-            "the request body must be a JSON object",
-        ));
+        return Err(Reply::new(Code::InvalidJson, "the request body must be a JSON object"));
     }
     Ok(RequestView::new(&vm.tape, body))
 }

@@ -49,11 +49,6 @@ impl LocalReply {
                 headers.push((name, value.to_owned()));
             }
         }
-        Self {
-            status: 200,
-            headers,
-            body: entry.body.to_vec(),
-            details: "cache_hit",
-        }
+        Self { status: 200, headers, body: entry.body.to_vec(), details: "cache_hit" }
     }
 }

@@ -3,9 +3,9 @@
 //! Nothing is changed in a body that passes, except when Envoy could not reach the sidecar: its
 //! plain-text 503 becomes one in the caller's protocol that says when to come back.
 
+use tidegate_core::cache::Kind;
 use tidegate_core::cache::control::response_may_be_stored;
 use tidegate_core::cache::slots::SET_BYTES;
-use tidegate_core::cache::{CacheKey, Kind};
 use tidegate_core::event::Counter;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
@@ -27,8 +27,10 @@ const UPSTREAM_FAILED_FLAGS: u64 = 1 << 2 | 1 << 4 | 1 << 6;
 /// What is known of the answer so far.
 #[derive(Debug, Default)]
 pub struct Observation {
-    status: u16,
+    pub(super) status: u16,
     ended: bool,
+    /// When it was complete, if the clock was read then.
+    ended_ns: Option<u64>,
     failed: bool,
     settled: bool,
     stream: Option<Scanner>,
@@ -39,7 +41,7 @@ pub struct Observation {
 /// An answer that is being collected to be stored.
 #[derive(Debug)]
 struct Pending {
-    key: CacheKey,
+    place: l1::Place,
     kind: Kind,
     provider: Vec<u8>,
     model: Vec<u8>,
@@ -51,7 +53,7 @@ struct Pending {
 struct ResponseHead<'a> {
     status: u16,
     content_type: &'a [u8],
-    has_request_id: bool,
+    request_id: &'a [u8],
     answered: bool,
     storable: bool,
     provider: &'a [u8],
@@ -60,22 +62,16 @@ struct ResponseHead<'a> {
 
 impl<'a> ResponseHead<'a> {
     fn read(headers: HeaderMap<'a>) -> Self {
-        let mut head = Self {
-            storable: true,
-            ..Self::default()
-        };
+        let mut head = Self { storable: true, ..Self::default() };
         for (name, value) in headers.iter() {
             match name {
                 b":status" => {
-                    head.status = std::str::from_utf8(value)
-                        .ok()
-                        .and_then(|s| s.parse().ok())
-                        .unwrap_or(0)
+                    head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(0)
                 }
                 b"content-type" => head.content_type = value,
                 b"cache-control" => head.storable &= response_may_be_stored(value),
                 b"content-encoding" => head.storable &= value.eq_ignore_ascii_case(b"identity"),
-                b"x-request-id" => head.has_request_id = true,
+                b"x-request-id" => head.request_id = value,
                 b"x-gateway-provider" => head.provider = value,
                 b"x-gateway-model" => head.model = value,
                 _ => head.answered |= name == header::ANSWERED.as_bytes(),
@@ -85,16 +81,8 @@ impl<'a> ResponseHead<'a> {
     }
 
     fn kind(&self) -> Option<Kind> {
-        let is = |t: &[u8]| {
-            self.content_type
-                .get(..t.len())
-                .is_some_and(|c| c.eq_ignore_ascii_case(t))
-        };
-        if is(b"text/event-stream") {
-            Some(Kind::Sse)
-        } else {
-            is(b"application/json").then_some(Kind::Json)
-        }
+        let is = |t: &[u8]| self.content_type.get(..t.len()).is_some_and(|c| c.eq_ignore_ascii_case(t));
+        if is(b"text/event-stream") { Some(Kind::Sse) } else { is(b"application/json").then_some(Kind::Json) }
     }
 }
 
@@ -116,7 +104,7 @@ impl Exchange {
         if head.answered {
             host.remove_response_header(header::ANSWERED);
         }
-        if !head.has_request_id {
+        if head.request_id != self.head.request_id.as_bytes() {
             host.set_response_header(header::REQUEST_ID, &self.head.request_id);
         }
         if let Some(quota) = &self.limit {
@@ -151,14 +139,18 @@ impl Exchange {
         }
     }
 
+    /// Trailers end a body that did not say it was the end.
+    pub fn on_response_trailers(&mut self, vm: &mut Vm, host: &impl StreamHost) {
+        self.on_response_body(vm, host, 0, true);
+    }
+
     /// The stream is over, whichever way.
     pub fn on_end(&mut self, vm: &mut Vm, host: &impl StreamHost) {
         if matches!(self.phase, Phase::Fresh) {
             return;
         }
-        let now_ns = host.now_ns();
-        vm.counts
-            .observe_duration(now_ns.saturating_sub(self.started_ns) / 1_000_000);
+        let now_ns = self.response.ended_ns.unwrap_or_else(|| host.now_ns());
+        vm.counts.observe_duration(now_ns.saturating_sub(self.started_ns) / 1_000_000);
         vm.counts.add(match self.response.status {
             _ if matches!(self.phase, Phase::Forwarded) && !self.response.ended => Counter::StreamAborted,
             500.. => Counter::StatusServerError,
@@ -180,15 +172,11 @@ impl Exchange {
         if kind == Some(Kind::Sse) {
             self.response.stream = Some(Scanner::new());
         }
-        if let (200, true, Some(kind), Some(key)) = (head.status, head.storable, kind, self.l1.store_key()) {
+        if let (200, true, Some(kind)) = (head.status, head.storable, kind)
+            && let Some(place) = self.l1.take_place()
+        {
             let (provider, model) = (head.provider.to_vec(), head.model.to_vec());
-            self.response.store = Some(Pending {
-                key,
-                kind,
-                provider,
-                model,
-                body: Vec::new(),
-            });
+            self.response.store = Some(Pending { place, kind, provider, model, body: Vec::new() });
         }
     }
 
@@ -216,20 +204,11 @@ impl Exchange {
             vm.counts.add(Counter::L1Unstorable);
             return;
         }
-        let Pending {
-            key,
-            kind,
-            provider,
-            model,
-            body,
-        } = &pending;
-        let answer = l1::Answer {
-            kind: *kind,
-            provider,
-            model,
-            body,
-        };
-        l1::store(vm, host, &policy, *key, answer, host.now_ns());
+        let Pending { place, kind, provider, model, body } = pending;
+        let answer = l1::Answer { kind, provider: &provider, model: &model, body: &body };
+        let now_ns = host.now_ns();
+        self.response.ended_ns = Some(now_ns);
+        l1::store(vm, host, &policy, place, answer, now_ns);
     }
 
     /// Tells the breaker how it went. A client that left says nothing about the upstream.

@@ -52,6 +52,8 @@ pub struct Head {
     pub made_request_id: bool,
     /// Whose request it is; filled in by authentication.
     pub tenant: String,
+    /// What the sidecar is told of the caller, if the request is passed on.
+    pub identity: Option<String>,
 }
 
 impl Default for Head {
@@ -67,6 +69,7 @@ impl Default for Head {
             request_id: String::new(),
             made_request_id: false,
             tenant: String::new(),
+            identity: None,
         }
     }
 }
@@ -181,10 +184,7 @@ mod tests {
     fn a_credential_has_one_form() {
         let present = |s: &str| Credential::Present(s.as_bytes().to_vec());
         assert_eq!(Credential::read(b"authorization", b"Bearer abc"), present("abc"));
-        assert_eq!(
-            Credential::read(b"authorization", b"bEARER  abc "),
-            present("abc")
-        );
+        assert_eq!(Credential::read(b"authorization", b"bEARER  abc "), present("abc"));
         assert_eq!(Credential::read(b"x-api-key", b"abc"), present("abc"));
         for value in [&b"Basic abc"[..], b"abc", b"Bearer ", b"Bearer \xff"] {
             assert_eq!(Credential::read(b"authorization", value), Credential::Malformed);

@@ -30,26 +30,19 @@ impl Sync {
             (Some(number.to_le_bytes().to_vec()), number)
         });
         // Contended past the bound: the time alone has to tell the VMs apart.
-        let number = if let Updated::Written(number) = number {
-            number
-        } else {
-            0
-        };
+        let number = if let Updated::Written(number) = number { number } else { 0 };
         let id = cells::hash(&[&number.to_le_bytes(), &host.now_ns().to_le_bytes()]).max(1);
-        Self {
-            id,
-            policy: policy::PolicySync::default(),
-            report: report::ReportSync::default(),
-        }
+        Self { id, policy: policy::PolicySync::default(), report: report::ReportSync::default() }
     }
 
     /// One tick.
     pub fn on_tick(&mut self, vm: &mut Vm, host: &impl RootHost) {
         let now_ms = host.now_ns() / NS_PER_MS;
         self.policy.follow(vm, host);
+        vm.watch.follow(host);
+        vm.slices.on_tick(host, host.now_ns());
         self.policy.poll(self.id, vm, host, now_ms);
-        self.report
-            .send(self.id, self.policy.revision(), vm, host, now_ms);
+        self.report.send(self.id, self.policy.revision(), vm, host, now_ms);
     }
 
     /// The sidecar's answer to a call of this VM; `status` is `None` when there was none.

@@ -60,11 +60,7 @@ impl PolicySync {
             return;
         }
         // Before the first policy the answer is immediate; no need to hold the call open.
-        let wait_ms = if vm.policy.is_some() {
-            SNAPSHOT_WAIT_MS_MAX
-        } else {
-            0
-        };
+        let wait_ms = if vm.policy.is_some() { SNAPSHOT_WAIT_MS_MAX } else { 0 };
         let call = Call {
             method: "GET",
             path: format!("{}?have={}&wait_ms={wait_ms}", path::SNAPSHOT, self.revision),
@@ -119,9 +115,7 @@ impl PolicySync {
             }
             Err(invalid) => {
                 vm.counts.add(Counter::SnapshotRefused);
-                host.warn(&format!(
-                    "policy refused, the last good one stays in force: {invalid}"
-                ));
+                host.warn(&format!("policy refused, the last good one stays in force: {invalid}"));
                 false
             }
         }
@@ -153,8 +147,5 @@ fn encode(holder: u64, expires_ms: u64) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> Option<(u64, u64)> {
     let (holder, rest) = bytes.split_first_chunk::<8>()?;
-    Some((
-        u64::from_le_bytes(*holder),
-        u64::from_le_bytes(rest.try_into().ok()?),
-    ))
+    Some((u64::from_le_bytes(*holder), u64::from_le_bytes(rest.try_into().ok()?)))
 }

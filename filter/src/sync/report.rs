@@ -53,12 +53,7 @@ impl ReportSync {
         let Ok(body) = serde_json::to_vec(&report) else {
             return;
         };
-        let call = Call {
-            method: "POST",
-            path: path::EVENTS.to_owned(),
-            body,
-            timeout_ms: TIMEOUT_MS,
-        };
+        let call = Call { method: "POST", path: path::EVENTS.to_owned(), body, timeout_ms: TIMEOUT_MS };
         self.in_flight = host.call(&call).map(|call| InFlight {
             call,
             counts: vm.counts.clone(),

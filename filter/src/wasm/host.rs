@@ -127,16 +127,9 @@ pub fn call_answer(headers: usize, body_size: usize) -> Option<(u16, Vec<u8>)> {
         return None;
     }
     let raw = abi::header_map(Map::CallResponse);
-    let status = crate::headers::HeaderMap::new(&raw)
-        .iter()
-        .find(|(name, _)| *name == b":status")?
-        .1;
+    let status = crate::headers::HeaderMap::new(&raw).iter().find(|(name, _)| *name == b":status")?.1;
     let status = std::str::from_utf8(status).ok()?.parse().ok()?;
-    let body = if body_size == 0 {
-        Vec::new()
-    } else {
-        abi::body(Buffer::CallResponse, body_size)
-    };
+    let body = if body_size == 0 { Vec::new() } else { abi::body(Buffer::CallResponse, body_size) };
     Some((status, body))
 }
 

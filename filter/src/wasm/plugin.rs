@@ -41,11 +41,7 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        let json = if size == 0 {
-            Vec::new()
-        } else {
-            self.get_plugin_configuration().unwrap_or_default()
-        };
+        let json = if size == 0 { Vec::new() } else { self.get_plugin_configuration().unwrap_or_default() };
         match PluginConfig::parse(&json) {
             Ok(config) => {
                 self.set_tick_period(Duration::from_millis(config.tick_ms));
@@ -65,9 +61,7 @@ impl RootContext for Root {
         let Ok(mut vm) = vm.try_borrow_mut() else { return };
         let config = vm.config.clone();
         let host = Caller(&config);
-        self.sync
-            .get_or_insert_with(|| Sync::new(&host))
-            .on_tick(&mut vm, &host);
+        self.sync.get_or_insert_with(|| Sync::new(&host)).on_tick(&mut vm, &host);
         self.stats.publish(&vm.counts);
     }
 
@@ -77,10 +71,7 @@ impl RootContext for Root {
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         let vm = self.vm.clone()?;
-        Some(Box::new(StreamContext {
-            vm,
-            exchange: Exchange::new(),
-        }))
+        Some(Box::new(StreamContext { vm, exchange: Exchange::new() }))
     }
 }
 
@@ -102,10 +93,7 @@ impl Stats {
             return;
         }
         for (counter, id) in &self.ids {
-            abi::increment(
-                *id,
-                counts.get(*counter).saturating_sub(self.published.get(*counter)),
-            );
+            abi::increment(*id, counts.get(*counter).saturating_sub(self.published.get(*counter)));
         }
         self.published = counts.clone();
     }
@@ -150,8 +138,7 @@ impl Context for StreamContext {
         let Ok(mut vm) = vm.try_borrow_mut() else { return };
         let answer = call_answer(headers, body_size).filter(|(status, _)| *status == 200);
         let flow =
-            self.exchange
-                .on_answer(&mut vm, &Stream, answer.as_ref().map(|(_, body)| body.as_slice()));
+            self.exchange.on_answer(&mut vm, &Stream, answer.as_ref().map(|(_, body)| body.as_slice()));
         if self.act(&mut vm, flow) == Action::Continue {
             abi::resume_request();
         }
@@ -168,9 +155,7 @@ impl HttpContext for StreamContext {
         let headers = HeaderMap::new(&raw);
         #[cfg(feature = "fault-injection")]
         trap_if_asked(headers);
-        let flow = self
-            .exchange
-            .on_request_headers(&mut vm, &Stream, headers, end_of_stream);
+        let flow = self.exchange.on_request_headers(&mut vm, &Stream, headers, end_of_stream);
         self.act(&mut vm, flow)
     }
 
@@ -179,9 +164,7 @@ impl HttpContext for StreamContext {
         let Ok(mut vm) = vm.try_borrow_mut() else {
             return Action::Pause;
         };
-        let flow = self
-            .exchange
-            .on_request_body(&mut vm, &Stream, body_size, end_of_stream);
+        let flow = self.exchange.on_request_body(&mut vm, &Stream, body_size, end_of_stream);
         self.act(&mut vm, flow)
     }
 
@@ -195,18 +178,26 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        if let Ok(vm) = self.vm.try_borrow() {
+        // What the filter answered itself comes by here too, and is known already.
+        if !self.exchange.is_replied()
+            && let Ok(vm) = self.vm.try_borrow()
+        {
             let raw = abi::header_map(Map::Response);
-            self.exchange
-                .on_response_headers(&vm, &Stream, HeaderMap::new(&raw), end_of_stream);
+            self.exchange.on_response_headers(&vm, &Stream, HeaderMap::new(&raw), end_of_stream);
         }
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         if let Ok(mut vm) = self.vm.try_borrow_mut() {
-            self.exchange
-                .on_response_body(&mut vm, &Stream, body_size, end_of_stream);
+            self.exchange.on_response_body(&mut vm, &Stream, body_size, end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if let Ok(mut vm) = self.vm.try_borrow_mut() {
+            self.exchange.on_response_trailers(&mut vm, &Stream);
         }
         Action::Continue
     }

@@ -29,14 +29,8 @@ fn an_anonymous_request_passes_with_its_identity_and_without_forged_headers() {
     assert_eq!(stream.sent("x-other").as_deref(), Some("stays"));
     stream.respond(&mut vm, "200", "application/json", b"{}");
     assert_eq!(stream.received("x-request-id").as_deref(), Some("req-1"));
-    assert_eq!(
-        stream.received("x-ratelimit-limit-requests").as_deref(),
-        Some("1000")
-    );
-    assert_eq!(
-        stream.received("x-ratelimit-remaining-requests").as_deref(),
-        Some("999")
-    );
+    assert_eq!(stream.received("x-ratelimit-limit-requests").as_deref(), Some("1000"));
+    assert_eq!(stream.received("x-ratelimit-remaining-requests").as_deref(), Some("999"));
 }
 
 #[test]
@@ -45,15 +39,9 @@ fn a_credential_is_asked_for_once_and_known_to_every_vm() {
     let (mut one, mut two) = (vm(&policy()), vm(&policy()));
     let headers = with(&[("authorization", "Bearer secret-key")]);
     let mut first = stream(&process);
-    let Flow::Ask(call) = first.headers(&mut one, &headers, false) else {
-        panic!("asks the sidecar")
-    };
+    let Flow::Ask(call) = first.headers(&mut one, &headers, false) else { panic!("asks the sidecar") };
     assert_eq!(call.path, "/internal/v1/authenticate");
-    assert_eq!(
-        first.body(&mut one, BODY.as_bytes(), true),
-        Flow::Pause,
-        "the body waits for the verdict"
-    );
+    assert_eq!(first.body(&mut one, BODY.as_bytes(), true), Flow::Pause, "the body waits for the verdict");
     assert_eq!(first.answer(&mut one, Some(GRANTED)), Flow::Continue);
     assert_eq!(first.sent("x-tidegate-identity").as_deref(), Some("acme;k1;user"));
 
@@ -62,21 +50,14 @@ fn a_credential_is_asked_for_once_and_known_to_every_vm() {
         assert_eq!(vm.counts.get(counter), 1);
     }
     assert_eq!(stream(&process).headers(&mut two, &headers, false), Flow::Pause);
-    assert_eq!(
-        two.counts.get(Counter::AuthLocal),
-        1,
-        "the shared verdict became a local one"
-    );
+    assert_eq!(two.counts.get(Counter::AuthLocal), 1, "the shared verdict became a local one");
 }
 
 #[test]
 fn the_verdict_may_come_before_the_body() {
     let (process, mut vm) = (Process::new(), vm(&policy()));
     let mut stream = stream(&process);
-    assert!(matches!(
-        stream.headers(&mut vm, &with(&[("x-api-key", "k")]), false),
-        Flow::Ask(_)
-    ));
+    assert!(matches!(stream.headers(&mut vm, &with(&[("x-api-key", "k")]), false), Flow::Ask(_)));
     assert_eq!(stream.answer(&mut vm, Some(GRANTED)), Flow::Pause);
     assert_eq!(stream.body(&mut vm, &BODY.as_bytes()[..5], false), Flow::Pause);
     assert_eq!(stream.body(&mut vm, &BODY.as_bytes()[5..], true), Flow::Continue);
@@ -96,24 +77,15 @@ fn a_new_auth_generation_forgets_every_verdict() {
     let (process, mut vm_one) = (Process::new(), vm(&policy()));
     let headers = with(&[("api-key", "k")]);
     let mut first = stream(&process);
-    assert!(matches!(
-        first.headers(&mut vm_one, &headers, false),
-        Flow::Ask(_)
-    ));
+    assert!(matches!(first.headers(&mut vm_one, &headers, false), Flow::Ask(_)));
     assert_eq!(first.answer(&mut vm_one, Some(GRANTED)), Flow::Pause);
     let mut next = policy();
     next.auth.generation = 2;
     let mut vm_one = vm(&next);
     let mut second = stream(&process);
-    assert!(matches!(
-        second.headers(&mut vm_one, &headers, false),
-        Flow::Ask(_)
-    ));
+    assert!(matches!(second.headers(&mut vm_one, &headers, false), Flow::Ask(_)));
     let stale = reply(second.answer(&mut vm_one, Some(GRANTED)));
-    assert_eq!(
-        (stale.status, code(&stale).as_str()),
-        (503, "authentication_unavailable")
-    );
+    assert_eq!((stale.status, code(&stale).as_str()), (503, "authentication_unavailable"));
 }
 
 #[test]
@@ -123,10 +95,7 @@ fn refused_credentials_are_401_and_remembered_and_no_answer_is_503_and_is_not() 
     let mut first = stream(&process);
     assert!(matches!(first.headers(&mut vm, &headers, false), Flow::Ask(_)));
     let refusal = reply(first.answer(&mut vm, None));
-    assert_eq!(
-        (refusal.status, header(&refusal, "retry-after")),
-        (503, Some("1"))
-    );
+    assert_eq!((refusal.status, header(&refusal, "retry-after")), (503, Some("1")));
 
     let mut second = stream(&process);
     assert!(matches!(second.headers(&mut vm, &headers, false), Flow::Ask(_)));
@@ -134,10 +103,7 @@ fn refused_credentials_are_401_and_remembered_and_no_answer_is_503_and_is_not() 
     let third = reply(stream(&process).headers(&mut vm, &headers, false));
     assert_eq!((third.status, code(&third).as_str()), (401, "invalid_api_key"));
     process.advance_ms(1000);
-    assert!(matches!(
-        stream(&process).headers(&mut vm, &headers, false),
-        Flow::Ask(_)
-    ));
+    assert!(matches!(stream(&process).headers(&mut vm, &headers, false), Flow::Ask(_)));
 }
 
 #[test]
@@ -155,14 +121,8 @@ fn missing_several_and_malformed_credentials_are_told_apart() {
         refusal(&[("x-api-key", "a"), ("authorization", "Bearer a")]),
         (400, "duplicate_credential".into())
     );
-    assert_eq!(
-        refusal(&[("x-api-key", "a"), ("x-api-key", "b")]),
-        (400, "duplicate_credential".into())
-    );
-    assert_eq!(
-        refusal(&[("authorization", "Basic YTpi")]),
-        (401, "invalid_api_key".into())
-    );
+    assert_eq!(refusal(&[("x-api-key", "a"), ("x-api-key", "b")]), (400, "duplicate_credential".into()));
+    assert_eq!(refusal(&[("authorization", "Basic YTpi")]), (401, "invalid_api_key".into()));
     assert_eq!(refusal(&[("x-api-key", " ")]), (401, "invalid_api_key".into()));
 }
 
@@ -170,14 +130,8 @@ fn missing_several_and_malformed_credentials_are_told_apart() {
 fn admin_paths_ask_for_a_role_and_internal_ones_do_not_exist() {
     let (process, mut vm) = (Process::new(), vm(&policy()));
     let get = |path: &'static str| vec![(":method", "GET"), (":path", path)];
-    assert_eq!(
-        reply(stream(&process).headers(&mut vm, &get("/admin/keys"), true)).status,
-        401
-    );
-    assert_eq!(
-        reply(stream(&process).headers(&mut vm, &get("/internal/v1/snapshot"), true)).status,
-        404
-    );
+    assert_eq!(reply(stream(&process).headers(&mut vm, &get("/admin/keys"), true)).status, 401);
+    assert_eq!(reply(stream(&process).headers(&mut vm, &get("/internal/v1/snapshot"), true)).status, 404);
     for (verdict, key, status) in [(GRANTED, "user", Some(403)), (ADMIN, "admin", None)] {
         let mut headers = get("/metrics");
         headers.push(("x-api-key", key));
@@ -199,11 +153,7 @@ fn before_the_first_policy_only_liveness_passes() {
     assert_eq!(get("/health"), Flow::Continue);
     for path in ["/ready", "/v1/models", "/admin/keys", "/shop"] {
         let refusal = reply(get(path));
-        assert_eq!(
-            (refusal.status, code(&refusal).as_str()),
-            (503, "gateway_starting"),
-            "{path}"
-        );
+        assert_eq!((refusal.status, code(&refusal).as_str()), (503, "gateway_starting"), "{path}");
         assert_eq!(header(&refusal, "retry-after-ms"), Some("1000"));
     }
 }
@@ -211,12 +161,9 @@ fn before_the_first_policy_only_liveness_passes() {
 #[test]
 fn bad_bodies_are_refused_in_the_callers_protocol() {
     let (process, mut vm) = (Process::new(), vm(&policy()));
-    for (body, wanted) in [
-        ("", "empty"),
-        ("{\"model\":", "unexpected end"),
-        ("[]", "object"),
-        ("\"x\"", "object"),
-    ] {
+    for (body, wanted) in
+        [("", "empty"), ("{\"model\":", "unexpected end"), ("[]", "object"), ("\"x\"", "object")]
+    {
         let refusal = reply(chat(&process, &mut vm, body).1);
         assert_eq!((refusal.status, code(&refusal).as_str()), (400, "invalid_json"));
         assert!(String::from_utf8_lossy(&refusal.body).contains(wanted), "{body}");
@@ -239,10 +186,7 @@ fn bad_bodies_are_refused_in_the_callers_protocol() {
 fn large_bodies_are_refused_by_their_announcement_or_as_they_come() {
     let (process, mut vm) = (Process::new(), vm(&policy()));
     let announced = reply(stream(&process).headers(&mut vm, &with(&[("content-length", "4097")]), false));
-    assert_eq!(
-        (announced.status, code(&announced).as_str()),
-        (413, "request_too_large")
-    );
+    assert_eq!((announced.status, code(&announced).as_str()), (413, "request_too_large"));
     let mut stream = stream(&process);
     assert_eq!(stream.headers(&mut vm, CHAT, false), Flow::Pause);
     assert_eq!(stream.body(&mut vm, &[b' '; 4096], false), Flow::Pause);
@@ -262,10 +206,7 @@ fn four_vms_admit_exactly_what_one_bucket_holds() {
         for vm in &mut vms {
             match chat(&process, vm, BODY).1 {
                 Flow::Reply(reply) => {
-                    assert_eq!(
-                        (reply.status, code(&reply).as_str()),
-                        (429, "rate_limit_exceeded")
-                    );
+                    assert_eq!((reply.status, code(&reply).as_str()), (429, "rate_limit_exceeded"));
                     assert!(header(&reply, "retry-after").is_some());
                     assert_eq!(header(&reply, "x-ratelimit-remaining-requests"), Some("0"));
                     refused += 1;
@@ -280,6 +221,37 @@ fn four_vms_admit_exactly_what_one_bucket_holds() {
 }
 
 #[test]
+fn fast_buckets_are_taken_in_slices_and_never_overdrawn() {
+    let process = Process::new();
+    let mut limited = policy();
+    limited.limits.tenant_default.rate = 10_000.0;
+    limited.limits.tenant_default.burst = 10_000;
+    limited.limits.global.rate = 1e6;
+    limited.limits.global.burst = 1_000_000;
+    let mut vms: Vec<_> = (0..4).map(|_| vm(&limited)).collect();
+    let mut admitted = 0;
+    for _ in 0..1000 {
+        for vm in &mut vms {
+            for _ in 0..8 {
+                admitted += u32::from(chat(&process, vm, BODY).1 == Flow::Continue);
+            }
+        }
+        process.advance_ms(1);
+    }
+    let held = 4 * 20;
+    assert!((20_000 - 10 - held..=20_000).contains(&admitted), "{admitted}");
+
+    process.advance_ms(100);
+    let host = stream(&process).host;
+    for vm in &mut vms {
+        vm.slices.on_tick(&host, process.now_ns.get());
+    }
+    process.advance_ms(1000);
+    let full = (0..10_001).filter(|_| chat(&process, &mut vms[0], BODY).1 == Flow::Continue).count();
+    assert_eq!(full, 10_000, "what was held came back");
+}
+
+#[test]
 fn a_caller_that_waits_as_told_gets_in() {
     let process = Process::new();
     let mut limited = policy();
@@ -288,9 +260,7 @@ fn a_caller_that_waits_as_told_gets_in() {
     let mut vm = vm(&limited);
     assert_eq!(chat(&process, &mut vm, BODY).1, Flow::Continue);
     let refusal = reply(chat(&process, &mut vm, BODY).1);
-    let wait: u64 = header(&refusal, "retry-after-ms")
-        .and_then(|ms| ms.parse().ok())
-        .expect("a wait");
+    let wait: u64 = header(&refusal, "retry-after-ms").and_then(|ms| ms.parse().ok()).expect("a wait");
     process.advance_ms(wait - 1);
     assert!(matches!(chat(&process, &mut vm, BODY).1, Flow::Reply(_)));
     process.advance_ms(1);
@@ -313,10 +283,7 @@ fn a_refusal_by_the_global_bucket_takes_nothing_from_the_tenant() {
     let (mut stream, flow) = chat(&process, &mut vm, BODY);
     assert_eq!(flow, Flow::Continue);
     stream.respond(&mut vm, "200", "application/json", b"{}");
-    assert_eq!(
-        stream.received("x-ratelimit-remaining-requests").as_deref(),
-        Some("999")
-    );
+    assert_eq!(stream.received("x-ratelimit-remaining-requests").as_deref(), Some("999"));
 }
 
 #[test]
@@ -325,6 +292,7 @@ fn a_contended_cell_is_retried_and_then_admits() {
     process.interfere.set(7);
     assert_eq!(chat(&process, &mut vm, BODY).1, Flow::Continue);
     assert_eq!(vm.counts.get(Counter::LimitContended), 0);
+    process.advance_ms(1000);
     process.interfere.set(8);
     assert_eq!(chat(&process, &mut vm, BODY).1, Flow::Continue);
     assert_eq!(vm.counts.get(Counter::LimitContended), 1);
@@ -337,11 +305,7 @@ fn a_flood_of_invented_keys_costs_no_memory() {
     for i in 0..20_000 {
         let key = format!("invented-{i}");
         let mut stream = stream(&process);
-        let headers: Vec<_> = CHAT
-            .iter()
-            .copied()
-            .chain([("x-api-key", key.as_str())])
-            .collect();
+        let headers: Vec<_> = CHAT.iter().copied().chain([("x-api-key", key.as_str())]).collect();
         assert!(matches!(stream.headers(&mut vm, &headers, false), Flow::Ask(_)));
         assert_eq!(reply(stream.answer(&mut vm, Some(DENIED))).status, 401);
         if i == 10_000 {
@@ -349,8 +313,5 @@ fn a_flood_of_invented_keys_costs_no_memory() {
         }
     }
     assert!(process.cell_count() <= 4096);
-    assert!(
-        process.cell_count() - cells_after_half < 500,
-        "the slots were nearly all in use by then"
-    );
+    assert!(process.cell_count() - cells_after_half < 500, "the slots were nearly all in use by then");
 }

@@ -17,11 +17,7 @@ fn is_hit(flow: &Flow) -> bool {
 fn pass(stream: &mut Stream, vm: &mut Vm, headers: &[(&str, &str)], chunks: &[&[u8]]) {
     stream.response_headers(vm, headers);
     for (i, chunk) in chunks.iter().enumerate() {
-        assert_eq!(
-            stream.response_chunk(vm, chunk, i + 1 == chunks.len()),
-            *chunk,
-            "bodies pass unchanged"
-        );
+        assert_eq!(stream.response_chunk(vm, chunk, i + 1 == chunks.len()), *chunk, "bodies pass unchanged");
     }
     stream.end(vm);
 }
@@ -64,26 +60,12 @@ fn an_answer_stored_by_one_vm_is_served_by_another_whatever_the_order_of_members
 fn a_whole_stream_is_replayed_and_a_cut_or_failed_one_is_not_stored() {
     let process = Process::new();
     let mut vm = vm(&policy());
-    let headers = [
-        (":status", "200"),
-        ("content-type", "text/event-stream; charset=utf-8"),
-    ];
-    let failed = STREAM.replace(
-        "data: [DONE]",
-        "data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]",
-    );
-    for bad in [
-        &STREAM.as_bytes()[..40],
-        STREAM.trim_end().as_bytes(),
-        failed.as_bytes(),
-    ] {
+    let headers = [(":status", "200"), ("content-type", "text/event-stream; charset=utf-8")];
+    let failed = STREAM.replace("data: [DONE]", "data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]");
+    for bad in [&STREAM.as_bytes()[..40], STREAM.trim_end().as_bytes(), failed.as_bytes()] {
         let (mut stream, _) = chat(&process, &mut vm, BODY);
         pass(&mut stream, &mut vm, &headers, &[bad]);
-        assert!(
-            !is_hit(&chat(&process, &mut vm, BODY).1),
-            "{}",
-            String::from_utf8_lossy(bad)
-        );
+        assert!(!is_hit(&chat(&process, &mut vm, BODY).1), "{}", String::from_utf8_lossy(bad));
     }
     let (mut stream, _) = chat(&process, &mut vm, BODY);
     let bytes: Vec<&[u8]> = STREAM.as_bytes().chunks(3).collect();
@@ -116,10 +98,7 @@ fn only_complete_good_answers_are_stored() {
     aborted.response_headers(&vm, &[(":status", "200"), json]);
     aborted.response_chunk(&mut vm, ANSWER.as_bytes(), false);
     aborted.end(&mut vm);
-    assert!(
-        !is_hit(&chat(&process, &mut vm, BODY).1),
-        "never said it was the end"
-    );
+    assert!(!is_hit(&chat(&process, &mut vm, BODY).1), "never said it was the end");
 }
 
 #[test]
@@ -141,14 +120,8 @@ fn the_clients_cache_control_is_obeyed() {
     let (mut fresh, flow) = ask(&mut vm, "no-cache");
     assert_eq!(flow, Flow::Continue);
     fresh.respond(&mut vm, "200", "application/json", ANSWER.as_bytes());
-    assert!(
-        is_hit(&ask(&mut vm, "max-age=60").1),
-        "a fresh answer may be stored"
-    );
-    assert!(
-        !is_hit(&ask(&mut vm, "no-cache").1),
-        "but is not served to one who wants a fresh one"
-    );
+    assert!(is_hit(&ask(&mut vm, "max-age=60").1), "a fresh answer may be stored");
+    assert!(!is_hit(&ask(&mut vm, "no-cache").1), "but is not served to one who wants a fresh one");
 }
 
 #[test]
@@ -165,22 +138,11 @@ fn tenants_pins_and_sampling_keep_answers_apart() {
     assert!(!is_hit(&chat(&process, &mut other, BODY).1), "another tenant");
 
     let mut pinned = stream(&process);
-    let headers: Vec<_> = CHAT
-        .iter()
-        .copied()
-        .chain([("x-gateway-provider", "p2")])
-        .collect();
+    let headers: Vec<_> = CHAT.iter().copied().chain([("x-gateway-provider", "p2")]).collect();
     pinned.headers(&mut demo, &headers, false);
-    assert_eq!(
-        pinned.body(&mut demo, BODY.as_bytes(), true),
-        Flow::Continue,
-        "another provider"
-    );
+    assert_eq!(pinned.body(&mut demo, BODY.as_bytes(), true), Flow::Continue, "another provider");
 
-    for body in [
-        r#"{"model":"m","temperature":1.5}"#,
-        r#"{"model":"m","tools":[{}]}"#,
-    ] {
+    for body in [r#"{"model":"m","temperature":1.5}"#, r#"{"model":"m","tools":[{}]}"#] {
         let (mut stream, _) = chat(&process, &mut demo, body);
         stream.respond(&mut demo, "200", "application/json", ANSWER.as_bytes());
         assert!(!is_hit(&chat(&process, &mut demo, body).1), "{body}");
@@ -195,18 +157,10 @@ fn the_configured_bound_holds_under_pressure() {
     let filler = "x".repeat(40_000);
     for i in 0..200 {
         let (mut stream, _) = chat(&process, &mut vm, &format!(r#"{{"model":"m","n":{i}}}"#));
-        stream.respond(
-            &mut vm,
-            "200",
-            "application/json",
-            format!(r#"{{"a":"{filler}"}}"#).as_bytes(),
-        );
+        stream.respond(&mut vm, "200", "application/json", format!(r#"{{"a":"{filler}"}}"#).as_bytes());
         assert!(process.bytes_under("tg1/d/") <= bound);
     }
-    assert!(
-        process.bytes_under("tg1/d/") > bound / 2,
-        "the room there is, is used"
-    );
+    assert!(process.bytes_under("tg1/d/") > bound / 2, "the room there is, is used");
     assert!(is_hit(&chat(&process, &mut vm, r#"{"model":"m","n":199}"#).1));
 
     let (mut giant, _) = chat(&process, &mut vm, r#"{"model":"giant"}"#);
@@ -227,11 +181,7 @@ fn envoys_own_503_becomes_one_in_the_callers_protocol() {
     let (mut stream, _) = chat(&process, &mut vm, BODY);
     stream.response_headers(
         &vm,
-        &[
-            (":status", "503"),
-            ("content-type", "text/plain"),
-            ("content-length", "5"),
-        ],
+        &[(":status", "503"), ("content-type", "text/plain"), ("content-length", "5")],
     );
     let body = stream.response_chunk(&mut vm, b"upstr", true);
     stream.end(&mut vm);
@@ -247,11 +197,7 @@ fn the_sidecars_own_errors_pass_and_its_mark_does_not() {
     let process = Process::new();
     let mut vm = vm(&policy());
     let (mut stream, _) = chat(&process, &mut vm, BODY);
-    let headers = [
-        (":status", "502"),
-        ("content-type", "application/json"),
-        ("x-tidegate-answered", "1"),
-    ];
+    let headers = [(":status", "502"), ("content-type", "application/json"), ("x-tidegate-answered", "1")];
     pass(&mut stream, &mut vm, &headers, &[b"{\"error\":{}}"]);
     assert_eq!(stream.received("x-tidegate-answered"), None);
     assert_eq!(stream.received("retry-after"), None);

@@ -40,12 +40,7 @@ impl Process {
 
     /// Bytes of all cells whose name starts with `prefix`.
     pub fn bytes_under(&self, prefix: &str) -> usize {
-        self.cells
-            .borrow()
-            .iter()
-            .filter(|(k, _)| k.starts_with(prefix))
-            .map(|(_, (v, _))| v.len())
-            .sum()
+        self.cells.borrow().iter().filter(|(k, _)| k.starts_with(prefix)).map(|(_, (v, _))| v.len()).sum()
     }
 
     pub fn cell_count(&self) -> usize {
@@ -104,9 +99,7 @@ impl SharedCells for StreamHost {
 
 impl EditHeaders for StreamHost {
     fn set_request_header(&self, name: &str, value: &str) {
-        self.request_headers
-            .borrow_mut()
-            .insert(name.to_owned(), value.to_owned());
+        self.request_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
 
     fn remove_request_header(&self, name: &str) {
@@ -114,9 +107,7 @@ impl EditHeaders for StreamHost {
     }
 
     fn set_response_header(&self, name: &str, value: &str) {
-        self.response_headers
-            .borrow_mut()
-            .insert(name.to_owned(), value.to_owned());
+        self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
 
     fn remove_response_header(&self, name: &str) {
@@ -134,9 +125,7 @@ impl Bodies for StreamHost {
     }
 
     fn replace_response_body(&self, bytes: usize, with: &[u8]) {
-        self.response_body
-            .borrow_mut()
-            .splice(..bytes, with.iter().copied());
+        self.response_body.borrow_mut().splice(..bytes, with.iter().copied());
     }
 }
 
@@ -167,8 +156,7 @@ impl Stream {
             self.host.set_request_header(name, value);
         }
         let raw = serialise(headers.iter().copied());
-        self.exchange
-            .on_request_headers(vm, &self.host, HeaderMap::new(&raw), ended)
+        self.exchange.on_request_headers(vm, &self.host, HeaderMap::new(&raw), ended)
     }
 
     pub fn body(&mut self, vm: &mut Vm, chunk: &[u8], ended: bool) -> Flow {
@@ -190,8 +178,7 @@ impl Stream {
             self.host.set_response_header(name, value);
         }
         let raw = serialise(headers.iter().copied());
-        self.exchange
-            .on_response_headers(vm, &self.host, HeaderMap::new(&raw), false);
+        self.exchange.on_response_headers(vm, &self.host, HeaderMap::new(&raw), false);
     }
 
     /// One chunk passes; returns what the client gets of it.
@@ -245,17 +232,11 @@ pub fn stream(process: &Rc<Process>) -> Stream {
         cluster: "tidegate_sidecar".to_owned(),
         flags: StdCell::new(0),
     };
-    Stream {
-        host,
-        exchange: Exchange::new(),
-    }
+    Stream { host, exchange: Exchange::new() }
 }
 
-pub const CHAT: &[(&str, &str)] = &[
-    (":method", "POST"),
-    (":path", "/v1/chat/completions"),
-    ("x-request-id", "req-1"),
-];
+pub const CHAT: &[(&str, &str)] =
+    &[(":method", "POST"), (":path", "/v1/chat/completions"), ("x-request-id", "req-1")];
 
 /// A chat request of an anonymous caller, up to the decision.
 pub fn chat(process: &Rc<Process>, vm: &mut Vm, body: &str) -> (Stream, Flow) {
@@ -276,11 +257,7 @@ pub fn reply(flow: Flow) -> LocalReply {
 }
 
 pub fn header<'r>(reply: &'r LocalReply, name: &str) -> Option<&'r str> {
-    reply
-        .headers
-        .iter()
-        .find(|(n, _)| *n == name)
-        .map(|(_, v)| v.as_str())
+    reply.headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
 }
 
 /// The `code` of an OpenAI error body.
@@ -293,20 +270,10 @@ pub fn policy() -> Snapshot {
     Snapshot {
         format: FORMAT,
         revision: "r1".into(),
-        auth: AuthPolicy {
-            generation: 1,
-            anonymous_tenant: Some("demo".into()),
-            protect_other_routes: true,
-        },
+        auth: AuthPolicy { generation: 1, anonymous_tenant: Some("demo".into()), protect_other_routes: true },
         limits: Limits {
-            global: BucketPolicy {
-                rate: 10_000.0,
-                burst: 10_000,
-            },
-            tenant_default: BucketPolicy {
-                rate: 1000.0,
-                burst: 1000,
-            },
+            global: BucketPolicy { rate: 10_000.0, burst: 10_000 },
+            tenant_default: BucketPolicy { rate: 1000.0, burst: 1000 },
             tenants: BTreeMap::new(),
         },
         breaker: BreakerPolicy {
@@ -338,13 +305,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(process: &Rc<Process>) -> Self {
         let process = Rc::clone(process);
-        Self {
-            process,
-            vm: bare_vm(),
-            sync: None,
-            calls: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+        Self { process, vm: bare_vm(), sync: None, calls: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub fn tick(&mut self) {
@@ -356,20 +317,12 @@ impl Worker {
 
     /// The open call to a path, if there is one.
     pub fn open(&self, path: &str) -> Option<Call> {
-        self.calls
-            .borrow()
-            .iter()
-            .find(|(_, c)| c.path.starts_with(path))
-            .map(|(_, c)| c.clone())
+        self.calls.borrow().iter().find(|(_, c)| c.path.starts_with(path)).map(|(_, c)| c.clone())
     }
 
     /// Answers the open call to `path`.
     pub fn answer(&mut self, path: &str, status: Option<u16>, body: &[u8]) {
-        let at = self
-            .calls
-            .borrow()
-            .iter()
-            .position(|(_, c)| c.path.starts_with(path));
+        let at = self.calls.borrow().iter().position(|(_, c)| c.path.starts_with(path));
         let (token, _) = self.calls.borrow_mut().remove(at.expect("an open call"));
         let mut sync = self.sync.take().expect("ticked before");
         let mut vm = std::mem::replace(&mut self.vm, bare_vm());

@@ -26,19 +26,13 @@ fn one_vm_polls_and_all_follow() {
     workers.iter_mut().for_each(Worker::tick);
     let polling: Vec<_> = workers.iter().filter(|w| w.open(SNAPSHOT).is_some()).collect();
     assert_eq!(polling.len(), 1, "one lease, one poll");
-    assert_eq!(
-        polling[0].open(SNAPSHOT).expect("open").path,
-        format!("{SNAPSHOT}?have=&wait_ms=0")
-    );
+    assert_eq!(polling[0].open(SNAPSHOT).expect("open").path, format!("{SNAPSHOT}?have=&wait_ms=0"));
 
     workers[0].answer(SNAPSHOT, Some(200), &document("r1", 5.0));
     process.advance_ms(100);
     workers.iter_mut().for_each(Worker::tick);
     assert!(workers.iter().all(|w| revision(w) == Some("r1")));
-    assert_eq!(
-        workers[0].open(SNAPSHOT).expect("open").path,
-        format!("{SNAPSHOT}?have=r1&wait_ms=20000")
-    );
+    assert_eq!(workers[0].open(SNAPSHOT).expect("open").path, format!("{SNAPSHOT}?have=r1&wait_ms=20000"));
 }
 
 #[test]
@@ -55,18 +49,10 @@ fn a_bad_document_is_refused_counted_and_the_last_good_stays() {
         assert_eq!((revision(&one), revision(&two)), (Some("r1"), Some("r1")));
     }
     assert_eq!(one.vm.counts.get(Counter::SnapshotRefused), 4);
-    assert!(
-        one.warnings
-            .borrow()
-            .iter()
-            .all(|w| w.contains("the last good one stays"))
-    );
+    assert!(one.warnings.borrow().iter().all(|w| w.contains("the last good one stays")));
     process.advance_ms(500);
     one.tick();
-    assert!(
-        one.open(SNAPSHOT).is_none(),
-        "it does not ask for the same bad document in a loop"
-    );
+    assert!(one.open(SNAPSHOT).is_none(), "it does not ask for the same bad document in a loop");
     process.advance_ms(500);
     one.tick();
     one.answer(SNAPSHOT, Some(200), &document("r3", 7.0));
@@ -151,10 +137,6 @@ fn a_smaller_bound_frees_what_it_no_longer_reaches() {
     let mut small: Snapshot = serde_json::from_slice(&document("r2", 1e6)).expect("valid");
     small.l1.bytes_max = 256 << 10;
     worker.tick();
-    worker.answer(
-        SNAPSHOT,
-        Some(200),
-        &serde_json::to_vec(&small).expect("serialises"),
-    );
+    worker.answer(SNAPSHOT, Some(200), &serde_json::to_vec(&small).expect("serialises"));
     assert!(process.bytes_under("tg1/d/") < before / 2);
 }
