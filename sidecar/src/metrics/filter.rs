@@ -270,7 +270,7 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, totals: &Numbers) -> Res
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds stay far below 2^52")]
 fn encode_durations(encoder: &mut DescriptorEncoder<'_>, totals: &Numbers) -> Result<(), fmt::Error> {
-    let bounds = DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain(std::iter::once(f64::MAX));
+    let bounds = DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain(std::iter::once(f64::INFINITY));
     let buckets: Vec<(f64, u64)> = bounds.zip(totals.buckets).collect();
     let help = "Seconds from a request's headers to the end of its answer, as the filter saw them";
     encoder

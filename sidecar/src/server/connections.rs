@@ -19,8 +19,8 @@ use super::listener::{Listener, Stream};
 const CONNECTIONS_MAX: usize = 8192;
 /// Most requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 1024;
-/// Longest a client may take to send its headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest a client may take to send its headers, the idle time before them included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest request head, in bytes.
 const HEADER_BYTES_MAX: usize = 128 << 10;
 /// Most headers of one request.

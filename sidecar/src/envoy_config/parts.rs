@@ -1,0 +1,181 @@
+//! The parts of envoy.yaml that depend on what is configured.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use tidegate_core::route::SIDECAR_PREFIXES;
+use tidegate_core::wire::header;
+
+use super::{CLUSTER, not_found, quoted};
+use crate::config::server::{Server, SidecarProtocol, Upstream};
+use crate::demo;
+use crate::secret::Secret;
+
+/// First what is the sidecar's, then the operator's upstreams, the longest prefix first.
+pub fn routes(server: &Server, token: &Secret) -> String {
+    let mut out = String::new();
+    out.push_str(&indented(24, SIDECAR_NOTE));
+    let mut first = true;
+    let demo = server.demo.then(|| format!("path: {}", demo::PATH));
+    let sidecar = SIDECAR_PREFIXES.iter().map(|prefix| format!("path_separated_prefix: {prefix}"));
+    for matched in demo.into_iter().chain(sidecar) {
+        let route = if std::mem::take(&mut first) { sidecar_route(&matched, token) } else { alike(&matched) };
+        out.push_str(&indented(24, &route));
+    }
+    let mut upstreams: Vec<&Upstream> = server.upstreams.iter().collect();
+    upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.prefix.len()));
+    if !upstreams.is_empty() {
+        out.push_str(&indented(24, UPSTREAM_NOTE));
+    }
+    for upstream in &upstreams {
+        out.push_str(&indented(24, &upstream_route(upstream)));
+    }
+    if !upstreams.iter().any(|upstream| upstream.prefix.is_empty()) {
+        out.push_str(&indented(24, &nothing_here()));
+    }
+    out.trim_end().to_owned()
+}
+
+const SIDECAR_NOTE: &str = "\
+# The LLM API and the gateway's own paths. The secret makes the sidecar believe what the filter
+# says about the caller; clients cannot set it, because the filter strips it at entry.
+";
+
+const UPSTREAM_NOTE: &str = "\
+# The operator's own upstreams (server.upstreams), behind the same limits and breakers. They learn
+# neither the secret nor who the filter found the caller to be.
+";
+
+/// The first sidecar route defines what the others refer to.
+fn sidecar_route(matched: &str, token: &Secret) -> String {
+    format!(
+        "\
+- match: {{{matched}}}
+  route: &to_sidecar
+    cluster: {CLUSTER}
+    # Answers may stream for long; stream_idle_timeout and the sidecar end dead ones.
+    timeout: 0s
+    # Only what surely has not reached the sidecar is tried again, as while it restarts.
+    retry_policy:
+      retry_on: connect-failure,reset-before-request
+      num_retries: 2
+      retry_back_off: {{base_interval: 0.025s, max_interval: 0.1s}}
+  request_headers_to_add: &proxied
+    - header: {{key: {}, value: {}}}
+      append_action: OVERWRITE_IF_EXISTS_OR_ADD
+",
+        header::PROXIED,
+        quoted(token.expose())
+    )
+}
+
+fn alike(matched: &str) -> String {
+    format!("- {{match: {{{matched}}}, route: *to_sidecar, request_headers_to_add: *proxied}}\n")
+}
+
+fn upstream_route(upstream: &Upstream) -> String {
+    let matched = match upstream.prefix.as_str() {
+        "" => "prefix: /".to_owned(),
+        prefix => format!("path_separated_prefix: {}", quoted(prefix)),
+    };
+    format!(
+        "\
+- match: {{{matched}}}
+  route:
+    cluster: {}
+    timeout: 60s
+    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
+  request_headers_to_remove: [{}, {}]
+",
+        quoted(&cluster_name(upstream)),
+        header::IDENTITY,
+        header::PROXIED
+    )
+}
+
+fn nothing_here() -> String {
+    format!(
+        "\
+# Nothing else is here.
+- match: {{prefix: /}}
+  direct_response:
+    status: 404
+    body: {{inline_string: {}}}
+  response_headers_to_add: *json
+",
+        not_found()
+    )
+}
+
+/// What Envoy speaks to the sidecar.
+pub const fn sidecar_protocol(server: &Server) -> &'static str {
+    match server.sidecar_protocol {
+        SidecarProtocol::Http1 => "http_protocol_options: {}",
+        SidecarProtocol::H2c => "http2_protocol_options: {max_concurrent_streams: 256}",
+    }
+}
+
+/// TCP connections are probed; a Unix socket needs none of that.
+pub const fn keepalive(server: &Server) -> &'static str {
+    if server.sidecar_socket.is_some() {
+        return "";
+    }
+    "      upstream_connection_options:
+        tcp_keepalive: {keepalive_time: 60, keepalive_interval: 10, keepalive_probes: 3}
+"
+}
+
+/// Where the sidecar listens, as Envoy reaches it.
+pub fn sidecar_address(server: &Server) -> String {
+    if let Some(path) = &server.sidecar_socket {
+        return format!("pipe: {{path: {}}}", quoted(&path.to_string_lossy()));
+    }
+    let host = match server.sidecar_host {
+        IpAddr::V4(host) if host.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V6(host) if host.is_unspecified() => "::1".to_owned(),
+        host => host.to_string(),
+    };
+    socket_address(&host, server.sidecar_port)
+}
+
+fn socket_address(host: &str, port: u16) -> String {
+    format!("socket_address: {{address: {}, port_value: {port}}}", quoted(host))
+}
+
+/// A prefix of its own keeps the operator's names apart from the gateway's.
+fn cluster_name(upstream: &Upstream) -> String {
+    format!("upstream_{}", upstream.name)
+}
+
+/// The operator's clusters.
+pub fn clusters(server: &Server) -> String {
+    server.upstreams.iter().fold(String::new(), |mut out, upstream| {
+        let kind = if upstream.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
+        let name = quoted(&cluster_name(upstream));
+        let address = socket_address(&upstream.host, upstream.port);
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "    - name: {name}
+      type: {kind}
+      connect_timeout: 1s
+      load_assignment:
+        cluster_name: {name}
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address:
+                    {address}
+"
+        );
+        out
+    })
+}
+
+fn indented(by: usize, text: &str) -> String {
+    text.lines().fold(String::new(), |mut out, line| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{:by$}{line}", "");
+        out
+    })
+}

@@ -1,0 +1,91 @@
+use std::path::Path;
+
+use serde_norway::Value;
+
+use super::*;
+use crate::config::{Env, load, parse};
+
+const PLACEHOLDER: &str = "REPLACE_WITH_INTERNAL_TOKEN";
+
+fn rendered(yaml: &str) -> (String, Value) {
+    let config = parse(yaml, &Env::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = render(&config, &Secret::new(PLACEHOLDER));
+    let tree = serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    (text, tree)
+}
+
+fn routes(tree: &Value) -> Vec<Value> {
+    let manager = &tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let hosts = &manager["route_config"]["virtual_hosts"];
+    hosts[0]["routes"].as_sequence().expect("routes").clone()
+}
+
+#[test]
+fn the_file_in_the_repository_is_the_output_for_the_default_configuration() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let config = load(&root.join("configs/gateway.yaml"), &Env::new()).unwrap_or_else(|p| panic!("{p}"));
+    let rendered = render(&config, &Secret::new(PLACEHOLDER));
+    let path = root.join("envoy/envoy.yaml");
+    if std::env::var_os("TIDEGATE_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &rendered).expect("writes");
+    }
+    let shipped = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        shipped == rendered,
+        "envoy/envoy.yaml is out of date; run TIDEGATE_UPDATE_GOLDEN=1 cargo test -p tidegate envoy_config"
+    );
+}
+
+#[test]
+fn nothing_is_left_of_the_template_and_the_filter_can_read_its_part() {
+    let (text, tree) = rendered("");
+    assert!(!text.contains("{{") && !text.contains("}}\n"), "{text}");
+    let manager = &tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let plugin = manager["http_filters"][0]["typed_config"]["config"]["configuration"]["value"].as_str();
+    let plugin: serde_json::Value = serde_json::from_str(plugin.expect("text")).expect("JSON");
+    assert_eq!(plugin["cluster"], CLUSTER);
+    assert_eq!(plugin["token"], PLACEHOLDER);
+    assert_eq!(tree["admin"]["address"]["socket_address"]["address"], "127.0.0.1");
+}
+
+#[test]
+fn only_routes_to_the_sidecar_carry_the_secret() {
+    let yaml = "server: {demo: true, upstreams: [
+        {name: all, prefix: /, address: 'localhost:1'},
+        {name: shop, prefix: /shop/, address: '127.0.0.1:3000'}]}";
+    let (_, tree) = rendered(yaml);
+    for route in routes(&tree) {
+        let to_sidecar = route["route"]["cluster"] == CLUSTER;
+        let has_secret = serde_norway::to_string(&route).expect("text").contains(PLACEHOLDER);
+        assert_eq!(to_sidecar, has_secret, "{route:?}");
+    }
+    let list = routes(&tree);
+    assert_eq!(list[0]["match"]["path_separated_prefix"], "/internal");
+    assert_eq!(list[1]["match"]["path"], "/api/test");
+    let own: Vec<_> = list.iter().filter_map(|r| r["route"]["cluster"].as_str()).filter(|c| *c != CLUSTER).collect();
+    assert_eq!(own, ["upstream_shop", "upstream_all"], "the longest prefix comes first");
+    assert_eq!(tree["static_resources"]["clusters"][1]["type"], "STRICT_DNS");
+    assert_eq!(tree["static_resources"]["clusters"][2]["type"], "STATIC");
+}
+
+#[test]
+fn without_upstreams_the_rest_is_404_and_a_socket_replaces_the_port() {
+    let (_, tree) = rendered("server: {sidecar_socket: '/run/t \"x\".sock', sidecar_protocol: h2c}");
+    let last = routes(&tree).pop().expect("routes");
+    assert_eq!(last["direct_response"]["status"], 404);
+    let cluster = &tree["static_resources"]["clusters"][0];
+    let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    assert_eq!(endpoint["address"]["pipe"]["path"], "/run/t \"x\".sock");
+    assert!(cluster.get("upstream_connection_options").is_none());
+}
+
+#[test]
+fn limits_follow_the_configuration() {
+    let yaml = "server: {max_request_body: 2MiB}\n\
+        providers: [{name: a, type: openai, base_url: 'http://h/v1', timeout: 20m}]\n\
+        cache: {l1: {max_bytes: 1GiB}}";
+    let (text, tree) = rendered(yaml);
+    assert_eq!(tree["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"], 3 << 20);
+    assert!(text.contains("stream_idle_timeout: 1235s"), "{text}");
+    assert!(text.contains(&format!("max_heap_size_bytes: {}", 2_u64 << 30)));
+}
