@@ -226,7 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_unique_and_every_unavailability_can_carry_a_wait() {
+    fn the_documentation_lists_every_code_with_its_status_and_types() {
+        let page = include_str!("../../docs/errors.md");
+        for code in Code::ALL {
+            let row = format!(
+                "| `{}` | {} | `{}` | `{}` |",
+                code.as_str(),
+                code.status(),
+                code.openai_type(),
+                code.anthropic_type()
+            );
+            assert!(page.contains(&row), "docs/errors.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn codes_are_unique() {
         let names: std::collections::BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
     }
