@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use futures_util::FutureExt as _;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -62,7 +61,8 @@ where
     }
     // Connections in the system's queue came before the end, so they are served too.
     for _ in 0..CONNECTIONS_MAX {
-        let Some(Ok(stream)) = listener.accept().now_or_never() else { break };
+        let waiting = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+        let Ok(Ok(stream)) = waiting else { break };
         start(stream, None, &builder, &graceful, answer.clone());
     }
     drop(listener);
