@@ -20,10 +20,7 @@ struct Setup {
 impl Setup {
     async fn new() -> Self {
         let emulator = Emulator::start(0).await.unwrap();
-        Self {
-            emulator,
-            client: Client::new().with_key("sk-test-0123456789"),
-        }
+        Self { emulator, client: Client::new().with_key("sk-test-0123456789") }
     }
 
     fn url(&self, path: &str) -> String {
@@ -55,12 +52,8 @@ impl Setup {
 }
 
 fn content_of(events: &[String]) -> String {
-    let chunks = events
-        .iter()
-        .filter_map(|e| serde_json::from_str::<Value>(e).ok());
-    chunks
-        .filter_map(|c| c["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
-        .collect()
+    let chunks = events.iter().filter_map(|e| serde_json::from_str::<Value>(e).ok());
+    chunks.filter_map(|c| c["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
 }
 
 #[tokio::test]
@@ -70,11 +63,7 @@ async fn a_chat_completion_is_deterministic_and_counts_its_tokens() {
     let second = setup.post("/chat/completions", CHAT).await;
     assert_eq!(first.status, 200);
     assert_eq!(first.header("content-type"), Some("application/json"));
-    assert!(
-        first
-            .header("x-request-id")
-            .is_some_and(|id| id.starts_with("req_"))
-    );
+    assert!(first.header("x-request-id").is_some_and(|id| id.starts_with("req_")));
     let (first, second) = (first.json(), second.json());
     assert_eq!(first["object"], "chat.completion");
     assert_eq!(first["choices"], second["choices"]);
@@ -91,22 +80,15 @@ async fn a_chat_stream_has_role_content_finish_usage_and_done() {
     let body = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},
         "messages":[{"role":"user","content":[{"type":"text","text":"hello there"}]}]}"#;
     let answer = setup.post("/chat/completions", body).await;
-    assert_eq!(
-        answer.header("content-type"),
-        Some("text/event-stream; charset=utf-8")
-    );
+    assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
     let events = answer.events();
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
     assert_eq!(content_of(&events), "You said: hello there");
-    let chunks: Vec<Value> = events[..events.len() - 1]
-        .iter()
-        .map(|e| serde_json::from_str(e).unwrap())
-        .collect();
+    let chunks: Vec<Value> =
+        events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect();
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
     assert!(chunks[0]["usage"].is_null());
-    let [.., finish, usage] = &chunks[..] else {
-        panic!("too few chunks")
-    };
+    let [.., finish, usage] = &chunks[..] else { panic!("too few chunks") };
     assert_eq!(finish["choices"][0]["finish_reason"], "stop");
     assert_eq!(usage["choices"], json!([]));
     let whole = setup.post("/chat/completions", CHAT).await.json();
@@ -137,12 +119,7 @@ async fn completions_models_and_embeddings_answer() {
 
     let models = setup.client.get(&setup.url("/models")).await.unwrap().json();
     assert_eq!(models["data"].as_array().map(Vec::len), Some(4));
-    let one = setup
-        .client
-        .get(&setup.url("/models/gpt-4o"))
-        .await
-        .unwrap()
-        .json();
+    let one = setup.client.get(&setup.url("/models/gpt-4o")).await.unwrap().json();
     assert_eq!(one["object"], "model");
 
     let body = r#"{"model":"text-embedding-3-small","input":["a","b"],"dimensions":8}"#;
@@ -193,20 +170,8 @@ async fn bad_requests_are_refused_in_openais_shape() {
             "messages[0].role",
             "invalid_value",
         ),
-        (
-            "/chat/completions",
-            format!(r#"{{"model":"gpt-5000",{messages}}}"#),
-            404,
-            "",
-            "model_not_found",
-        ),
-        (
-            "/completions",
-            r#"{"model":"gpt-4o","prompt":"x"}"#.to_owned(),
-            400,
-            "model",
-            "",
-        ),
+        ("/chat/completions", format!(r#"{{"model":"gpt-5000",{messages}}}"#), 404, "", "model_not_found"),
+        ("/completions", r#"{"model":"gpt-4o","prompt":"x"}"#.to_owned(), 400, "model", ""),
         ("/nowhere", "{}".to_owned(), 404, "", ""),
         ("/models", "{}".to_owned(), 405, "", "method_not_supported"),
     ];
@@ -215,11 +180,7 @@ async fn bad_requests_are_refused_in_openais_shape() {
         let error = &answer.json()["error"];
         assert_eq!(answer.status, status, "{path} {body}: {error}");
         assert_eq!(error["type"], "invalid_request_error", "{path} {body}");
-        assert_eq!(
-            error["param"].as_str().unwrap_or_default(),
-            param,
-            "{path} {body}"
-        );
+        assert_eq!(error["param"].as_str().unwrap_or_default(), param, "{path} {body}");
         assert_eq!(error["code"].as_str().unwrap_or_default(), code, "{path} {body}");
         assert!(error["message"].is_string());
     }
@@ -231,17 +192,10 @@ async fn a_key_is_needed_and_never_logged() {
     let url = setup.url("/chat/completions");
     let none = Client::new().post_json(&url, CHAT).await.unwrap();
     assert_eq!(none.status, StatusCode::UNAUTHORIZED);
-    let wrong = Client::new()
-        .with_key("pk-wrong-key-9876")
-        .post_json(&url, CHAT)
-        .await
-        .unwrap();
+    let wrong = Client::new().with_key("pk-wrong-key-9876").post_json(&url, CHAT).await.unwrap();
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
     assert_eq!(wrong.json()["error"]["code"], "invalid_api_key");
-    assert_eq!(
-        setup.emulator.requests()[1].header("authorization"),
-        Some("***9876")
-    );
+    assert_eq!(setup.emulator.requests()[1].header("authorization"), Some("***9876"));
 }
 
 #[tokio::test]
@@ -258,13 +212,8 @@ async fn a_fault_answers_with_status_headers_and_body_as_often_as_told() {
     assert_eq!(hit.json()["error"]["code"], "rate_limit_exceeded");
     assert_eq!(setup.post("/chat/completions", CHAT).await.status, 200);
 
-    setup
-        .fault(json!({"body": "<html>oops</html>", "status": 502}))
-        .await;
-    assert_eq!(
-        setup.post("/chat/completions", CHAT).await.text(),
-        "<html>oops</html>"
-    );
+    setup.fault(json!({"body": "<html>oops</html>", "status": 502})).await;
+    assert_eq!(setup.post("/chat/completions", CHAT).await.text(), "<html>oops</html>");
     setup.emulator.disarm_all();
     assert_eq!(setup.post("/chat/completions", CHAT).await.status, 200);
 }
@@ -276,30 +225,16 @@ async fn a_wrong_fault_is_refused() {
     let answer = setup.client.post_json(&url, r#"{"stauts":500}"#).await.unwrap();
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("stauts"));
-    assert!(
-        setup
-            .client
-            .send(&Method::PUT, &url, &[], "")
-            .await
-            .unwrap()
-            .status
-            == 405
-    );
+    assert!(setup.client.send(&Method::PUT, &url, &[], "").await.unwrap().status == 405);
 }
 
 #[tokio::test]
 async fn streams_are_truncated_reset_or_fail_in_the_middle() {
     let setup = Setup::new().await;
     for reset in [false, true] {
-        setup
-            .fault(json!({"truncate_after_chunks": 2, "reset": reset, "times": 1}))
-            .await;
+        setup.fault(json!({"truncate_after_chunks": 2, "reset": reset, "times": 1})).await;
         let url = setup.url("/chat/completions");
-        let mut answer = setup
-            .client
-            .open(&Method::POST, &url, &[], CHAT_STREAM)
-            .await
-            .unwrap();
+        let mut answer = setup.client.open(&Method::POST, &url, &[], CHAT_STREAM).await.unwrap();
         let mut received = 0;
         let end = loop {
             match answer.next_chunk().await {
@@ -311,9 +246,7 @@ async fn streams_are_truncated_reset_or_fail_in_the_middle() {
         assert!(received >= 1);
         setup.last_outcome_is(Outcome::CutByFault).await;
     }
-    setup
-        .fault(json!({"error_in_stream_after_chunks": 2, "times": 1}))
-        .await;
+    setup.fault(json!({"error_in_stream_after_chunks": 2, "times": 1})).await;
     let events = setup.post("/chat/completions", CHAT_STREAM).await.events();
     assert_eq!(events.len(), 3);
     let error: Value = serde_json::from_str(&events[2]).unwrap();
@@ -365,12 +298,7 @@ async fn the_log_and_the_counters_can_be_read_over_http() {
     let setup = Setup::new().await;
     setup.post("/chat/completions", CHAT).await;
     let base = format!("http://{}", setup.emulator.address());
-    let log = setup
-        .client
-        .get(&format!("{base}/__requests"))
-        .await
-        .unwrap()
-        .json();
+    let log = setup.client.get(&format!("{base}/__requests")).await.unwrap().json();
     assert_eq!(log[0]["path"], "/openai/v1/chat/completions");
     assert_eq!(log[0]["body"], CHAT);
     assert_eq!(log[0]["outcome"], "complete");
@@ -383,11 +311,7 @@ async fn a_stalled_answer_goes_on_when_released() {
     let setup = Setup::new().await;
     setup.fault(json!({"stall_after_chunks": 2, "times": 1})).await;
     let url = setup.url("/chat/completions");
-    let mut answer = setup
-        .client
-        .open(&Method::POST, &url, &[], CHAT_STREAM)
-        .await
-        .unwrap();
+    let mut answer = setup.client.open(&Method::POST, &url, &[], CHAT_STREAM).await.unwrap();
     answer.next_chunk().await.unwrap().unwrap();
     let release = format!("http://{}/__release", setup.emulator.address());
     let released = setup.client.post_json(&release, "").await.unwrap();

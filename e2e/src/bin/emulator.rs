@@ -31,17 +31,13 @@ async fn main() -> ExitCode {
 
 /// The options, or `None` when help was asked for.
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options {
-        port: PORT_DEFAULT,
-        keep_requests: true,
-    };
+    let mut options = Options { port: PORT_DEFAULT, keep_requests: true };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--port" => {
                 let value = arguments.next().ok_or("--port: needs a number")?;
-                options.port = value
-                    .parse()
-                    .map_err(|_| format!("--port: `{value}` is not a port from 0 to 65535"))?;
+                options.port =
+                    value.parse().map_err(|_| format!("--port: `{value}` is not a port from 0 to 65535"))?;
             }
             "--no-request-log" => options.keep_requests = false,
             "--help" | "-h" => return Ok(None),

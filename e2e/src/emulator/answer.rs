@@ -34,9 +34,6 @@ impl Payload {
 
 impl Answer {
     pub(super) fn json(status: StatusCode, document: &Value) -> Self {
-        Self {
-            status,
-            payload: Payload::Json(Bytes::from(document.to_string())),
-        }
+        Self { status, payload: Payload::Json(Bytes::from(document.to_string())) }
     }
 }

@@ -63,32 +63,19 @@ impl AnswerBody {
     /// A body known to its last byte.
     pub(super) fn whole(bytes: Bytes, ticket: Ticket) -> Self {
         let exact_bytes = Some(bytes.len() as u64);
-        Self {
-            chunks: vec![bytes].into_iter(),
-            exact_bytes,
-            pace: None,
-            ticket,
-        }
+        Self { chunks: vec![bytes].into_iter(), exact_bytes, pace: None, ticket }
     }
 
     /// A stream of chunks whose length the headers do not say.
     pub(super) fn stream(chunks: Vec<Bytes>, ticket: Ticket) -> Self {
-        Self {
-            chunks: chunks.into_iter(),
-            exact_bytes: None,
-            pace: None,
-            ticket,
-        }
+        Self { chunks: chunks.into_iter(), exact_bytes: None, pace: None, ticket }
     }
 
     /// The same body under a fault.
     pub(super) fn paced(mut self, fault: &Fault, by: PacedBy<'_>) -> Self {
         if self.exact_bytes.is_some() {
             let whole: Bytes = self.chunks.next().unwrap_or_default();
-            let slices: Vec<Bytes> = whole
-                .chunks(SLICE_BYTES)
-                .map(|slice| whole.slice_ref(slice))
-                .collect();
+            let slices: Vec<Bytes> = whole.chunks(SLICE_BYTES).map(|slice| whole.slice_ref(slice)).collect();
             self.chunks = slices.into_iter();
         }
         self.pace = Some(Pace {
@@ -97,10 +84,9 @@ impl AnswerBody {
             delayed_chunk: false,
             truncate_after: fault.truncate_after_chunks,
             flushed: false,
-            stall: fault.stall_after_chunks.map(|after| Stall {
-                after,
-                released: Box::pin(by.release.clone().notified_owned()),
-            }),
+            stall: fault
+                .stall_after_chunks
+                .map(|after| Stall { after, released: Box::pin(by.release.clone().notified_owned()) }),
             error_after: fault.error_in_stream_after_chunks.map(|n| (n, by.error_event)),
             reset: fault.reset.then(|| by.connection.clone()),
         });

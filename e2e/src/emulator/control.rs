@@ -25,10 +25,9 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, body: &[u8]) ->
             state.release.notify_waiters();
             Answer::json(StatusCode::ACCEPTED, &json!({}))
         }
-        (_, "/__faults" | "/__release" | "/__requests" | "/__stats") => refused(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this control does not take that method",
-        ),
+        (_, "/__faults" | "/__release" | "/__requests" | "/__stats") => {
+            refused(StatusCode::METHOD_NOT_ALLOWED, "this control does not take that method")
+        }
         _ => refused(
             StatusCode::NOT_FOUND,
             "no such control: there are /__faults, /__release, /__requests and /__stats",

@@ -116,19 +116,12 @@ impl Fault {
         if self.times == Some(0) {
             return refuse("times: must be at least 1; leave it out for ever");
         }
-        for (name, ms) in [
-            ("delay_ms", self.delay_ms),
-            ("chunk_delay_ms", self.chunk_delay_ms),
-        ] {
+        for (name, ms) in [("delay_ms", self.delay_ms), ("chunk_delay_ms", self.chunk_delay_ms)] {
             if ms.is_some_and(|ms| ms > DELAY_MS_MAX) {
                 return refuse(&format!("{name}: must be at most {DELAY_MS_MAX}"));
             }
         }
-        let ends = [
-            self.truncate_after_chunks,
-            self.error_in_stream_after_chunks,
-            self.stall_after_chunks,
-        ];
+        let ends = [self.truncate_after_chunks, self.error_in_stream_after_chunks, self.stall_after_chunks];
         if ends.iter().flatten().count() > 1 {
             return refuse(
                 "set only one of truncate_after_chunks, error_in_stream_after_chunks, stall_after_chunks",
@@ -165,9 +158,7 @@ impl FaultBook {
         fault.check()?;
         let mut armed = self.lock();
         if armed.len() >= FAULTS_MAX {
-            return Err(FaultError(format!(
-                "{FAULTS_MAX} faults are armed already: DELETE /__faults first"
-            )));
+            return Err(FaultError(format!("{FAULTS_MAX} faults are armed already: DELETE /__faults first")));
         }
         armed.push(fault);
         self.armed_count.store(armed.len(), Ordering::Release);
@@ -223,10 +214,7 @@ mod tests {
             (r#"{"status":99}"#, "status: must be from 200 to 599"),
             (r#"{"reset":true,"times":0}"#, "times: must be at least 1"),
             (r#"{"delay_ms":600001}"#, "delay_ms: must be at most"),
-            (
-                r#"{"truncate_after_chunks":1,"stall_after_chunks":1}"#,
-                "only one of",
-            ),
+            (r#"{"truncate_after_chunks":1,"stall_after_chunks":1}"#, "only one of"),
             (r#"{"headers":{"a b":"c"}}"#, "not a header name"),
         ];
         for (json, wanted) in cases {
@@ -241,16 +229,12 @@ mod tests {
         assert!(book.is_empty());
         let only_mini = r#"{"status":500,"times":2,"match":{"model":"gpt-4o-mini"}}"#;
         book.arm(Fault::from_json(only_mini.as_bytes()).unwrap()).unwrap();
-        book.arm(Fault::from_json(br#"{"status":429,"match":{"path":"/embeddings"}}"#).unwrap())
-            .unwrap();
+        book.arm(Fault::from_json(br#"{"status":429,"match":{"path":"/embeddings"}}"#).unwrap()).unwrap();
         let status = |path: &str, model| book.take(path, model).and_then(|f| f.status);
         assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o")), None);
         assert_eq!(status("/openai/v1/embeddings", Some("gpt-4o-mini")), Some(500));
         assert_eq!(status("/openai/v1/embeddings", Some("x")), Some(429));
-        assert_eq!(
-            status("/openai/v1/chat/completions", Some("gpt-4o-mini")),
-            Some(500)
-        );
+        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), Some(500));
         assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), None);
         assert_eq!(book.clear(), 1);
         assert!(book.is_empty());
@@ -259,10 +243,7 @@ mod tests {
     #[test]
     fn the_book_is_bounded() {
         let book = FaultBook::default();
-        let fault = Fault {
-            reset: true,
-            ..Fault::default()
-        };
+        let fault = Fault { reset: true, ..Fault::default() };
         for _ in 0..FAULTS_MAX {
             book.arm(fault.clone()).unwrap();
         }

@@ -14,13 +14,7 @@ pub const REQUESTS_MAX: usize = 1024;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers whose values are never kept whole.
-const SECRET_HEADERS: [&str; 5] = [
-    "authorization",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "cookie",
-];
+const SECRET_HEADERS: [&str; 5] = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
 /// Secrets shorter than this are hidden whole, since four characters would give too much away.
 const SECRET_TAIL_MIN: usize = 12;
 
@@ -63,10 +57,7 @@ impl RequestRecord {
     /// The first value of a header; `name` in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 }
 
@@ -85,10 +76,7 @@ pub(super) struct RequestLog {
 
 impl RequestLog {
     pub(super) fn new(keep: bool) -> Self {
-        Self {
-            keep,
-            entries: Mutex::default(),
-        }
+        Self { keep, entries: Mutex::default() }
     }
 
     /// Remembers a request; `None` when nothing is kept.
@@ -97,10 +85,7 @@ impl RequestLog {
             return None;
         }
         let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_MAX)]).into_owned();
-        let headers = headers
-            .iter()
-            .map(|(n, v)| shown(n.as_str(), v.as_bytes()))
-            .collect();
+        let headers = headers.iter().map(|(n, v)| shown(n.as_str(), v.as_bytes())).collect();
         let mut entries = self.lock();
         let id = entries.next_id;
         entries.next_id += 1;
@@ -174,13 +159,7 @@ pub(super) struct Ticket {
 impl Ticket {
     pub(super) fn new(log: Arc<RequestLog>, stats: Arc<Stats>, id: Option<u64>) -> Self {
         stats.requests_total.add_one();
-        Self {
-            log,
-            stats,
-            id,
-            chunks_sent: 0,
-            ended: false,
-        }
+        Self { log, stats, id, chunks_sent: 0, ended: false }
     }
 
     pub(super) fn answered(&self, status: u16) {

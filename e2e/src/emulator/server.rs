@@ -33,10 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            port: 0,
-            keep_requests: true,
-        }
+        Self { port: 0, keep_requests: true }
     }
 }
 
@@ -64,11 +61,7 @@ impl Emulator {
     /// # Errors
     /// The port cannot be bound.
     pub async fn start(port: u16) -> io::Result<Self> {
-        Self::start_with(Options {
-            port,
-            ..Options::default()
-        })
-        .await
+        Self::start_with(Options { port, ..Options::default() }).await
     }
 
     /// Starts an emulator as `options` say.
@@ -85,11 +78,7 @@ impl Emulator {
             release: Arc::new(Notify::new()),
         });
         let accepting = tokio::spawn(accept(listener, state.clone()));
-        Ok(Self {
-            address,
-            state,
-            accepting,
-        })
+        Ok(Self { address, state, accepting })
     }
 
     /// Where it listens.
@@ -168,10 +157,7 @@ async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     // Without Nagle's delay; a socket that refuses the option still works, only slower.
     let _ = stream.set_nodelay(true);
     let connection = Arc::new(Connection::default());
-    let io = TokioIo::new(Socket {
-        stream,
-        connection: connection.clone(),
-    });
+    let io = TokioIo::new(Socket { stream, connection: connection.clone() });
     let service = service_fn(move |request| {
         let (state, connection) = (state.clone(), connection.clone());
         async move { handle(request, &state, &connection).await }

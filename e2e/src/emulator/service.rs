@@ -36,9 +36,7 @@ pub(super) async fn handle(
     let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Ok(plain_response(openai::canned_error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-            )));
+            return Ok(plain_response(openai::canned_error(StatusCode::PAYLOAD_TOO_LARGE)));
         }
         Err(error) => return Err(io::Error::other(error)),
     };
@@ -71,11 +69,7 @@ pub(super) async fn handle(
             None => body,
             Some(fault) => body.paced(
                 fault,
-                PacedBy {
-                    error_event: openai::error_event(),
-                    connection,
-                    release: &state.release,
-                },
+                PacedBy { error_event: openai::error_event(), connection, release: &state.release },
             ),
         },
         ticket,
@@ -95,10 +89,7 @@ fn take_fault(state: &State, path: &str, body: &[u8]) -> Option<Fault> {
         return None;
     }
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let model = document
-        .as_ref()
-        .and_then(|d| d.get("model"))
-        .and_then(|m| m.as_str());
+    let model = document.as_ref().and_then(|d| d.get("model")).and_then(|m| m.as_str());
     let fault = state.faults.take(path, model)?;
     state.stats.faults_total.add_one();
     Some(fault)
@@ -112,10 +103,9 @@ fn faulty_answer(fault: &Fault) -> Option<Answer> {
     };
     Some(match &fault.body {
         None => openai::canned_error(status),
-        Some(serde_json::Value::String(text)) => Answer {
-            status,
-            payload: Payload::Raw(Bytes::from(text.clone())),
-        },
+        Some(serde_json::Value::String(text)) => {
+            Answer { status, payload: Payload::Raw(Bytes::from(text.clone())) }
+        }
         Some(document) => Answer::json(status, document),
     })
 }

@@ -39,9 +39,7 @@ pub struct GatewayBuilder {
 
 impl std::fmt::Debug for GatewayBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatewayBuilder")
-            .field("workers", &self.workers)
-            .finish_non_exhaustive()
+        f.debug_struct("GatewayBuilder").field("workers", &self.workers).finish_non_exhaustive()
     }
 }
 

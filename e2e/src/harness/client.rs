@@ -36,13 +36,8 @@ impl Client {
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self {
-            pool,
-            headers: Vec::new(),
-        }
+        let pool = Pool::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Self { pool, headers: Vec::new() }
     }
 
     /// The same client with one more header on every request.
@@ -71,8 +66,7 @@ impl Client {
     /// # Errors
     /// There was no whole answer.
     pub async fn post_json(&self, url: &str, body: impl Into<Bytes>) -> Result<Answer, HarnessError> {
-        self.send(&Method::POST, url, &[("content-type", "application/json")], body)
-            .await
+        self.send(&Method::POST, url, &[("content-type", "application/json")], body).await
     }
 
     /// Sends a request and reads the whole answer.
@@ -109,9 +103,8 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(Full::new(body.into()))
-            .map_err(|error| HarnessError::http(&doing, &error))?;
+        let request =
+            request.body(Full::new(body.into())).map_err(|error| HarnessError::http(&doing, &error))?;
         let response = timeout(STEP_TIMEOUT, self.pool.request(request))
             .await
             .map_err(|_| HarnessError::Deadline(format!("{doing}: no response headers")))?
@@ -206,10 +199,6 @@ impl StreamingAnswer {
             body.extend_from_slice(&chunk);
         }
         let (head, _) = self.response.into_parts();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body: Bytes::from(body),
-        })
+        Ok(Answer { status: head.status, headers: head.headers, body: Bytes::from(body) })
     }
 }

@@ -16,16 +16,10 @@ pub fn expect_error(answer: &Answer, status: u16, code: &str) {
     let body = answer.json();
     let error = &body["error"];
     assert_eq!(error["code"], code, "{shown}");
-    assert!(
-        error["message"].as_str().is_some_and(|text| !text.is_empty()),
-        "{shown}"
-    );
+    assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{shown}");
     assert!(error["type"].is_string(), "{shown}");
     assert!(error.get("param").is_some(), "{shown}");
-    assert!(
-        answer.header("x-request-id").is_some_and(|id| !id.is_empty()),
-        "{shown}"
-    );
+    assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()), "{shown}");
     if matches!(status, 429 | 503) {
         expect_wait(answer, &shown);
     }

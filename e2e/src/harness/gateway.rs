@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
 use tempfile::TempDir;
 
 use super::builder::GatewayBuilder;
-use super::client::Client;
+use super::client::{Answer, Client, StreamingAnswer};
 use super::envoy::Envoy;
 use super::error::HarnessError;
 use super::paths;
@@ -24,6 +26,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the sidecar may take to drain.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+const CHAT_PATH: &str = "/v1/chat/completions";
 /// Name of the sidecar's configuration file.
 const CONFIG_FILE: &str = "gateway.yaml";
 /// The admin's key in every gateway under test, unless the test sets another.
@@ -55,9 +58,7 @@ impl Gateway {
         let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
         let emulator = match builder.emulator {
             Some(emulator) => emulator,
-            None => Emulator::start(0)
-                .await
-                .map_err(HarnessError::io("starting the emulator"))?,
+            None => Emulator::start(0).await.map_err(HarnessError::io("starting the emulator"))?,
         };
         let (gateway_port, sidecar_port, admin_port) = (Port::lease()?, Port::lease()?, Port::lease()?);
         let filter = match builder.filter {
@@ -66,11 +67,7 @@ impl Gateway {
         };
         let provider_url = builder.provider_url.unwrap_or_else(|| emulator.base_url());
         let config = builder.config.replace("{{emulator}}", &provider_url);
-        let spec = SidecarFiles {
-            dir: dir.path(),
-            filter: &filter,
-        }
-        .spec(
+        let spec = SidecarFiles { dir: dir.path(), filter: &filter }.spec(
             &config,
             [&gateway_port, &sidecar_port, &admin_port],
             builder.environment,
@@ -81,16 +78,8 @@ impl Gateway {
         }
         let sidecar = ManagedProcess::start(spec)?;
         let envoy = Envoy::start(dir.path(), "envoy", &envoy_config, builder.workers)?;
-        let mut gateway = Self {
-            emulator,
-            envoy,
-            sidecar,
-            gateway_port,
-            sidecar_port,
-            admin_port,
-            dir,
-            provider_url,
-        };
+        let mut gateway =
+            Self { emulator, envoy, sidecar, gateway_port, sidecar_port, admin_port, dir, provider_url };
         gateway.wait_until_ready().await?;
         Ok(gateway)
     }
@@ -123,6 +112,27 @@ impl Gateway {
     #[must_use]
     pub fn admin(&self) -> Client {
         Client::new().with_key(ADMIN_KEY)
+    }
+
+    /// `POST /v1/chat/completions` as `client`.
+    ///
+    /// # Errors
+    /// There was no whole answer.
+    pub async fn ask(&self, client: &Client, body: impl Into<Bytes>) -> Result<Answer, HarnessError> {
+        client.post_json(&self.url(CHAT_PATH), body).await
+    }
+
+    /// As [`Self::ask`], but returns with the response headers.
+    ///
+    /// # Errors
+    /// There were no response headers.
+    pub async fn open_chat(
+        &self,
+        client: &Client,
+        body: impl Into<Bytes>,
+    ) -> Result<StreamingAnswer, HarnessError> {
+        let json = [("content-type", "application/json")];
+        client.open(&Method::POST, &self.url(CHAT_PATH), &json, body).await
     }
 
     /// The sidecar's process.
@@ -243,10 +253,7 @@ impl SidecarFiles<'_> {
             ("GATEWAY__SERVER__ADMIN_PORT".to_owned(), port(admin)),
             ("GATEWAY__SERVER__FILTER_PATH".to_owned(), self.filter.into()),
             ("GATEWAY_ADMIN_KEY".to_owned(), ADMIN_KEY.into()),
-            (
-                "GATEWAY__STORE__PATH".to_owned(),
-                self.dir.join("tidegate.redb").into(),
-            ),
+            ("GATEWAY__STORE__PATH".to_owned(), self.dir.join("tidegate.redb").into()),
         ];
         environment.extend(extra);
         Ok(Spec {

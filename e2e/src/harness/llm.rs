@@ -39,14 +39,6 @@ pub fn content(answer: &Answer) -> String {
 #[must_use]
 pub fn streamed_content(answer: &Answer) -> String {
     let chunks = answer.events();
-    let chunks = chunks
-        .iter()
-        .filter_map(|event| serde_json::from_str::<Value>(event).ok());
-    chunks
-        .filter_map(|chunk| {
-            chunk["choices"][0]["delta"]["content"]
-                .as_str()
-                .map(str::to_owned)
-        })
-        .collect()
+    let chunks = chunks.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    chunks.filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
 }

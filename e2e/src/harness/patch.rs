@@ -9,9 +9,7 @@ use super::error::HarnessError;
 pub fn replace_once(text: &str, from: &str, to: &str) -> Result<String, HarnessError> {
     match text.matches(from).count() {
         1 => Ok(text.replacen(from, to, 1)),
-        count => Err(HarnessError::Program(format!(
-            "`{from}` occurs {count} times, expected once"
-        ))),
+        count => Err(HarnessError::Program(format!("`{from}` occurs {count} times, expected once"))),
     }
 }
 
@@ -27,13 +25,9 @@ pub fn prepend_item(yaml: &str, key: &str, item: &str) -> Result<String, Harness
     let at = lines.iter().position(is_key).map(|at| at + 1);
     let comment = |line: &&&str| line.trim_start().starts_with('#');
     let skipped = at.map_or(0, |at| lines[at..].iter().take_while(comment).count());
-    let first = at
-        .and_then(|at| lines.get(at + skipped))
-        .filter(|line| line.trim_start().starts_with("- "));
+    let first = at.and_then(|at| lines.get(at + skipped)).filter(|line| line.trim_start().starts_with("- "));
     let (Some(at), Some(first)) = (at, first) else {
-        return Err(HarnessError::Program(format!(
-            "the Envoy config has no block list `{key}`"
-        )));
+        return Err(HarnessError::Program(format!("the Envoy config has no block list `{key}`")));
     };
     let indent = " ".repeat(first.len() - first.trim_start().len());
     let mut out: Vec<String> = lines[..at].iter().map(|line| (*line).to_owned()).collect();

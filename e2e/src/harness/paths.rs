@@ -35,10 +35,7 @@ pub fn sibling_binary(name: &str, what: &'static str, fix: &'static str) -> Resu
         return Ok(beside);
     }
     // Tests run from target/<profile>/deps.
-    let above = exe
-        .parent()
-        .and_then(Path::parent)
-        .map_or(beside, |dir| dir.join(name));
+    let above = exe.parent().and_then(Path::parent).map_or(beside, |dir| dir.join(name));
     existing(what, above, fix)
 }
 
@@ -56,10 +53,8 @@ pub fn envoy_binary() -> Result<PathBuf, HarnessError> {
 /// # Errors
 /// There is no such file.
 pub fn filter() -> Result<PathBuf, HarnessError> {
-    let path = env::var_os("TIDEGATE_FILTER").map_or_else(
-        || workspace_root().join("dist/tidegate_filter.wasm"),
-        PathBuf::from,
-    );
+    let path = env::var_os("TIDEGATE_FILTER")
+        .map_or_else(|| workspace_root().join("dist/tidegate_filter.wasm"), PathBuf::from);
     existing("the filter", path, "run `make wasm`, or set TIDEGATE_FILTER")
 }
 
@@ -68,10 +63,8 @@ pub fn filter() -> Result<PathBuf, HarnessError> {
 /// # Errors
 /// There is no such file.
 pub fn fault_filter() -> Result<PathBuf, HarnessError> {
-    let path = env::var_os("TIDEGATE_FAULT_FILTER").map_or_else(
-        || workspace_root().join("dist/tidegate_filter_fault.wasm"),
-        PathBuf::from,
-    );
+    let path = env::var_os("TIDEGATE_FAULT_FILTER")
+        .map_or_else(|| workspace_root().join("dist/tidegate_filter_fault.wasm"), PathBuf::from);
     let fix = "run `scripts/build-wasm --fault-injection`, or set TIDEGATE_FAULT_FILTER";
     existing("the filter with fault injection", path, fix)
 }
@@ -103,11 +96,7 @@ pub(super) fn existing(
     path: PathBuf,
     fix: &'static str,
 ) -> Result<PathBuf, HarnessError> {
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(HarnessError::Missing { what, path, fix })
-    }
+    if path.is_file() { Ok(path) } else { Err(HarnessError::Missing { what, path, fix }) }
 }
 
 fn tools() -> PathBuf {

@@ -46,9 +46,7 @@ impl Port {
                 return Ok(Self { number, _lock: lock });
             }
         }
-        Err(HarnessError::Deadline(format!(
-            "no free port after {TRIES_MAX} tries"
-        )))
+        Err(HarnessError::Deadline(format!("no free port after {TRIES_MAX} tries")))
     }
 
     /// Its number.

@@ -41,11 +41,8 @@ impl ManagedProcess {
     /// The log cannot be opened or the program cannot be started.
     pub fn start(spec: Spec) -> Result<Self, HarnessError> {
         let doing = format!("opening the log of {}", spec.name);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&spec.log)
-            .map_err(HarnessError::io(doing))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(&spec.log).map_err(HarnessError::io(doing))?;
         let copy = log.try_clone().map_err(HarnessError::io("sharing a log"))?;
         let child = Command::new(&spec.program)
             .args(&spec.arguments)
@@ -75,9 +72,7 @@ impl ManagedProcess {
     /// # Errors
     /// The system cannot say.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>, HarnessError> {
-        self.child
-            .try_wait()
-            .map_err(HarnessError::io(format!("waiting for {}", self.spec.name)))
+        self.child.try_wait().map_err(HarnessError::io(format!("waiting for {}", self.spec.name)))
     }
 
     /// Fails with the end of its log if it is no longer running.
@@ -126,10 +121,7 @@ impl ManagedProcess {
         if status.success() {
             return Ok(());
         }
-        Err(HarnessError::Program(format!(
-            "{} could not be signalled",
-            self.spec.name
-        )))
+        Err(HarnessError::Program(format!("{} could not be signalled", self.spec.name)))
     }
 
     /// Waits for its end.
@@ -139,10 +131,7 @@ impl ManagedProcess {
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus, HarnessError> {
         let what = format!("{} ends", self.spec.name);
         let child = &mut self.child;
-        eventually(&what, deadline, || {
-            std::future::ready(child.try_wait().ok().flatten())
-        })
-        .await
+        eventually(&what, deadline, || std::future::ready(child.try_wait().ok().flatten())).await
     }
 
     /// Everything it wrote, in all its lives.

@@ -30,9 +30,7 @@ impl RawConnection {
         let stream = TcpStream::connect(address)
             .await
             .map_err(HarnessError::io(format!("connecting to {address}")))?;
-        stream
-            .set_nodelay(true)
-            .map_err(HarnessError::io("setting TCP_NODELAY"))?;
+        stream.set_nodelay(true).map_err(HarnessError::io("setting TCP_NODELAY"))?;
         Ok(Self { stream })
     }
 
@@ -52,10 +50,7 @@ impl RawConnection {
     /// # Errors
     /// The connection is gone.
     pub async fn finish_sending(&mut self) -> Result<(), HarnessError> {
-        self.stream
-            .shutdown()
-            .await
-            .map_err(HarnessError::io("closing the sending side"))
+        self.stream.shutdown().await.map_err(HarnessError::io("closing the sending side"))
     }
 
     /// Reads until the peer closes, which a request with `connection: close` makes it do. A reset

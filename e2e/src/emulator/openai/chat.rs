@@ -141,12 +141,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
 fn whole(model: &str, generated: &Generated, choices: u64, usage: Usage) -> Answer {
     let choice = |index| Choice {
         index,
-        message: Message {
-            role: "assistant",
-            content: &generated.text,
-            refusal: None,
-            annotations: [],
-        },
+        message: Message { role: "assistant", content: &generated.text, refusal: None, annotations: [] },
         logprobs: None,
         finish_reason: generated.finish_reason,
     };
@@ -183,29 +178,12 @@ fn stream(model: &str, generated: &Generated, choices: u64, usage: Option<Usage>
     let mut events: Vec<Bytes> = Vec::with_capacity(tokens.len() + 4);
     for index in 0..choices {
         let mut say = |delta, finish_reason| {
-            let choice = ChunkChoice {
-                index,
-                delta,
-                logprobs: None,
-                finish_reason,
-            };
+            let choice = ChunkChoice { index, delta, logprobs: None, finish_reason };
             events.push(chunk(&[choice], null_usage));
         };
-        say(
-            Delta {
-                role: Some("assistant"),
-                content: Some(""),
-            },
-            None,
-        );
+        say(Delta { role: Some("assistant"), content: Some("") }, None);
         for token in &tokens {
-            say(
-                Delta {
-                    role: None,
-                    content: Some(token),
-                },
-                None,
-            );
+            say(Delta { role: None, content: Some(token) }, None);
         }
         say(Delta::default(), Some(generated.finish_reason));
     }
@@ -213,10 +191,7 @@ fn stream(model: &str, generated: &Generated, choices: u64, usage: Option<Usage>
         events.push(chunk(&[], Some(Some(usage))));
     }
     events.push(Bytes::from_static(DONE));
-    Answer {
-        status: StatusCode::OK,
-        payload: Payload::Events(events),
-    }
+    Answer { status: StatusCode::OK, payload: Payload::Events(events) }
 }
 
 /// What the emulator needs to know of the messages.
@@ -227,9 +202,8 @@ struct Prompt {
 
 impl Prompt {
     fn read(messages: &Value) -> Result<Self, ApiError> {
-        let messages = messages
-            .as_array()
-            .ok_or_else(|| ApiError::wrong_type("messages", "an array of objects"))?;
+        let messages =
+            messages.as_array().ok_or_else(|| ApiError::wrong_type("messages", "an array of objects"))?;
         if messages.is_empty() {
             return Err(ApiError::invalid(
                 "Invalid 'messages': empty array. Expected an array with minimum length 1, but got \
@@ -238,10 +212,7 @@ impl Prompt {
             .param("messages")
             .code("empty_array"));
         }
-        let mut prompt = Self {
-            last_user_text: String::new(),
-            tokens: 0,
-        };
+        let mut prompt = Self { last_user_text: String::new(), tokens: 0 };
         for (index, message) in messages.iter().enumerate() {
             let role = role(message, index)?;
             let text = content(message, role, index)?;
@@ -257,9 +228,7 @@ impl Prompt {
 fn role(message: &Value, index: usize) -> Result<&str, ApiError> {
     let param = format!("messages[{index}].role");
     let role = message.get("role").ok_or_else(|| ApiError::missing(&param))?;
-    let role = role
-        .as_str()
-        .ok_or_else(|| ApiError::wrong_type(&param, "a string"))?;
+    let role = role.as_str().ok_or_else(|| ApiError::wrong_type(&param, "a string"))?;
     if ROLES.contains(&role) {
         return Ok(role);
     }

@@ -44,16 +44,12 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     params.check_number("temperature", 0.0..=2.0)?;
     params.check_number("top_p", 0.0..=1.0)?;
     let each = params.whole("n", 1..=CHOICES_MAX)?.unwrap_or(1);
-    let tokens_max = params
-        .whole("max_tokens", 1..=u64::MAX)?
-        .unwrap_or(TOKENS_MAX_DEFAULT);
+    let tokens_max = params.whole("max_tokens", 1..=u64::MAX)?.unwrap_or(TOKENS_MAX_DEFAULT);
     let streaming = params.streaming()?;
 
     let prompt_tokens = prompts.iter().map(|p| text::tokens(p).len()).sum();
-    let choices: Vec<Generated> = prompts
-        .iter()
-        .flat_map(|p| (0..each).map(|_| text::reply(p, Some(tokens_max))))
-        .collect();
+    let choices: Vec<Generated> =
+        prompts.iter().flat_map(|p| (0..each).map(|_| text::reply(p, Some(tokens_max)))).collect();
     let completion_tokens = choices.iter().map(|c| text::tokens(&c.text).len()).sum();
     let usage = Usage::new(prompt_tokens, completion_tokens);
     Ok(match streaming {
@@ -67,10 +63,9 @@ fn prompts(value: &Value) -> Result<Vec<String>, ApiError> {
     let wrong = || ApiError::wrong_type("prompt", "a string or an array of strings");
     match value {
         Value::String(text) => Ok(vec![text.clone()]),
-        Value::Array(texts) if !texts.is_empty() => texts
-            .iter()
-            .map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong))
-            .collect(),
+        Value::Array(texts) if !texts.is_empty() => {
+            texts.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
         _ => Err(wrong()),
     }
 }
@@ -80,11 +75,8 @@ fn choice(index: usize, text: &str, finish_reason: Option<&str>) -> Value {
 }
 
 fn whole(model: &str, choices: &[Generated], usage: Usage) -> Answer {
-    let choices: Vec<Value> = choices
-        .iter()
-        .enumerate()
-        .map(|(index, c)| choice(index, &c.text, Some(c.finish_reason)))
-        .collect();
+    let choices: Vec<Value> =
+        choices.iter().enumerate().map(|(index, c)| choice(index, &c.text, Some(c.finish_reason))).collect();
     document(&json!({
         "id": ids::next("cmpl-"),
         "object": "text_completion",
@@ -121,8 +113,5 @@ fn stream(model: &str, choices: &[Generated], usage: Option<Usage>) -> Answer {
         events.push(chunk(&[], usage));
     }
     events.push(Bytes::from_static(DONE));
-    Answer {
-        status: StatusCode::OK,
-        payload: Payload::Events(events),
-    }
+    Answer { status: StatusCode::OK, payload: Payload::Events(events) }
 }

@@ -18,9 +18,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     let model = params.model()?;
     models::check(model, Kind::Embedding)?;
     let inputs = inputs(params.required("input")?)?;
-    let dimensions = params
-        .whole("dimensions", 1..=DIMENSIONS_MAX)?
-        .unwrap_or(DIMENSIONS_MAX);
+    let dimensions = params.whole("dimensions", 1..=DIMENSIONS_MAX)?.unwrap_or(DIMENSIONS_MAX);
     let dimensions = usize::try_from(dimensions).unwrap_or(1);
     let as_base64 = wants_base64(&params)?;
 
@@ -30,11 +28,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
         .enumerate()
         .map(|(index, input)| {
             let vector = vector(&input.text, dimensions);
-            let embedding = if as_base64 {
-                json!(base64(&vector))
-            } else {
-                json!(vector)
-            };
+            let embedding = if as_base64 { json!(base64(&vector)) } else { json!(vector) };
             json!({ "object": "embedding", "index": index, "embedding": embedding })
         })
         .collect();
@@ -73,14 +67,12 @@ fn inputs(value: &Value) -> Result<Vec<Input>, ApiError> {
 
 fn one_input(value: &Value) -> Option<Input> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(Input {
-            text: text.clone(),
-            tokens: text::tokens(text).len(),
-        }),
-        Value::Array(tokens) if !tokens.is_empty() && tokens.iter().all(Value::is_u64) => Some(Input {
-            text: value.to_string(),
-            tokens: tokens.len(),
-        }),
+        Value::String(text) if !text.is_empty() => {
+            Some(Input { text: text.clone(), tokens: text::tokens(text).len() })
+        }
+        Value::Array(tokens) if !tokens.is_empty() && tokens.iter().all(Value::is_u64) => {
+            Some(Input { text: value.to_string(), tokens: tokens.len() })
+        }
         _ => None,
     }
 }
@@ -98,12 +90,7 @@ fn vector(text: &str, dimensions: usize) -> Vec<f32> {
         ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
     };
     let raw: Vec<f32> = (0..dimensions).map(|_| next()).collect();
-    let norm = raw
-        .iter()
-        .map(|x| x * x)
-        .sum::<f32>()
-        .sqrt()
-        .max(f32::MIN_POSITIVE);
+    let norm = raw.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     raw.iter().map(|x| x / norm).collect()
 }
 
@@ -117,11 +104,7 @@ fn base64(vector: &[f32]) -> String {
         for position in 0..4 {
             let six = (word >> (18 - 6 * position)) & 63;
             let shown = position <= group.len();
-            text.push(if shown {
-                char::from(ALPHABET[six as usize])
-            } else {
-                '='
-            });
+            text.push(if shown { char::from(ALPHABET[six as usize]) } else { '=' });
         }
     }
     text

@@ -64,11 +64,9 @@ impl ApiError {
     }
 
     pub(super) fn no_such_model(model: &str) -> Self {
-        Self::invalid(format!(
-            "The model `{model}` does not exist or you do not have access to it."
-        ))
-        .code("model_not_found")
-        .status(StatusCode::NOT_FOUND)
+        Self::invalid(format!("The model `{model}` does not exist or you do not have access to it."))
+            .code("model_not_found")
+            .status(StatusCode::NOT_FOUND)
     }
 
     pub(super) fn no_such_url(method: &Method, path: &str) -> Self {
@@ -99,16 +97,8 @@ impl ApiError {
     /// What a provider says with this status when the fault is its own, or its limits'.
     pub(super) fn canned(status: StatusCode) -> Self {
         let (kind, message, code) = match status.as_u16() {
-            401 => (
-                INVALID_REQUEST,
-                "Incorrect API key provided.",
-                Some("invalid_api_key"),
-            ),
-            404 => (
-                INVALID_REQUEST,
-                "The model does not exist.",
-                Some("model_not_found"),
-            ),
+            401 => (INVALID_REQUEST, "Incorrect API key provided.", Some("invalid_api_key")),
+            404 => (INVALID_REQUEST, "The model does not exist.", Some("model_not_found")),
             413 => (INVALID_REQUEST, "The request is too large.", None),
             429 => (
                 "requests",
@@ -123,13 +113,7 @@ impl ApiError {
                 None,
             ),
         };
-        Self {
-            status,
-            kind,
-            message: message.to_owned(),
-            param: None,
-            code,
-        }
+        Self { status, kind, message: message.to_owned(), param: None, code }
     }
 
     pub(super) fn document(&self) -> Value {

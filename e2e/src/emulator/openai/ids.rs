@@ -11,7 +11,5 @@ pub(super) fn next(prefix: &str) -> String {
 
 /// Seconds since the Unix epoch.
 pub(super) fn created() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

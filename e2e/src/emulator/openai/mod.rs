@@ -74,16 +74,8 @@ fn check_key(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(http::header::AUTHORIZATION) else {
         return Err(ApiError::no_key());
     };
-    let key = value
-        .to_str()
-        .ok()
-        .and_then(|v| v.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    if key.starts_with("sk-") {
-        Ok(())
-    } else {
-        Err(ApiError::bad_key(key))
-    }
+    let key = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
+    if key.starts_with("sk-") { Ok(()) } else { Err(ApiError::bad_key(key)) }
 }
 
 /// One server-sent event.
@@ -100,8 +92,5 @@ fn event(document: &impl Serialize) -> Bytes {
 /// A 200 with one JSON document.
 fn document(document: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(document).unwrap_or_default();
-    Answer {
-        status: StatusCode::OK,
-        payload: Payload::Json(Bytes::from(bytes)),
-    }
+    Answer { status: StatusCode::OK, payload: Payload::Json(Bytes::from(bytes)) }
 }

@@ -20,26 +20,10 @@ struct Model {
 }
 
 const MODELS: [Model; 4] = [
-    Model {
-        id: "gpt-4o",
-        kind: Kind::Chat,
-        created: 1_715_367_049,
-    },
-    Model {
-        id: "gpt-4o-mini",
-        kind: Kind::Chat,
-        created: 1_721_172_741,
-    },
-    Model {
-        id: "gpt-3.5-turbo-instruct",
-        kind: Kind::Completion,
-        created: 1_692_901_427,
-    },
-    Model {
-        id: "text-embedding-3-small",
-        kind: Kind::Embedding,
-        created: 1_705_948_997,
-    },
+    Model { id: "gpt-4o", kind: Kind::Chat, created: 1_715_367_049 },
+    Model { id: "gpt-4o-mini", kind: Kind::Chat, created: 1_721_172_741 },
+    Model { id: "gpt-3.5-turbo-instruct", kind: Kind::Completion, created: 1_692_901_427 },
+    Model { id: "text-embedding-3-small", kind: Kind::Embedding, created: 1_705_948_997 },
 ];
 
 /// Refuses a model that does not exist or does something else.
@@ -74,10 +58,7 @@ pub(super) fn one(id: &str) -> Result<Answer, ApiError> {
 }
 
 fn find(id: &str) -> Result<&'static Model, ApiError> {
-    MODELS
-        .iter()
-        .find(|m| m.id == id)
-        .ok_or_else(|| ApiError::no_such_model(id))
+    MODELS.iter().find(|m| m.id == id).ok_or_else(|| ApiError::no_such_model(id))
 }
 
 fn described(model: &Model) -> Value {

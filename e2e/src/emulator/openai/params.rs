@@ -36,26 +36,19 @@ impl Params {
     pub(super) fn model(&self) -> Result<&str, ApiError> {
         let missing = || ApiError::invalid("you must provide a model parameter");
         let model = self.get("model").ok_or_else(missing)?;
-        model
-            .as_str()
-            .ok_or_else(|| ApiError::wrong_type("model", "a string"))
+        model.as_str().ok_or_else(|| ApiError::wrong_type("model", "a string"))
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        self.get(name).map_or(Ok(false), |value| {
-            value
-                .as_bool()
-                .ok_or_else(|| ApiError::wrong_type(name, "a boolean"))
-        })
+        self.get(name)
+            .map_or(Ok(false), |value| value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "a boolean")))
     }
 
     pub(super) fn whole(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
-        let number = value
-            .as_u64()
-            .ok_or_else(|| ApiError::wrong_type(name, "an integer"))?;
+        let number = value.as_u64().ok_or_else(|| ApiError::wrong_type(name, "an integer"))?;
         if range.contains(&number) {
             return Ok(Some(number));
         }
@@ -67,9 +60,7 @@ impl Params {
         let Some(value) = self.get(name) else {
             return Ok(());
         };
-        let number = value
-            .as_f64()
-            .ok_or_else(|| ApiError::wrong_type(name, "a number"))?;
+        let number = value.as_f64().ok_or_else(|| ApiError::wrong_type(name, "a number"))?;
         if range.contains(&number) {
             return Ok(());
         }
@@ -80,11 +71,7 @@ impl Params {
     pub(super) fn streaming(&self) -> Result<Streaming, ApiError> {
         let stream = self.flag("stream")?;
         let Some(options) = self.get("stream_options") else {
-            return Ok(if stream {
-                Streaming::On { usage: false }
-            } else {
-                Streaming::Off
-            });
+            return Ok(if stream { Streaming::On { usage: false } } else { Streaming::Off });
         };
         if !stream {
             return Err(ApiError::invalid(
@@ -92,13 +79,9 @@ impl Params {
             )
             .param("stream_options"));
         }
-        let options = options
-            .as_object()
-            .ok_or_else(|| ApiError::wrong_type("stream_options", "an object"))?;
-        let usage = options
-            .get("include_usage")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
+        let options =
+            options.as_object().ok_or_else(|| ApiError::wrong_type("stream_options", "an object"))?;
+        let usage = options.get("include_usage").and_then(Value::as_bool).unwrap_or(false);
         Ok(Streaming::On { usage })
     }
 }

@@ -35,19 +35,11 @@ pub(super) struct Generated {
 pub(super) fn reply(prompt: &str, tokens_max: Option<u64>) -> Generated {
     let text = format!("You said: {prompt}");
     let all = tokens(&text);
-    let most = tokens_max
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(usize::MAX);
+    let most = tokens_max.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     if all.len() <= most {
-        return Generated {
-            text,
-            finish_reason: "stop",
-        };
+        return Generated { text, finish_reason: "stop" };
     }
-    Generated {
-        text: all[..most].concat(),
-        finish_reason: "length",
-    }
+    Generated { text: all[..most].concat(), finish_reason: "length" }
 }
 
 /// What an answer cost.
@@ -61,11 +53,7 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
-        Self {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens,
-        }
+        Self { prompt_tokens, completion_tokens, total_tokens }
     }
 }
 
@@ -75,15 +63,8 @@ mod tests {
 
     #[test]
     fn tokens_lose_nothing_and_split_long_words() {
-        for text in [
-            "",
-            " ",
-            "one",
-            "one two",
-            "  lead",
-            "internationalisation",
-            "你好，世界，今天",
-        ] {
+        for text in ["", " ", "one", "one two", "  lead", "internationalisation", "你好，世界，今天"]
+        {
             assert_eq!(tokens(text).concat(), text);
         }
         assert_eq!(tokens("say hello"), ["say", " hello"]);
