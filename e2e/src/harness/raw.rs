@@ -70,8 +70,8 @@ impl RawConnection {
         read_until(&mut self.stream, enough).await
     }
 
-    /// Sends bytes and reads until the peer closes, both at once: a server may answer, and stop
-    /// reading, long before everything is sent. What it does not take is not sent.
+    /// Sends bytes and reads one whole answer, both at once: a server may answer, and stop reading,
+    /// long before everything is sent. What it does not take is not sent.
     ///
     /// # Errors
     /// As [`Self::read_to_close`].
@@ -83,9 +83,24 @@ impl RawConnection {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            answer = read_until(&mut reading, |_| false) => answer,
+            answer = read_until(&mut reading, is_whole_answer) => answer,
             () = sending => Ok(Vec::new()),
         }
+    }
+}
+
+/// Whether bytes are a whole HTTP/1.1 answer, by its own account; one that does not say how long
+/// it is ends with its connection.
+fn is_whole_answer(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        Some(length) => body.len() >= length,
+        None => head.contains("transfer-encoding: chunked") && body.ends_with("0\r\n\r\n"),
     }
 }
 
