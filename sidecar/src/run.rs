@@ -80,7 +80,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let from_environment = admin_key(&origin)?;
     let token = internal_token(config.store.folder()).map_err(StartError::Token)?;
     let store = Arc::new(Store::open(&config.store.path).map_err(StartError::Store)?);
-    let (keys, admin_key) = Keys::start(store.clone(), &config.auth.api_keys, from_environment).map_err(StartError::Keys)?;
+    let (listeners, metrics_listener) = bind(&config).await.map_err(StartError::Listen)?;
 
     let mut registry = Registry::default();
     metrics::register_build(&mut registry);
@@ -88,10 +88,12 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
     let providers = Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
+
+    // Late, because a key that is made here can be shown only if the start succeeds.
+    let (keys, admin_key) =
+        Keys::start(store.clone(), &config.auth.api_keys, from_environment).map_err(StartError::Keys)?;
     let control = Control::start(config.clone(), origin, store, Arc::new(keys), control_metrics)
         .map_err(StartError::Policy)?;
-
-    let (listeners, metrics_listener) = bind(&config).await.map_err(StartError::Listen)?;
     let (drain, draining) = watch::channel(false);
     let control = Arc::new(control);
     let gateway = Gateway { control, providers, filters, registry, token, started, draining };
@@ -122,6 +124,12 @@ impl Ready {
     #[must_use]
     pub const fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// The TCP address of the sidecar's listener.
+    #[must_use]
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.listeners.first().and_then(Listener::address)
     }
 
     /// Serves until `stop` is done, then drains. Returns whether everything in flight finished

@@ -17,7 +17,7 @@ const DEFAULT_RATE: f64 = 1000.0;
 const MAX_RATE: f64 = 10_000.0;
 /// Smallest rate that can be configured: one request in about a day.
 const RATE_MIN: f64 = 1e-5;
-/// How long a silent Envoy worker is remembered, by default, in seconds.
+/// How long a silent Envoy worker is shown, by default, in seconds.
 const CLEANUP_S: u64 = 300;
 
 /// The section as it may be written.
@@ -66,7 +66,7 @@ pub struct Limiter {
     pub rates: Rates,
     /// The same, ready for a snapshot.
     pub limits: Limits,
-    /// How long what an Envoy worker reported is kept after its last report.
+    /// How long an Envoy worker is shown as alive after its last report.
     pub cleanup_interval: Duration,
 }
 

@@ -15,7 +15,8 @@ use prometheus_client::metrics::MetricType;
 use tidegate_core::event::{BREAKERS_MAX, COUNTERS_MAX, Counter, DURATION_BUCKETS_MS, Report};
 use tidegate_core::wire::is_name;
 
-/// Most VMs remembered; the one that is silent longest goes first.
+/// Most VMs remembered; the one that is silent longest goes first. Silence alone is no reason to
+/// forget one: an idle VM has nothing to report, and would bring all its numbers again.
 const VMS_MAX: usize = 1024;
 /// Most breakers remembered.
 const BREAKER_IDS_MAX: usize = 4096;
@@ -83,7 +84,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct FilterStats {
     inner: Mutex<Inner>,
-    /// A VM silent for this long is forgotten.
+    /// A VM silent for this long is not shown any more.
     silence_max: Duration,
 }
 
@@ -110,7 +111,7 @@ pub enum ReportError {
 }
 
 impl FilterStats {
-    /// Nothing counted yet; a VM that is silent for `silence_max` will be forgotten.
+    /// Nothing counted yet; a VM that is silent for `silence_max` will not be shown.
     #[must_use]
     pub fn new(silence_max: Duration) -> Self {
         Self { inner: Mutex::default(), silence_max }
@@ -124,7 +125,6 @@ impl FilterStats {
         check(&report)?;
         let mut inner = self.lock();
         let Inner { totals, vms, breakers } = &mut *inner;
-        vms.retain(|_, vm| now.saturating_duration_since(vm.seen) < self.silence_max);
         if vms.len() >= VMS_MAX && !vms.contains_key(&report.vm) {
             let oldest = vms.iter().min_by_key(|(_, vm)| vm.seen).map(|(name, _)| name.clone());
             oldest.and_then(|name| vms.remove(&name));
@@ -146,15 +146,20 @@ impl FilterStats {
         Ok(())
     }
 
-    /// The VMs that report, as of `now`.
+    /// The VMs that have reported lately, as of `now`.
     #[must_use]
     pub fn vms(&self, now: Instant) -> Vec<VmStatus> {
+        let is_fresh = |vm: &Vm| now.saturating_duration_since(vm.seen) < self.silence_max;
         let status = |(name, vm): (&String, &Vm)| VmStatus {
             vm: name.clone(),
             revision: vm.revision.clone(),
             silent_ms: u64::try_from(now.saturating_duration_since(vm.seen).as_millis()).unwrap_or(u64::MAX),
         };
-        self.lock().vms.iter().map(status).collect()
+        self.lock().vms.iter().filter(|(_, vm)| is_fresh(vm)).map(status).collect()
+    }
+
+    fn fresh(&self, vms: &BTreeMap<String, Vm>) -> u64 {
+        vms.values().filter(|vm| vm.seen.elapsed() < self.silence_max).count() as u64
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -237,7 +242,7 @@ impl Collector for FilterStats {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (totals, routes, vms) = {
             let inner = self.lock();
-            (inner.totals, worst_by_route(&inner.breakers), inner.vms.len())
+            (inner.totals, worst_by_route(&inner.breakers), self.fresh(&inner.vms))
         };
         encode_counters(&mut encoder, &totals)?;
         encode_durations(&mut encoder, &totals)?;
@@ -248,7 +253,7 @@ impl Collector for FilterStats {
         }
         let help = "Filter VMs that have reported lately";
         let mut workers = encoder.encode_descriptor("gateway_filter_vms", help, None, MetricType::Gauge)?;
-        workers.encode_gauge(&(vms as u64))
+        workers.encode_gauge(&vms)
     }
 }
 

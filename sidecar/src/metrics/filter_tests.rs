@@ -54,7 +54,7 @@ fn differences_are_added_once_however_often_reports_come() {
 }
 
 #[test]
-fn the_number_of_vms_is_bounded_and_silent_ones_are_forgotten() {
+fn the_number_of_vms_is_bounded_and_the_longest_silent_goes_first() {
     let stats = FilterStats::new(MINUTE);
     let start = Instant::now();
     for i in 0..=VMS_MAX {
@@ -64,8 +64,18 @@ fn the_number_of_vms_is_bounded_and_silent_ones_are_forgotten() {
     let vms = stats.vms(start);
     assert_eq!(vms.len(), VMS_MAX);
     assert!(vms.iter().all(|vm| vm.vm != "vm0"));
-    stats.record(report("late", 1), start + 2 * MINUTE).expect("taken");
-    assert_eq!(stats.vms(start + 2 * MINUTE).len(), 1);
+}
+
+#[test]
+fn a_silent_vm_is_not_shown_but_its_numbers_count_once() {
+    let stats = Arc::new(FilterStats::new(MINUTE));
+    let start = Instant::now();
+    stats.record(report("idle", 5), start).expect("taken");
+    let later = start + 10 * MINUTE;
+    assert!(stats.vms(later).is_empty());
+    stats.record(report("idle", 6), later).expect("taken");
+    assert_eq!(stats.vms(later).len(), 1);
+    assert!(page(&stats).contains(r#"gateway_cache_requests_total{layer="l1",result="hit"} 6"#));
 }
 
 #[test]
