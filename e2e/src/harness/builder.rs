@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::HarnessError;
-use super::gateway::Gateway;
+use super::gateway::{ADMIN_KEY, Gateway};
 use crate::emulator::Emulator;
 
 /// Worker threads of Envoy unless the test says otherwise: state shared between workers is where
@@ -35,6 +35,7 @@ pub struct GatewayBuilder {
     pub(super) filter: Option<PathBuf>,
     pub(super) emulator: Option<Emulator>,
     pub(super) provider_url: Option<String>,
+    pub(super) admin_key: Option<&'static str>,
 }
 
 impl std::fmt::Debug for GatewayBuilder {
@@ -53,6 +54,7 @@ impl GatewayBuilder {
             filter: None,
             emulator: None,
             provider_url: None,
+            admin_key: Some(ADMIN_KEY),
         }
     }
 
@@ -98,6 +100,13 @@ impl GatewayBuilder {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// No `GATEWAY_ADMIN_KEY`: the sidecar makes a key of its own.
+    #[must_use]
+    pub fn without_admin_key(mut self) -> Self {
+        self.admin_key = None;
         self
     }
 

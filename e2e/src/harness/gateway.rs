@@ -70,10 +70,13 @@ impl Gateway {
         };
         let provider_url = builder.provider_url.unwrap_or_else(|| emulator.base_url());
         let config = builder.config.replace("{{emulator}}", &provider_url);
+        let mut environment = builder.environment;
+        let admin_key = builder.admin_key;
+        environment.extend(admin_key.map(|key| ("GATEWAY_ADMIN_KEY".to_owned(), key.into())));
         let spec = SidecarFiles { dir: dir.path(), filter: &filter }.spec(
             &config,
             [&gateway_port, &sidecar_port, &admin_port],
-            builder.environment,
+            environment,
         )?;
         let mut envoy_config = printed_envoy_config(&spec)?;
         if let Some(patch) = builder.envoy_patch {
@@ -260,7 +263,6 @@ impl SidecarFiles<'_> {
             ("GATEWAY__SERVER__SIDECAR_PORT".to_owned(), port(sidecar)),
             ("GATEWAY__SERVER__ADMIN_PORT".to_owned(), port(admin)),
             ("GATEWAY__SERVER__FILTER_PATH".to_owned(), self.filter.into()),
-            ("GATEWAY_ADMIN_KEY".to_owned(), ADMIN_KEY.into()),
             ("GATEWAY__STORE__PATH".to_owned(), self.dir.join("tidegate.redb").into()),
         ];
         environment.extend(extra);
