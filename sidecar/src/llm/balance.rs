@@ -22,9 +22,8 @@ impl Balance {
     /// all credits is always zero and none can grow beyond the weights' sum.
     pub fn pick(&self, candidates: impl Iterator<Item = (usize, u32)> + Clone) -> Option<usize> {
         let mut alone = candidates.clone();
-        match (alone.next(), alone.next()) {
-            (first, None) => return first.map(|(index, _)| index),
-            (_, Some(_)) => {}
+        if let (first, None) = (alone.next(), alone.next()) {
+            return first.map(|(index, _)| index);
         }
         let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = 0;

@@ -169,8 +169,11 @@ impl Providers {
             self.list.iter().filter(|p| p.in_scope(scope) && pinned.is_none_or(|name| &*p.name == name));
         let switched_off = in_scope.clone().any(|p| p.is_disabled() && p.catalog.find(model).is_some());
         if switched_off || in_scope.all(Provider::is_disabled) {
-            return Reply::new(Code::NoProviderAvailable, "No provider that could answer this is enabled now.")
-                .retry_after_ms(NO_PROVIDER_RETRY_MS);
+            return Reply::new(
+                Code::NoProviderAvailable,
+                "No provider that could answer this is enabled now.",
+            )
+            .retry_after_ms(NO_PROVIDER_RETRY_MS);
         }
         let message = "No provider has the model asked for; GET /v1/models lists those there are.";
         Reply::new(Code::ModelNotFound, message).with_param("model")

@@ -71,7 +71,9 @@ mod tests {
     use hyper::body::Frame;
 
     fn pieces(parts: &'static [&'static str]) -> Body {
-        let frames = parts.iter().map(|p| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(p.as_bytes()))));
+        let frames = parts
+            .iter()
+            .map(|p| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(p.as_bytes()))));
         Body::new(StreamBody::new(futures_util::stream::iter(frames)))
     }
 

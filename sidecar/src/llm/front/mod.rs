@@ -98,7 +98,9 @@ async fn call(
     match &picked.provider.engine {
         Engine::OpenAi(upstream) => upstream.call(endpoint, caller, request.body, observation).await,
         Engine::Local(model) => model.call(endpoint, &request.model, &request.body, observation).await,
-        Engine::Disabled => Err(Reply::new(Code::InternalError, "A provider that is switched off was picked.")),
+        Engine::Disabled => {
+            Err(Reply::new(Code::InternalError, "A provider that is switched off was picked."))
+        }
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
 use axum::response::Response;
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::reply::{Code, Reply};
 
 use super::refusal::refuse;
 use crate::llm::providers::Providers;
+use crate::refusal::json;
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -32,14 +31,17 @@ struct Model<'a> {
 pub fn list(providers: &Providers, created: u64) -> Response {
     let known = known(providers);
     let model = |(id, owned_by)| Model { id, object: "model", created, owned_by };
-    json(&List { object: "list", data: known.iter().map(|(id, owner)| model((&**id, *owner))).collect() })
+    json(
+        StatusCode::OK,
+        &List { object: "list", data: known.iter().map(|(id, owner)| model((&**id, *owner))).collect() },
+    )
 }
 
 /// One model, or `model_not_found`.
 #[must_use]
 pub fn look_up(providers: &Providers, created: u64, id: &str) -> Response {
     match known(providers).get(id) {
-        Some(owned_by) => json(&Model { id, object: "model", created, owned_by }),
+        Some(owned_by) => json(StatusCode::OK, &Model { id, object: "model", created, owned_by }),
         None => refuse(
             &Reply::new(Code::ModelNotFound, "No enabled provider lists this model.").with_param("model"),
         ),
@@ -54,15 +56,4 @@ fn known(providers: &Providers) -> BTreeMap<Box<str>, &str> {
         }
     }
     known
-}
-
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => {
-            let mut response = Response::new(Body::from(body));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(_) => refuse(&Reply::new(Code::InternalError, "The model list could not be written.")),
-    }
 }

@@ -1,27 +1,24 @@
-//! A [`Reply`] as an HTTP response in OpenAI's shape.
+//! Refusals as answers to LLM requests, whole and as the last event of a stream.
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::HeaderValue;
+use http::header::HeaderName;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
+
+use crate::refusal::refuse_here;
 
 /// Tells OpenAI's clients whether trying again can help, whatever the status suggests.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Writes a refusal as a complete response, with `retry-after` where there is a time to wait.
+/// Writes a refusal as a complete response.
 #[must_use]
 pub fn refuse(reply: &Reply) -> Response {
-    let mut response = Response::new(Body::from(reply.body(Protocol::OpenAi, "")));
-    *response.status_mut() = status_of(reply.code);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = refuse_here(reply);
     if may_pass_by_itself(reply.code) {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("true"));
     }
-    add_retry_headers(headers, reply);
     response
 }
 
@@ -36,22 +33,9 @@ pub fn error_event(reply: &Reply) -> Bytes {
     event.freeze()
 }
 
-/// The status of a code; the codes are ours, so an impossible one is our own fault.
-fn status_of(code: Code) -> StatusCode {
-    StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
 /// Faults of a connection or of a moment: the same request may succeed on the next attempt.
 const fn may_pass_by_itself(code: Code) -> bool {
     matches!(code, Code::UpstreamUnreachable | Code::UpstreamReset | Code::UpstreamTimeout)
-}
-
-fn add_retry_headers(headers: &mut HeaderMap, reply: &Reply) {
-    for (name, value) in reply.retry_headers() {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
 }
 
 #[cfg(test)]

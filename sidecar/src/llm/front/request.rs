@@ -54,9 +54,8 @@ impl LlmRequest {
     /// `invalid_json` when it is not JSON in UTF-8; `invalid_request` with the field at fault
     /// when it is not a request for `endpoint`.
     pub fn read(endpoint: Endpoint, body: Bytes) -> Result<Self, Reply> {
-        let text = std::str::from_utf8(&body).map_err(|e| {
-            not_json(&format!("it is not valid UTF-8 at byte {}", e.valid_up_to()))
-        })?;
+        let text = std::str::from_utf8(&body)
+            .map_err(|e| not_json(&format!("it is not valid UTF-8 at byte {}", e.valid_up_to())))?;
         let peek = Peek::read(text)?;
         let model = peek.model()?;
         peek.check_content(endpoint)?;
@@ -92,7 +91,8 @@ impl<'a> Peek<'a> {
     }
 
     fn model(&self) -> Result<String, Reply> {
-        let raw = self.model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists them"))?;
+        let raw =
+            self.model.ok_or_else(|| missing("model", "the name of a model; GET /v1/models lists them"))?;
         match serde_json::from_str::<String>(raw.get()) {
             Ok(model) if !model.is_empty() && model.len() <= MODEL_BYTES_MAX => Ok(model),
             _ => Err(wrong("model", &format!("a string of 1 to {MODEL_BYTES_MAX} bytes"))),

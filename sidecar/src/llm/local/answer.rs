@@ -202,7 +202,10 @@ mod tests {
         let body = writer(Endpoint::Completions).whole("hi", Finish::Length, USAGE);
         let body = String::from_utf8(body).expect("utf-8");
         assert!(body.contains(r#""object":"text_completion""#), "{body}");
-        assert!(body.contains(r#"{"index":0,"text":"hi","logprobs":null,"finish_reason":"length"}"#), "{body}");
+        assert!(
+            body.contains(r#"{"index":0,"text":"hi","logprobs":null,"finish_reason":"length"}"#),
+            "{body}"
+        );
     }
 
     #[test]

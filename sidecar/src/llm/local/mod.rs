@@ -2,6 +2,7 @@
 //! answers before anybody has given it a key.
 
 mod answer;
+mod fields;
 mod model;
 mod prompt;
 mod stream;
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
 use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
 use tidegate_core::sse::Usage;

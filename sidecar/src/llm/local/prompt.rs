@@ -126,8 +126,14 @@ mod tests {
 
     #[test]
     fn the_default_system_message_is_found_in_either_spelling_of_line_ends() {
-        assert_eq!(default_system("{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}").as_deref(), Some("Be kind"));
-        assert_eq!(default_system("{{ '<|im_start|>system\\nBe kind<|im_end|>' }}").as_deref(), Some("Be kind"));
+        assert_eq!(
+            default_system("{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}").as_deref(),
+            Some("Be kind")
+        );
+        assert_eq!(
+            default_system("{{ '<|im_start|>system\\nBe kind<|im_end|>' }}").as_deref(),
+            Some("Be kind")
+        );
         assert_eq!(default_system("{{ '<|im_start|>system\n' + content + '<|im_end|>' }}"), None);
         assert_eq!(default_system("{{ '<|im_start|>' + role }}"), None);
     }

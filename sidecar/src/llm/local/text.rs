@@ -113,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_stop_sequence_ends_the_text_even_over_tokens() {
-        assert_eq!(run(&["END", "\n\n"], &[b"one E", b"N", b"D two"]), (vec!["one ".into(), String::new(), String::new()], true));
+        assert_eq!(
+            run(&["END", "\n\n"], &[b"one E", b"N", b"D two"]),
+            (vec!["one ".into(), String::new(), String::new()], true)
+        );
         assert_eq!(run(&["\n\n"], &[b"a\n", b"\nb"]).0.concat(), "a");
     }
 

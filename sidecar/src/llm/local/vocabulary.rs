@@ -40,7 +40,8 @@ impl Vocabulary {
         // What a caller writes is text, even if it looks like a control token.
         tokenizer.set_encode_special_tokens(true);
         let control = control_tokens(content)?;
-        let mut vocabulary = Self { tokenizer, bytes: Vec::new(), ends: Vec::new(), control, token_bytes_max: 1 };
+        let mut vocabulary =
+            Self { tokenizer, bytes: Vec::new(), ends: Vec::new(), control, token_bytes_max: 1 };
         vocabulary.fill_bytes();
         Ok(vocabulary)
     }

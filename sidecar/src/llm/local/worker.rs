@@ -72,7 +72,8 @@ impl Worker {
         let (pieces, answer) = mpsc::channel(PIECES_MAX);
         self.queue.try_send(Job { task, pieces }).map(|()| answer).map_err(|error| match error {
             TrySendError::Full(_) => {
-                let message = format!("The local model has {QUEUE_MAX} requests waiting already; try again soon.");
+                let message =
+                    format!("The local model has {QUEUE_MAX} requests waiting already; try again soon.");
                 Reply::new(Code::LocalModelBusy, message).retry_after_ms(BUSY_RETRY_MS)
             }
             TrySendError::Disconnected(_) => {
@@ -112,7 +113,8 @@ fn run(provider: &str, model: &Model, job: &Job) {
         Ok(()) | Err(Failure::Abandoned) => return,
         Err(Failure::TooLong { context }) => {
             let field = job.task.prompt.field();
-            let message = format!("The {field} do not fit the model's context of {context} tokens; shorten them.");
+            let message =
+                format!("The {field} do not fit the model's context of {context} tokens; shorten them.");
             Reply::new(Code::ContextLengthExceeded, message).with_param(field)
         }
         Err(Failure::Broken(cause)) => {

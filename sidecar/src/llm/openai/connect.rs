@@ -61,7 +61,10 @@ impl Transport {
         http.enforce_http(false);
         let roots = HttpsConnectorBuilder::new().with_native_roots().map_err(|e| {
             let fix = "install ca-certificates or set SSL_CERT_FILE";
-            unusable("base_url", format!("is https, but no trusted root certificates were found ({e}); {fix}"))
+            unusable(
+                "base_url",
+                format!("is https, but no trusted root certificates were found ({e}); {fix}"),
+            )
         })?;
         Ok(Self::Tls(client.build(roots.https_only().enable_http1().wrap_connector(http))))
     }
@@ -81,7 +84,10 @@ impl Transport {
 /// A key with characters that a header cannot carry.
 pub fn bearer((index, key): (usize, &Secret)) -> Result<HeaderValue, Unusable> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
-        unusable("api_keys", format!("key {index} has characters that a header cannot carry; check it for line breaks"))
+        unusable(
+            "api_keys",
+            format!("key {index} has characters that a header cannot carry; check it for line breaks"),
+        )
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -110,7 +116,8 @@ pub fn endpoint(base_url: &Uri, path: &str) -> Result<Uri, Unusable> {
 pub fn host(base_url: &Uri) -> Result<HeaderValue, Unusable> {
     let authority = base_url.authority().map_or("", |a| a.as_str());
     let host = authority.rsplit('@').next().unwrap_or_default();
-    HeaderValue::from_str(host).map_err(|_| unusable("base_url", "has a host that cannot be sent as a header"))
+    HeaderValue::from_str(host)
+        .map_err(|_| unusable("base_url", "has a host that cannot be sent as a header"))
 }
 
 #[cfg(test)]

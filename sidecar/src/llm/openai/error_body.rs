@@ -124,7 +124,11 @@ mod tests {
                 r#"{"object":"error","message":"oom","type":"InternalServerError","code":500}"#,
                 shape("oom", "InternalServerError", "500"),
             ),
-            (429, r#"{"error":{"message":"slow","code":"busy"}}"#, shape("slow", "rate_limit_error", r#""busy""#)),
+            (
+                429,
+                r#"{"error":{"message":"slow","code":"busy"}}"#,
+                shape("slow", "rate_limit_error", r#""busy""#),
+            ),
             (503, "{}", shape("The provider gave no reason.", "api_error", "null")),
         ] {
             assert_eq!(normalised(status, body), expected, "{body}");

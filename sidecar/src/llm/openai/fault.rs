@@ -11,7 +11,10 @@ use tidegate_core::reply::{Code, Reply};
 pub fn of_connection(provider: &str, error: &hyper_util::client::legacy::Error) -> Reply {
     if error.is_connect() {
         return if has_io_kind(error, &[ErrorKind::TimedOut]) {
-            Reply::new(Code::UpstreamTimeout, format!("Provider {provider} did not accept a connection in time."))
+            Reply::new(
+                Code::UpstreamTimeout,
+                format!("Provider {provider} did not accept a connection in time."),
+            )
         } else {
             Reply::new(Code::UpstreamUnreachable, format!("Provider {provider} could not be connected to."))
         };

@@ -24,8 +24,8 @@ use tidegate_core::route::Endpoint;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
-pub use self::connect::Unusable;
 use self::connect::Transport;
+pub use self::connect::Unusable;
 use self::stream::WatchedStream;
 use super::metrics::{Observation, Outcome};
 use crate::secret::Secret;

@@ -85,7 +85,9 @@ impl WatchedStream {
         let reply = match cut {
             Cut::Closed => Reply::new(
                 Code::UpstreamStreamInterrupted,
-                format!("Provider {provider} broke the stream off before its end; what came so far is incomplete."),
+                format!(
+                    "Provider {provider} broke the stream off before its end; what came so far is incomplete."
+                ),
             ),
             Cut::Idle => Reply::new(
                 Code::UpstreamTimeout,

@@ -22,7 +22,8 @@ async fn refusals_pass_with_their_status_and_say_when_to_come_back() {
             1 => connection.respond(503, "", r#"{"detail":"loading"}"#).await,
             2 => connection.respond(400, "", r#"{"error":"bad"}"#).await,
             _ => {
-                let quota = r#"{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}"#;
+                let quota =
+                    r#"{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}"#;
                 connection.respond(429, "", quota).await;
             }
         }
@@ -66,7 +67,9 @@ async fn answers_that_are_none_become_errors_that_name_the_provider() {
     })
     .await;
     let gateway = Gateway::before(&provider).await;
-    for what in ["502 with a body that is not JSON", "200 with a body", "302 instead of", "200 with an encoded"] {
+    for what in
+        ["502 with a body that is not JSON", "200 with a body", "302 instead of", "200 with an encoded"]
+    {
         let got = gateway.chat(BODY).await;
         assert_eq!((got.status.as_u16(), got.error_code().as_str()), (502, "upstream_error"), "{what}");
         let message = got.json()["error"]["message"].to_string();

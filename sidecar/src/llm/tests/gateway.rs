@@ -94,13 +94,22 @@ impl Gateway {
         Self::start(vec![openai("p", provider.addr)]).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> http::Response<Incoming> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> http::Response<Incoming> {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.addr));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::from(body.to_owned())).expect("a request");
-        tokio::time::timeout(DEADLINE, self.client.request(request)).await.expect("in time").expect("an answer")
+        tokio::time::timeout(DEADLINE, self.client.request(request))
+            .await
+            .expect("in time")
+            .expect("an answer")
     }
 
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Received {

@@ -12,7 +12,12 @@ async fn bodies_pass_byte_by_byte_and_headers_by_the_lists() {
     let headers = "content-type: application/json\r\nopenai-version: 2020\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
     let provider = TestProvider::answering(200, headers, ANSWER).await;
     let gateway = Gateway::before(&provider).await;
-    let caller = [("authorization", "Bearer caller"), ("x-api-key", "caller"), ("x-tidegate-proxied", "t"), ("x-request-id", "r1")];
+    let caller = [
+        ("authorization", "Bearer caller"),
+        ("x-api-key", "caller"),
+        ("x-tidegate-proxied", "t"),
+        ("x-request-id", "r1"),
+    ];
     let got = gateway.post("/v1/chat/completions", &caller, BODY).await;
 
     assert_eq!((got.status.as_u16(), got.text()), (200, ANSWER));
@@ -20,7 +25,9 @@ async fn bodies_pass_byte_by_byte_and_headers_by_the_lists() {
     assert_eq!(got.headers["x-gateway-model"], "m");
     assert_eq!(got.headers["x-gateway-attempts"], "1");
     assert_eq!(got.headers["openai-version"], "2020");
-    assert!(!got.headers.contains_key("set-cookie") && !got.headers.contains_key("x-ratelimit-limit-requests"));
+    assert!(
+        !got.headers.contains_key("set-cookie") && !got.headers.contains_key("x-ratelimit-limit-requests")
+    );
 
     let sent = &provider.requests()[0];
     assert!(sent.head.starts_with("POST /base/chat/completions HTTP/1.1\r\n"), "{}", sent.head);
@@ -40,7 +47,8 @@ async fn keys_take_turns_on_one_connection() {
     for _ in 0..3 {
         gateway.chat(BODY).await;
     }
-    let keys: Vec<_> = provider.requests().iter().map(|r| r.header("authorization").map(str::to_owned)).collect();
+    let keys: Vec<_> =
+        provider.requests().iter().map(|r| r.header("authorization").map(str::to_owned)).collect();
     assert_eq!(keys, ["sk-one", "sk-two", "sk-one"].map(|k| Some(format!("Bearer {k}"))));
 }
 
@@ -52,7 +60,8 @@ async fn each_endpoint_has_its_path() {
         let got = gateway.post(path, &[], &format!(r#"{{"model":"m","{field}":"x"}}"#)).await;
         assert_eq!(got.status, 200, "{path}");
     }
-    let lines: Vec<_> = provider.requests().iter().map(|r| r.head.lines().next().map(str::to_owned)).collect();
+    let lines: Vec<_> =
+        provider.requests().iter().map(|r| r.head.lines().next().map(str::to_owned)).collect();
     assert_eq!(lines, ["/completions", "/embeddings"].map(|p| Some(format!("POST /base{p} HTTP/1.1"))));
 }
 
@@ -63,7 +72,8 @@ async fn requests_that_make_no_sense_never_reach_a_provider() {
     off.models = vec!["resting".to_owned()];
     off.enabled = false;
     let gateway = Gateway::start(vec![openai("p", provider.addr), off]).await;
-    let large = format!(r#"{{"model":"m","messages":[{{"content":"{}"}}]}}"#, "x".repeat(BODY_BYTES_MAX as usize));
+    let large =
+        format!(r#"{{"model":"m","messages":[{{"content":"{}"}}]}}"#, "x".repeat(BODY_BYTES_MAX as usize));
     for (body, status, code) in [
         ("{", 400, "invalid_json"),
         (r#"{"messages":[{}]}"#, 400, "invalid_request"),

@@ -53,7 +53,9 @@ async fn a_whole_stream_passes_byte_by_byte_wherever_it_is_split() {
         assert_eq!(got.headers["content-type"], "text/event-stream");
         assert_eq!(got.headers["x-gateway-provider"], "p");
         assert!(gateway.counts(r#"gateway_provider_requests_total{provider="p",outcome="ok"} 1"#));
-        assert!(gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#));
+        assert!(
+            gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#)
+        );
         assert!(gateway.counts(r#"gen_ai_server_time_to_first_token_count{provider="p"} 1"#));
     }
 }
