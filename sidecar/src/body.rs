@@ -22,18 +22,23 @@ pub async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Reply> {
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Reply::new(Code::RequestTooLarge, format!("the body is larger than {bytes_max} bytes")))
         }
-        Ok(Err(_)) | Err(_) => {
-            Err(Reply::new(Code::InvalidRequest, "the body broke off or took too long; send the request again"))
-        }
+        Ok(Err(_)) | Err(_) => Err(Reply::new(
+            Code::InvalidRequest,
+            "the body broke off or took too long; send the request again",
+        )),
     }
 }
 
-/// Reads a JSON body of at most `bytes_max` into a `T`; the error names the field.
+/// Reads a JSON object of at most `bytes_max` into a `T`; the error names the field.
 ///
 /// # Errors
 /// See [`read`]; `invalid_json` for what is not JSON, and `invalid` for JSON that is no `T`.
 pub async fn json<T: DeserializeOwned>(body: Body, bytes_max: usize, invalid: Code) -> Result<T, Reply> {
     let bytes = read(body, bytes_max).await?;
+    // Serde would read a list as the fields in their order, which nobody means.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Reply::new(invalid, "the body is a list; send a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner());
@@ -67,6 +72,7 @@ mod tests {
             ("", Code::InvalidJson, None),
             ("{", Code::InvalidJson, None),
             ("{\"rate\":1} x", Code::InvalidJson, None),
+            (" [1]", Code::InvalidConfig, None),
             ("{\"rate\":\"a\"}", Code::InvalidConfig, Some("rate")),
             ("{\"rats\":1}", Code::InvalidConfig, Some("rats")),
             ("{\"rate\":1.0000000000000}", Code::RequestTooLarge, None),

@@ -118,7 +118,8 @@ impl Control {
         };
         let body_bytes_max = config.server.body_bytes_max;
         let state = State { config, changed };
-        let publisher = Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
+        let publisher =
+            Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
         Ok(Self { state: Mutex::new(state), origin, body_bytes_max, store, keys, publisher, metrics })
     }
@@ -146,7 +147,8 @@ impl Control {
     pub fn limits(&self) -> LimitsInForce {
         let state = self.lock();
         let changed = state.changed.clone();
-        let limits = limits(&state.config.limiter, &changed).unwrap_or_else(|_| state.config.limiter.limits.clone());
+        let limits =
+            limits(&state.config.limiter, &changed).unwrap_or_else(|_| state.config.limiter.limits.clone());
         LimitsInForce { limits, changed }
     }
 

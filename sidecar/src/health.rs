@@ -20,7 +20,8 @@ const RETRY_MS: u64 = 1000;
 
 /// The routes.
 pub fn router() -> Router<Arc<Gateway>> {
-    let live = || -> MethodRouter<Arc<Gateway>> { get(async || json(StatusCode::OK, &Status { status: "ok" })) };
+    let live =
+        || -> MethodRouter<Arc<Gateway>> { get(async || json(StatusCode::OK, &Status { status: "ok" })) };
     let ready = || get(ready);
     Router::new()
         .route("/health", live())

@@ -127,9 +127,13 @@ mod tests {
 
     #[test]
     fn several_or_unknown_kinds_are_refused() {
-        let code = |pairs: &[(&'static str, &str)]| credential(&headers(pairs)).map(|_| ()).map_err(|r| r.code);
+        let code =
+            |pairs: &[(&'static str, &str)]| credential(&headers(pairs)).map(|_| ()).map_err(|r| r.code);
         assert_eq!(code(&[("x-api-key", "a"), ("x-api-key", "a")]), Err(Code::DuplicateCredential));
-        assert_eq!(code(&[("x-api-key", "a"), ("authorization", "Bearer a")]), Err(Code::DuplicateCredential));
+        assert_eq!(
+            code(&[("x-api-key", "a"), ("authorization", "Bearer a")]),
+            Err(Code::DuplicateCredential)
+        );
         assert_eq!(code(&[("authorization", "Basic abc")]), Err(Code::InvalidApiKey));
         assert_eq!(code(&[("authorization", "k")]), Err(Code::InvalidApiKey));
     }

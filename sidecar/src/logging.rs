@@ -15,7 +15,9 @@ pub fn start(logging: Logging) {
     };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     let started = match logging.format {
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Json => {
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
         Format::Text => builder.with_target(false).try_init(),
     };
     if started.is_err() {

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
 /// Kept apart, so that nothing of it runs on a processor that is not fit.
 #[inline(never)]
 fn unfit() -> ExitCode {
-    let message: &[u8] = b"tidegate: this build needs a processor with AVX2, FMA and BMI2 (x86-64-v3); build it for \
+    let message: &[u8] =
+        b"tidegate: this build needs a processor with AVX2, FMA and BMI2 (x86-64-v3); build it for \
         this one with CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS= make build\n";
     // There is nowhere else to report to.
     let _ = std::io::stderr().write_all(message);

@@ -61,7 +61,8 @@ pub fn not_found(protocol: Protocol, request_id: &str) -> Response {
 /// The path exists, but not for this method; `allow` names those it exists for.
 #[must_use]
 pub fn method_not_allowed(protocol: Protocol, request_id: &str, allow: Option<HeaderValue>) -> Response {
-    let reply = Reply::new(Code::MethodNotAllowed, "this path does not take this method; see the allow header");
+    let reply =
+        Reply::new(Code::MethodNotAllowed, "this path does not take this method; see the allow header");
     let mut response = refuse(&reply, protocol, request_id);
     if let Some(allow) = allow {
         response.headers_mut().insert(ALLOW, allow);

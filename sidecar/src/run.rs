@@ -87,7 +87,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let filters = Arc::new(FilterStats::new(config.limiter.cleanup_interval));
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
-    let providers = Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
+    let providers =
+        Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
 
     // Late, because a key that is made here can be shown only if the start succeeds.
     let (keys, admin_key) =
@@ -168,8 +169,12 @@ pub fn signals(gateway: &Arc<Gateway>) -> Result<impl Future<Output = ()> + use<
         while hangup.recv().await.is_some() {
             let control = control.clone();
             match tokio::task::spawn_blocking(move || control.reload()).await {
-                Ok(Ok(())) => tracing::info!("configuration reloaded; limiter, breaker, cache and auth are in force"),
-                Ok(Err(error)) => tracing::error!(%error, "configuration refused; the last good one stays in force"),
+                Ok(Ok(())) => {
+                    tracing::info!("configuration reloaded; limiter, breaker, cache and auth are in force")
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "configuration refused; the last good one stays in force")
+                }
                 Err(error) => tracing::error!(%error, "reload was not finished"),
             }
         }

@@ -25,7 +25,9 @@ fn folder() -> tempfile::TempDir {
 async fn health_is_public_and_errors_have_the_shape_of_openai() {
     let folder = folder();
     let sidecar = Sidecar::start(folder.path(), "").await;
-    for path in ["/health", "/health/live", "/livez", "/ready", "/readyz", "/health/ready", "/health/detailed"] {
+    for path in
+        ["/health", "/health/live", "/livez", "/ready", "/readyz", "/health/ready", "/health/detailed"]
+    {
         let answer = sidecar.send(Method::GET, path, &[], "").await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         assert_eq!(answer.headers["x-tidegate-answered"], "1");
@@ -50,8 +52,14 @@ async fn admin_paths_ask_for_a_role() {
     for path in ["/admin/keys", "/admin/limits", "/v1/admin/status", "/metrics", "/admin/nothing"] {
         let send = |headers: &'static [(&str, &str)]| sidecar.send(Method::GET, path, headers, "");
         assert_eq!(send(&[]).await.code(), "missing_api_key", "{path}");
-        assert_eq!(send(&[("authorization", "Bearer wrong-wrong-wrong-wrong")]).await.code(), "invalid_api_key");
-        assert_eq!(send(&[("authorization", "Bearer user-key-of-the-tests")]).await.code(), "permission_denied");
+        assert_eq!(
+            send(&[("authorization", "Bearer wrong-wrong-wrong-wrong")]).await.code(),
+            "invalid_api_key"
+        );
+        assert_eq!(
+            send(&[("authorization", "Bearer user-key-of-the-tests")]).await.code(),
+            "permission_denied"
+        );
         let twice = send(&[("api-key", ADMIN), ("x-api-key", ADMIN)]).await;
         assert_eq!((twice.status, twice.code().as_str()), (StatusCode::BAD_REQUEST, "duplicate_credential"));
     }
@@ -124,7 +132,8 @@ async fn a_poll_is_answered_at_once_or_by_the_next_change() {
     let path = format!("/internal/v1/snapshot?have={}&wait_ms=20000", first.revision);
     let poll = sidecar.internal(Method::GET, &path, "");
     let change = sidecar.admin(Method::PUT, "/admin/limits", r#"{"default_rate": 7, "burst": 9}"#);
-    let (polled, changed) = tokio::time::timeout(DEADLINE, async { tokio::join!(poll, change) }).await.expect("woken");
+    let (polled, changed) =
+        tokio::time::timeout(DEADLINE, async { tokio::join!(poll, change) }).await.expect("woken");
     let second = Snapshot::parse(&polled.body).expect("valid");
     assert!((second.limits.tenant_default.rate - 7.0).abs() < f64::EPSILON);
     assert_eq!(second.limits.tenant_default.burst, 9);
@@ -164,7 +173,9 @@ async fn limits_changed_at_run_time_survive_a_restart_until_reset() {
 async fn a_key_works_from_its_creation_to_its_revocation() {
     let folder = folder();
     let sidecar = Sidecar::start(folder.path(), "").await;
-    let made = sidecar.admin(Method::POST, "/admin/keys", r#"{"name": "ci", "tenant": "acme", "role": "operator"}"#).await;
+    let made = sidecar
+        .admin(Method::POST, "/admin/keys", r#"{"name": "ci", "tenant": "acme", "role": "operator"}"#)
+        .await;
     assert_eq!(made.status, StatusCode::CREATED);
     let (made, first) = (made.json(), generation(&sidecar).await);
     let (id, key) = (made["id"].as_str().expect("id"), made["key"].as_str().expect("key"));
@@ -203,7 +214,10 @@ async fn bad_wishes_for_keys_are_refused_with_the_field() {
         (r#"{"name": "a", "tenant": "t", "expires": 1}"#, "expires"),
     ] {
         let refused = sidecar.admin(Method::POST, "/admin/keys", body).await;
-        assert_eq!((refused.code().as_str(), &refused.json()["error"]["param"]), ("invalid_request", &json!(param)));
+        assert_eq!(
+            (refused.code().as_str(), &refused.json()["error"]["param"]),
+            ("invalid_request", &json!(param))
+        );
     }
     let configured = sidecar.admin(Method::DELETE, "/admin/keys/user", "").await;
     assert_eq!(configured.status, StatusCode::BAD_REQUEST);
@@ -324,7 +338,10 @@ async fn a_drain_ends_at_its_timeout() {
     stuck.write_all(head.as_bytes()).await.expect("writes");
     let mut interim = [0; 25];
     stuck.read_exact(&mut interim).await.expect("reads");
-    assert!(!tokio::time::timeout(DEADLINE, sidecar.end()).await.expect("bounded"), "not everything finished");
+    assert!(
+        !tokio::time::timeout(DEADLINE, sidecar.end()).await.expect("bounded"),
+        "not everything finished"
+    );
 }
 
 #[tokio::test]

@@ -84,7 +84,9 @@ pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> A
     for (path, document) in check.items("auth.api_keys", api_keys, API_KEYS_MAX) {
         let Some(key) = api_key(&path, document, check) else { continue };
         if keys.iter().any(|other| other.name == key.name) {
-            check.problems.add(format!("{path}.name"), format!("`{}` is used twice; names must differ", key.name));
+            check
+                .problems
+                .add(format!("{path}.name"), format!("`{}` is used twice; names must differ", key.name));
         }
         if keys.iter().any(|other| other.digest == key.digest) {
             check.problems.add(path, "has the same key as an entry above; each key belongs to one entry");
@@ -115,7 +117,9 @@ fn api_key(path: &str, document: KeyDocument, check: &mut Check<'_>) -> Option<A
             digest
         }
         (None, None) => {
-            check.problems.add(format!("{path}.hash"), "is missing; add `hash:` (`tidegate hash-key KEY`) or `key:`");
+            check
+                .problems
+                .add(format!("{path}.hash"), "is missing; add `hash:` (`tidegate hash-key KEY`) or `key:`");
             None
         }
         (Some(_), Some(_)) => {

@@ -76,8 +76,12 @@ impl Document {
         let Self { default_rate, max_rate, burst, rules, cleanup_interval } = self;
         let rates = Rates { default_rate, max_rate, burst, rules };
         let seconds = cleanup_interval.map_or(CLEANUP_S, |span| span.0.as_secs());
-        let seconds =
-            problems.within(&format!("{path}.cleanup_interval"), seconds, 10..=86_400, " seconds (10s to 24h)");
+        let seconds = problems.within(
+            &format!("{path}.cleanup_interval"),
+            seconds,
+            10..=86_400,
+            " seconds (10s to 24h)",
+        );
         let limits = rates.clone().validate(&format!("{path}."), problems);
         Limiter { rates, limits, cleanup_interval: Duration::from_secs(seconds) }
     }
@@ -106,7 +110,8 @@ impl Rates {
         if rate > max {
             problems.add(default_path, format!("is {rate}; must be at most max_rate, which is {max}"));
         }
-        let tenant_default = BucketPolicy { rate, burst: burst_of(&format!("{prefix}burst"), burst, rate, problems) };
+        let tenant_default =
+            BucketPolicy { rate, burst: burst_of(&format!("{prefix}burst"), burst, rate, problems) };
         let global_burst = one_second(max).max(tenant_default.burst);
         Limits {
             global: BucketPolicy { rate: max, burst: global_burst },
@@ -119,7 +124,11 @@ impl Rates {
 const PER_SECOND: &str = " requests per second";
 
 /// One second's worth of `rate`, at least one request.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a burst")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of a burst"
+)]
 fn one_second(rate: f64) -> u64 {
     rate.ceil().clamp(1.0, RATE_MAX) as u64
 }

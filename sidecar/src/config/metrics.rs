@@ -39,7 +39,9 @@ pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> M
     } else if port.is_none() && (!path.starts_with("/metrics") || classify(&path) != RouteClass::Admin) {
         check.problems.add(
             "metrics.path",
-            format!("is `{path}`; without metrics.port it must be /metrics or below it, where a key is asked for"),
+            format!(
+                "is `{path}`; without metrics.port it must be /metrics or below it, where a key is asked for"
+            ),
         );
     }
     if let Some(port) = port {

@@ -132,7 +132,9 @@ pub fn load(path: &Path, env: &Env) -> Result<Config, Problems> {
             return Err(refused(format!("{shown} is larger than {FILE_BYTES_MAX} bytes")));
         }
         Ok(_) => {}
-        Err(error) => return Err(refused(format!("cannot read {shown}: {error}; name a file with --config"))),
+        Err(error) => {
+            return Err(refused(format!("cannot read {shown}: {error}; name a file with --config")));
+        }
     }
     let yaml = std::fs::read_to_string(path).map_err(|e| refused(format!("cannot read {shown}: {e}")))?;
     parse(&yaml, env)

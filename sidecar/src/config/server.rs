@@ -230,8 +230,10 @@ fn host_and_port(path: &str, address: &str, problems: &mut Problems) -> (String,
         good.then(|| (host.to_owned(), port))
     });
     parsed.unwrap_or_else(|| {
-        problems
-            .add(format!("{path}.address"), format!("is `{address}`; must be host:port, as in 127.0.0.1:3000"));
+        problems.add(
+            format!("{path}.address"),
+            format!("is `{address}`; must be host:port, as in 127.0.0.1:3000"),
+        );
         (String::new(), 1)
     })
 }

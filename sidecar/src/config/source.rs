@@ -55,7 +55,8 @@ fn descend<'a>(node: &'a mut Value, key: &str) -> Result<&'a mut Value, String> 
         if node.is_null() {
             *node = Value::Sequence(Vec::new());
         }
-        let list = node.as_sequence_mut().ok_or_else(|| format!("has the index {key}, but not below a list"))?;
+        let list =
+            node.as_sequence_mut().ok_or_else(|| format!("has the index {key}, but not below a list"))?;
         if index > list.len() || index > INDEX_MAX {
             return Err(format!("has the index {index}, but the list has {} items", list.len()));
         }
@@ -73,8 +74,18 @@ fn descend<'a>(node: &'a mut Value, key: &str) -> Result<&'a mut Value, String> 
 
 /// Keys whose value is text even if it looks like a number.
 const TEXT_KEYS: [&str; 12] = [
-    "api_key", "key", "hash", "name", "tenant", "path", "model_path", "filter_path", "sidecar_socket",
-    "base_url", "address", "host",
+    "api_key",
+    "key",
+    "hash",
+    "name",
+    "tenant",
+    "path",
+    "model_path",
+    "filter_path",
+    "sidecar_socket",
+    "base_url",
+    "address",
+    "host",
 ];
 
 /// A value as YAML would read it, except where only text makes sense.

@@ -11,8 +11,24 @@ use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
 const LATER: [&str; 18] = [
-    "sampler", "clustering", "policy", "redis", "bus", "kafka", "etcd", "embedding", "routing", "security",
-    "discovery", "tracing", "cache.l2", "cache.backend", "auth.jwt", "auth.ram", "auth.users", "price",
+    "sampler",
+    "clustering",
+    "policy",
+    "redis",
+    "bus",
+    "kafka",
+    "etcd",
+    "embedding",
+    "routing",
+    "security",
+    "discovery",
+    "tracing",
+    "cache.l2",
+    "cache.backend",
+    "auth.jwt",
+    "auth.ram",
+    "auth.users",
+    "price",
 ];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.
@@ -62,7 +78,8 @@ fn explain(path: &Path, message: &str) -> String {
         ("invalid type: map", "invalid type: mapping"),
     ];
     let text = WORDS.iter().fold(message.to_owned(), |text, (serde, person)| text.replace(serde, person));
-    text.split_once("expected struct ").map_or(text.clone(), |(before, _)| format!("{before}expected a mapping"))
+    text.split_once("expected struct ")
+        .map_or(text.clone(), |(before, _)| format!("{before}expected a mapping"))
 }
 
 /// Removes the node at `path`: a key of a mapping is taken out, an item of a list becomes null

@@ -5,9 +5,9 @@ fn env(pairs: &[(&str, &str)]) -> Env {
 }
 
 fn problems(yaml: &str) -> Vec<String> {
-    parse(yaml, &Env::new()).map(|_| Vec::new()).unwrap_or_else(|problems| {
-        problems.list().iter().map(ToString::to_string).collect()
-    })
+    parse(yaml, &Env::new())
+        .map(|_| Vec::new())
+        .unwrap_or_else(|problems| problems.list().iter().map(ToString::to_string).collect())
 }
 
 /// The paths of all problems.
@@ -18,7 +18,10 @@ fn paths(yaml: &str) -> Vec<String> {
 #[test]
 fn an_empty_file_has_the_documented_defaults() {
     let config = parse("", &Env::new()).expect("valid");
-    assert_eq!((config.server.port, config.server.sidecar_port, config.server.admin_port), (8080, 8081, 9901));
+    assert_eq!(
+        (config.server.port, config.server.sidecar_port, config.server.admin_port),
+        (8080, 8081, 9901)
+    );
     assert!(config.server.host.is_loopback() && config.server.body_bytes_max == 10 << 20);
     let limits = &config.limiter.limits;
     assert_eq!((limits.global.rate, limits.global.burst), (10_000.0, 10_000));
@@ -53,15 +56,38 @@ store: {type: etcd}
     let mut found = paths(yaml);
     found.sort();
     let mut expected = [
-        "server.port", "server.max_request_body", "server.hots", "server.sidecar_port",
-        "limiter.default_rate", "limiter.max_rate", "limiter.burst", "limiter.cleanup_interval",
-        "breaker.failure_threshold", "breaker.recovery_increment", "breaker.recovery_timeout", "breaker.window",
-        "cache.l1.max_bytes", "cache.l1.ttl", "cache.l1.enabled", "cache.l2",
-        "providers[0].name", "providers[0].base_url", "providers[0].weight",
-        "providers[1].name", "providers[1].type", "providers[2]",
-        "providers[3].base_url", "providers[3].model_path",
-        "auth.jwt", "auth.api_keys[0].hash", "auth.api_keys[1].key", "auth.api_keys[2].hash",
-        "kafka", "logging.format", "metrics.path", "store.type",
+        "server.port",
+        "server.max_request_body",
+        "server.hots",
+        "server.sidecar_port",
+        "limiter.default_rate",
+        "limiter.max_rate",
+        "limiter.burst",
+        "limiter.cleanup_interval",
+        "breaker.failure_threshold",
+        "breaker.recovery_increment",
+        "breaker.recovery_timeout",
+        "breaker.window",
+        "cache.l1.max_bytes",
+        "cache.l1.ttl",
+        "cache.l1.enabled",
+        "cache.l2",
+        "providers[0].name",
+        "providers[0].base_url",
+        "providers[0].weight",
+        "providers[1].name",
+        "providers[1].type",
+        "providers[2]",
+        "providers[3].base_url",
+        "providers[3].model_path",
+        "auth.jwt",
+        "auth.api_keys[0].hash",
+        "auth.api_keys[1].key",
+        "auth.api_keys[2].hash",
+        "kafka",
+        "logging.format",
+        "metrics.path",
+        "store.type",
     ];
     expected.sort_unstable();
     assert_eq!(found, expected, "{:#?}", problems(yaml));
@@ -122,11 +148,9 @@ fn the_environment_overrides_and_appends() {
 
 #[test]
 fn a_bad_override_names_the_variable() {
-    for (name, value) in [
-        ("GATEWAY__PROVIDERS__7__NAME", "x"),
-        ("GATEWAY__SERVER__", "x"),
-        ("GATEWAY__SERVER__PORT__X", "1"),
-    ] {
+    for (name, value) in
+        [("GATEWAY__PROVIDERS__7__NAME", "x"), ("GATEWAY__SERVER__", "x"), ("GATEWAY__SERVER__PORT__X", "1")]
+    {
         let found = parse("server: {port: 1}", &env(&[(name, value)])).expect_err(name);
         assert!(found.list().iter().any(|p| p.path == name), "{found}");
     }
@@ -143,7 +167,9 @@ fn no_secret_gets_into_a_message_or_a_debug_line() {
     );
     let config = parse(&yaml, &Env::new()).expect("valid");
     assert!(!format!("{config:?}").contains("very-secret"));
-    for bad in ["12345678901234567890", "1234567.25", "-123456789", "\"a b very-secret\"", "\"${NOPE}very-secret\""] {
+    for bad in
+        ["12345678901234567890", "1234567.25", "-123456789", "\"a b very-secret\"", "\"${NOPE}very-secret\""]
+    {
         let yaml = yaml.replace(&format!("\"{secret}\""), bad);
         let shown = parse(&yaml, &Env::new()).expect_err(bad).to_string();
         assert!(!shown.contains("very-secret") && !shown.contains("1234567"), "{shown}");
@@ -175,5 +201,7 @@ fn the_files_we_ship_are_valid() {
 #[test]
 fn a_missing_or_endless_file_is_one_clear_problem() {
     let found = load(Path::new("/nonexistent/gateway.yaml"), &Env::new()).expect_err("missing");
-    assert!(found.to_string().contains("/nonexistent/gateway.yaml") && found.to_string().contains("--config"));
+    assert!(
+        found.to_string().contains("/nonexistent/gateway.yaml") && found.to_string().contains("--config")
+    );
 }

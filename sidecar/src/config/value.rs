@@ -106,7 +106,9 @@ pub fn expand(text: &str, env: &Env) -> Result<String, String> {
         let value = env.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(default);
         out.push_str(before);
         out.push_str(value.ok_or_else(|| {
-            format!("uses ${{{name}}}, which is not set; set it in the environment or write ${{{name}:-default}}")
+            format!(
+                "uses ${{{name}}}, which is not set; set it in the environment or write ${{{name}:-default}}"
+            )
         })?);
         rest = remaining;
     }

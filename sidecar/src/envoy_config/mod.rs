@@ -21,8 +21,11 @@ const CLUSTER: &str = "tidegate_sidecar";
 const AUTHORITY: &str = "tidegate";
 /// Milliseconds between two ticks of the filter: how often it looks for a new policy document.
 const TICK_MS: u32 = 100;
-/// Room between server.max_request_body and Envoy's own limit, in bytes.
-const BUFFER_MARGIN_BYTES: u64 = 1 << 20;
+/// Most that Envoy reads from a client's connection at a time, in bytes.
+const READ_BYTES: u64 = 1 << 20;
+/// Room between server.max_request_body and Envoy's own limit, in bytes: the read that passes the
+/// former must not pass the latter too, or Envoy's 413 would come before the filter's.
+const BUFFER_MARGIN_BYTES: u64 = 2 * READ_BYTES;
 /// Envoy's heap besides the L1 cache, in bytes.
 const HEAP_BYTES: u64 = 1 << 30;
 /// Shortest time after which a silent stream is dead, in seconds.
@@ -43,12 +46,12 @@ struct Plugin<'a> {
 #[must_use]
 pub fn render(config: &Config, token: &Secret) -> String {
     let server = &config.server;
-    let plugin =
-        Plugin { cluster: CLUSTER, authority: AUTHORITY, token: token.expose(), tick_ms: TICK_MS };
-    let values: [(&str, String); 14] = [
+    let plugin = Plugin { cluster: CLUSTER, authority: AUTHORITY, token: token.expose(), tick_ms: TICK_MS };
+    let values: [(&str, String); 15] = [
         ("admin_port", server.admin_port.to_string()),
         ("host", quoted(&server.host.to_string())),
         ("port", server.port.to_string()),
+        ("read_bytes", READ_BYTES.to_string()),
         ("buffer_bytes", (server.body_bytes_max + BUFFER_MARGIN_BYTES).to_string()),
         ("heap_bytes", (HEAP_BYTES + config.l1.bytes_max).to_string()),
         ("stream_idle_s", stream_idle_s(config).to_string()),

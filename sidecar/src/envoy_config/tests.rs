@@ -62,7 +62,8 @@ fn only_routes_to_the_sidecar_carry_the_secret() {
     let list = routes(&tree);
     assert_eq!(list[0]["match"]["path_separated_prefix"], "/internal");
     assert_eq!(list[1]["match"]["path"], "/api/test");
-    let own: Vec<_> = list.iter().filter_map(|r| r["route"]["cluster"].as_str()).filter(|c| *c != CLUSTER).collect();
+    let own: Vec<_> =
+        list.iter().filter_map(|r| r["route"]["cluster"].as_str()).filter(|c| *c != CLUSTER).collect();
     assert_eq!(own, ["upstream_shop", "upstream_all"], "the longest prefix comes first");
     assert_eq!(tree["static_resources"]["clusters"][1]["type"], "STRICT_DNS");
     assert_eq!(tree["static_resources"]["clusters"][2]["type"], "STATIC");
@@ -85,7 +86,11 @@ fn limits_follow_the_configuration() {
         providers: [{name: a, type: openai, base_url: 'http://h/v1', timeout: 20m}]\n\
         cache: {l1: {max_bytes: 1GiB}}";
     let (text, tree) = rendered(yaml);
-    assert_eq!(tree["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"], 3 << 20);
+    let listener = &tree["static_resources"]["listeners"][0];
+    assert_eq!(listener["per_connection_buffer_limit_bytes"], 1 << 20);
+    let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
+    let host = &manager["route_config"]["virtual_hosts"][0];
+    assert_eq!(host["request_body_buffer_limit"], 4 << 20);
     assert!(text.contains("stream_idle_timeout: 1235s"), "{text}");
     assert!(text.contains(&format!("max_heap_size_bytes: {}", 2_u64 << 30)));
 }

@@ -46,7 +46,10 @@ struct Poll {
 }
 
 /// The policy in force, as soon as it is another than the one the filter has.
-async fn snapshot(State(gateway): State<Arc<Gateway>>, poll: Result<Query<Poll>, QueryRejection>) -> Response {
+async fn snapshot(
+    State(gateway): State<Arc<Gateway>>,
+    poll: Result<Query<Poll>, QueryRejection>,
+) -> Response {
     let Ok(Query(Poll { have, wait_ms })) = poll else {
         let message = "the query must be ?have=<revision>&wait_ms=<milliseconds>";
         return refuse_here(&Reply::new(Code::InvalidRequest, message));

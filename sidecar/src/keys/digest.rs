@@ -9,7 +9,7 @@ const PREFIX: &str = "sha256:";
 
 /// SHA-256 of a key. A plain hash is enough because keys are long: generated ones have 256
 /// random bits, and chosen ones have a least length.
-#[derive(Clone, Copy, Hash)]
+#[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {

@@ -92,12 +92,7 @@ impl Keys {
         configured: &[ApiKey],
         from_environment: Option<Digest>,
     ) -> Result<(Self, Option<String>), KeyError> {
-        let keys = Self {
-            store,
-            from_environment,
-            table: RwLock::default(),
-            changing: Mutex::default(),
-        };
+        let keys = Self { store, from_environment, table: RwLock::default(), changing: Mutex::default() };
         keys.install(configured)?;
         let has_admin = keys.table().records.iter().any(|record| record.role == Role::Admin);
         let made = if has_admin { None } else { Some(keys.make_admin(configured)?) };
@@ -198,7 +193,9 @@ impl Keys {
         let table = self.table();
         let of_id = || table.records.iter().filter(|record| record.id == id);
         if !of_id().any(|record| record.source == Source::Store) {
-            return Err(of_id().next().map_or(KeyError::Unknown, |record| KeyError::NotStored(record.source)));
+            return Err(of_id()
+                .next()
+                .map_or(KeyError::Unknown, |record| KeyError::NotStored(record.source)));
         }
         self.store.put_key::<KeyRecord>(id, None)?;
         self.install(configured)?;

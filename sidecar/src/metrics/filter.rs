@@ -247,7 +247,8 @@ impl Collector for FilterStats {
         encode_counters(&mut encoder, &totals)?;
         encode_durations(&mut encoder, &totals)?;
         let help = "Worst state of the breakers of a route: 0 closed, 1 half-open, 2 open";
-        let mut states = encoder.encode_descriptor("gateway_circuit_breaker_state", help, None, MetricType::Gauge)?;
+        let mut states =
+            encoder.encode_descriptor("gateway_circuit_breaker_state", help, None, MetricType::Gauge)?;
         for (route, state) in &routes {
             states.encode_family(&[("route", route.as_str())])?.encode_gauge(&u64::from(*state))?;
         }
@@ -275,17 +276,18 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, totals: &Numbers) -> Res
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds stay far below 2^52")]
 fn encode_durations(encoder: &mut DescriptorEncoder<'_>, totals: &Numbers) -> Result<(), fmt::Error> {
-    let bounds = DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain(std::iter::once(f64::INFINITY));
+    let bounds =
+        DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain(std::iter::once(f64::INFINITY));
     let buckets: Vec<(f64, u64)> = bounds.zip(totals.buckets).collect();
     let help = "Seconds from a request's headers to the end of its answer, as the filter saw them";
     encoder
         .encode_descriptor("gateway_request_duration_seconds", help, None, MetricType::Histogram)?
         .encode_histogram::<NoLabelSet>(
-            totals.duration_ms as f64 / 1000.0,
-            totals.buckets.iter().sum(),
-            &buckets,
-            None,
-        )
+        totals.duration_ms as f64 / 1000.0,
+        totals.buckets.iter().sum(),
+        &buckets,
+        None,
+    )
 }
 
 fn worst_by_route(breakers: &BTreeMap<u64, (String, u8)>) -> BTreeMap<String, u8> {

@@ -97,8 +97,9 @@ fn a_route_shows_its_worst_breaker() {
 
 #[test]
 fn a_report_out_of_bounds_changes_nothing() {
+    type Spoil = fn(&mut Report);
     let stats = FilterStats::new(MINUTE);
-    let spoilt: [(ReportError, fn(&mut Report)); 4] = [
+    let spoilt: [(ReportError, Spoil); 4] = [
         (ReportError::Name, |r| r.vm = "a b".into()),
         (ReportError::Shape, |r| r.duration_buckets.clear()),
         (ReportError::TooLarge, |r| r.counters = (0..=COUNTERS_MAX).map(|i| (i.to_string(), 1)).collect()),

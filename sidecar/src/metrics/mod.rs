@@ -42,7 +42,8 @@ impl ControlMetrics {
             publications.clone(),
         );
         registry.register("gateway_config_reloads", "Reloads of the configuration file", reloads.clone());
-        let of = |family: &Family<ByResult, Counter>, result| family.get_or_create_owned(&ByResult { result });
+        let of =
+            |family: &Family<ByResult, Counter>, result| family.get_or_create_owned(&ByResult { result });
         Self {
             published: of(&publications, "ok"),
             publish_refused: of(&publications, "refused"),

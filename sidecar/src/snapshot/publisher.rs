@@ -85,9 +85,7 @@ fn written(parts: Parts) -> Result<Published, Invalid> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use tidegate_core::policy::{
-        AuthPolicy, BreakerPolicy, BucketPolicy, L1Policy, Limits, Snapshot,
-    };
+    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Policy, Limits, Snapshot};
 
     use super::*;
 
@@ -102,7 +100,13 @@ mod tests {
                 recovery_timeout_ms: 1000,
                 recovery_increment: 0.2,
             },
-            l1: L1Policy { enabled: false, bytes_max: 0, ttl_ms: 0, temperature_max: 1.0, allow_tools: false },
+            l1: L1Policy {
+                enabled: false,
+                bytes_max: 0,
+                ttl_ms: 0,
+                temperature_max: 1.0,
+                allow_tools: false,
+            },
             body_bytes_max: 1,
         }
     }

@@ -79,10 +79,8 @@ impl Store {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| open(e.to_string()))?;
         }
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|e| open(e.to_string()))?;
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| open(e.to_string()))?;
         private(path).map_err(|e| open(e.to_string()))?;
         let write = database.begin_write()?;
         write.open_table(META)?;
