@@ -14,6 +14,7 @@ mod providers;
 pub mod settings;
 
 pub use front::router;
+pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
 pub use settings::{ProviderKind, ProviderSettings};
 

@@ -8,6 +8,7 @@ mod prompt;
 mod stream;
 mod task;
 mod text;
+mod threads;
 mod vocabulary;
 mod worker;
 
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 
 #[cfg(test)]
 pub use self::worker::QUEUE_MAX;
+
+pub use self::threads::compute_on_one_thread;
 
 use self::answer::Writer;
 use self::model::Piece;
