@@ -42,25 +42,41 @@ pub enum Table {
     L1Data,
 }
 
+/// Longest name of a numbered cell: prefix and eight hex digits.
+const NAME_BYTES_MAX: usize = 6 + 8;
+
+/// Name of a numbered cell; on the stack, since every request needs several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    bytes: [u8; NAME_BYTES_MAX],
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap_or_default()
+    }
+}
+
 /// Name of the numbered cell.
 #[must_use]
-pub fn name(table: Table, number: u32) -> String {
-    let mut out = String::with_capacity(16);
-    out.push_str(match table {
-        Table::Tenants => "tg1/b/",
-        Table::Breakers => "tg1/k/",
-        Table::Verdicts => "tg1/v/",
-        Table::L1Index => "tg1/i/",
-        Table::L1Data => "tg1/d/",
-    });
-    let mut digits = number;
-    loop {
-        out.push(char::from_digit(digits & 15, 16).unwrap_or('0'));
-        digits >>= 4;
-        if digits == 0 {
-            return out;
-        }
+pub fn name(table: Table, number: u32) -> Name {
+    let prefix = match table {
+        Table::Tenants => b"tg1/b/",
+        Table::Breakers => b"tg1/k/",
+        Table::Verdicts => b"tg1/v/",
+        Table::L1Index => b"tg1/i/",
+        Table::L1Data => b"tg1/d/",
+    };
+    let mut bytes = [0; NAME_BYTES_MAX];
+    let (head, digits) = bytes.split_at_mut(prefix.len());
+    head.copy_from_slice(prefix);
+    for (i, digit) in digits.iter_mut().rev().enumerate() {
+        let nibble = (number >> (4 * i)) as u8 & 15;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     }
+    Name { bytes }
 }
 
 /// 64-bit FNV-1a; good for spreading names over cells, not against an adversary who can choose

@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod ports;
 pub mod slices;
 pub mod sync;
+pub mod text;
 pub mod verdicts;
 pub mod vm;
 pub mod watch;

@@ -8,7 +8,7 @@
 
 use tidegate_core::limit::{Bucket, BucketSet, Decision, Rate};
 
-use crate::cells::{self, Updated};
+use crate::cells::{self, Table, Updated};
 use crate::ports::SharedCells;
 
 /// Buckets of which one VM holds tokens at a time.
@@ -17,12 +17,33 @@ const SLOTS: usize = 64;
 const LIFE_NS: u64 = 50_000_000;
 
 /// A bucket's place: its cell, and its tag in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Name of the cell.
-    pub cell: String,
-    /// Tag in the cell.
-    pub tag: u64,
+    tag: u64,
+    is_global: bool,
+}
+
+impl Place {
+    /// The bucket of all callers; the only one in its cell.
+    pub const GLOBAL: Self = Self { tag: 1, is_global: true };
+
+    /// The bucket of a tenant.
+    #[must_use]
+    pub fn of_tenant(tenant: &str) -> Self {
+        Self { tag: cells::hash(&[tenant.as_bytes()]), is_global: false }
+    }
+
+    fn update<T>(
+        &self,
+        shared: &impl SharedCells,
+        change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
+    ) -> Updated<T> {
+        if self.is_global {
+            return cells::update(shared, cells::GLOBAL_BUCKET, change);
+        }
+        let number = (self.tag % u64::from(cells::TENANT_SETS)) as u32;
+        cells::update(shared, &cells::name(Table::Tenants, number), change)
+    }
 }
 
 /// What came of asking for one token.
@@ -66,18 +87,11 @@ impl Default for Slices {
 }
 
 impl Slices {
-    /// Takes one token of the bucket of `tag`; `cell` names its cell when it has to be asked.
-    pub fn take(
-        &mut self,
-        cells: &impl SharedCells,
-        tag: u64,
-        cell: impl FnOnce() -> String,
-        now_ns: u64,
-        rate: Rate,
-    ) -> Taken {
-        let slot = self.slots.get_mut((tag % SLOTS as u64) as usize);
+    /// Takes one token of a bucket.
+    pub fn take(&mut self, cells: &impl SharedCells, place: Place, now_ns: u64, rate: Rate) -> Taken {
+        let slot = self.slots.get_mut((place.tag % SLOTS as u64) as usize);
         if let Some(Some(slice)) = &slot
-            && slice.place.tag == tag
+            && slice.place == place
             && slice.rate == rate
             && slice.tokens > 0
             && slice.is_alive(now_ns)
@@ -86,27 +100,20 @@ impl Slices {
             slice.tokens -= 1;
             return described(slice.bucket, slice.tokens, now_ns, rate, None);
         }
-        let place = Place { cell: cell(), tag };
         let (taken, slice) = take_slice(cells, place, now_ns, rate);
         if let (Some(slot), Some(slice)) = (slot, slice)
             && let Some(old) = slot.replace(slice)
         {
-            give_back(cells, &old.place, old.tokens, old.rate);
+            give_back(cells, old.place, old.tokens, old.rate);
         }
         taken
     }
 
     /// Puts one token back that was taken for a request that another bucket refused.
-    pub fn put_back(
-        &mut self,
-        cells: &impl SharedCells,
-        tag: u64,
-        cell: impl FnOnce() -> String,
-        rate: Rate,
-    ) {
-        match self.slots.get_mut((tag % SLOTS as u64) as usize) {
-            Some(Some(slice)) if slice.place.tag == tag && slice.rate == rate => slice.tokens += 1,
-            _ => give_back(cells, &Place { cell: cell(), tag }, 1, rate),
+    pub fn put_back(&mut self, cells: &impl SharedCells, place: Place, rate: Rate) {
+        match self.slots.get_mut((place.tag % SLOTS as u64) as usize) {
+            Some(Some(slice)) if slice.place == place && slice.rate == rate => slice.tokens += 1,
+            _ => give_back(cells, place, 1, rate),
         }
     }
 
@@ -114,7 +121,7 @@ impl Slices {
     pub fn on_tick(&mut self, cells: &impl SharedCells, now_ns: u64) {
         for slot in &mut self.slots {
             if let Some(slice) = slot.take_if(|s| !s.is_alive(now_ns)) {
-                give_back(cells, &slice.place, slice.tokens, slice.rate);
+                give_back(cells, slice.place, slice.tokens, slice.rate);
             }
         }
     }
@@ -124,7 +131,7 @@ impl Slices {
 /// contended admits the request: others have just passed through it, so it is not empty by much,
 /// and refusing without having looked would punish a bystander.
 fn take_slice(cells: &impl SharedCells, place: Place, now_ns: u64, rate: Rate) -> (Taken, Option<Slice>) {
-    let outcome = cells::update(cells, &place.cell, |bytes| {
+    let outcome = place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);
         for tokens in [rate.slice(), 1] {
             if let Decision::Taken(bucket) = set.take(place.tag, tokens, now_ns, rate) {
@@ -163,11 +170,11 @@ fn described(bucket: Bucket, held: u64, now_ns: u64, rate: Rate, wait_ns: Option
 }
 
 /// Contended past the bound: the bucket is short by a slice, which its refill mends in 2 ms.
-fn give_back(cells: &impl SharedCells, place: &Place, tokens: u64, rate: Rate) {
+fn give_back(cells: &impl SharedCells, place: Place, tokens: u64, rate: Rate) {
     if tokens == 0 {
         return;
     }
-    let _: Updated<()> = cells::update(cells, &place.cell, |bytes| {
+    let _: Updated<()> = place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);
         set.refund(place.tag, tokens, rate);
         (Some(set.encode().to_vec()), ())

@@ -1,6 +1,8 @@
 //! Verdicts on credentials, remembered by the credential's digest: first in the VM, then in
 //! shared slots. Both are of fixed size, so a flood of invented keys costs no memory.
 
+use std::rc::Rc;
+
 use sha2::{Digest, Sha256};
 use tidegate_core::wire::{Identity, Verdict};
 
@@ -20,6 +22,24 @@ pub fn digest(credential: &[u8]) -> CredentialDigest {
     Sha256::digest(credential).into()
 }
 
+/// A known caller, and the header that says so to the sidecar; shared by all its requests.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who it is.
+    pub identity: Identity,
+    /// [`Identity::to_header`].
+    pub header: String,
+}
+
+impl Caller {
+    /// Prepares an identity.
+    #[must_use]
+    pub fn new(identity: Identity) -> Rc<Self> {
+        let header = identity.to_header();
+        Rc::new(Self { identity, header })
+    }
+}
+
 /// A remembered verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
@@ -27,18 +47,20 @@ pub struct Remembered {
     expires_at_ms: u64,
     generation: u64,
     /// Who the caller is; `None` for a refused credential.
-    pub identity: Option<Identity>,
+    pub caller: Option<Rc<Caller>>,
 }
 
 impl Remembered {
     /// What the sidecar said at `now_ms`.
     #[must_use]
     pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Self {
-        let (identity, ttl_ms, generation) = match verdict {
-            Verdict::Granted { identity, ttl_ms, generation } => (Some(identity), ttl_ms, generation),
+        let (caller, ttl_ms, generation) = match verdict {
+            Verdict::Granted { identity, ttl_ms, generation } => {
+                (Some(Caller::new(identity)), ttl_ms, generation)
+            }
             Verdict::Denied { ttl_ms, generation } => (None, ttl_ms, generation),
         };
-        Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, identity }
+        Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, caller }
     }
 
     /// Whether it was given before the generation this VM knows of.
@@ -53,13 +75,13 @@ impl Remembered {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let identity = self.identity.as_ref().map(Identity::to_header).unwrap_or_default();
-        let mut out = Vec::with_capacity(49 + identity.len());
+        let caller = self.caller.as_ref().map_or("", |caller| caller.header.as_str());
+        let mut out = Vec::with_capacity(49 + caller.len());
         out.push(VERSION);
         out.extend_from_slice(&self.digest);
         out.extend_from_slice(&self.expires_at_ms.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
-        out.extend_from_slice(identity.as_bytes());
+        out.extend_from_slice(caller.as_bytes());
         out
     }
 
@@ -70,15 +92,15 @@ impl Remembered {
         let (digest, rest) = rest.split_first_chunk::<32>()?;
         let (expires, rest) = rest.split_first_chunk::<8>()?;
         let (generation, rest) = rest.split_first_chunk::<8>()?;
-        let identity = match rest {
+        let caller = match rest {
             [] => None,
-            text => Some(Identity::from_header(std::str::from_utf8(text).ok()?)?),
+            text => Some(Caller::new(Identity::from_header(std::str::from_utf8(text).ok()?)?)),
         };
         Some(Self {
             digest: *digest,
             expires_at_ms: u64::from_le_bytes(*expires),
             generation: u64::from_le_bytes(*generation),
-            identity,
+            caller,
         })
     }
 }
@@ -112,16 +134,16 @@ impl Verdicts {
         digest: &CredentialDigest,
         now_ms: u64,
         generation: u64,
-    ) -> Option<(Found, Option<Identity>)> {
+    ) -> Option<(Found, Option<Rc<Caller>>)> {
         let place = self.local.get_mut(slot(digest, LOCAL_SLOTS as u32) as usize)?;
         if let Some(found) = place.as_ref().filter(|r| r.holds(digest, now_ms, generation)) {
-            return Some((Found::Local, found.identity.clone()));
+            return Some((Found::Local, found.caller.clone()));
         }
         let bytes = cells.read(&cells::name(Table::Verdicts, slot(digest, cells::VERDICTS))).bytes;
         let found = Remembered::decode(&bytes).filter(|r| r.holds(digest, now_ms, generation))?;
-        let identity = found.identity.clone();
+        let caller = found.caller.clone();
         *place = Some(found);
-        Some((Found::Shared, identity))
+        Some((Found::Shared, caller))
     }
 
     /// Remembers a verdict in this VM and for all others; the slot's previous owner is forgotten.

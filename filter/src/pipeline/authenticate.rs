@@ -1,6 +1,8 @@
 //! Second stage: who is calling. The sidecar decides, once per credential; its verdict is
 //! remembered until it expires or the policy's auth generation rises.
 
+use std::rc::Rc;
+
 use tidegate_core::event::Counter;
 use tidegate_core::policy::AuthPolicy;
 use tidegate_core::reply::{Code, Reply};
@@ -9,7 +11,7 @@ use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path};
 
 use super::sanitise::{Credential, Head};
 use crate::ports::{Call, SharedCells};
-use crate::verdicts::{CredentialDigest, Found, Remembered, digest};
+use crate::verdicts::{Caller, CredentialDigest, Found, Remembered, digest};
 use crate::vm::Vm;
 
 /// How long the sidecar has for a verdict, in milliseconds.
@@ -25,7 +27,7 @@ pub enum Decision {
     /// Nobody asks at this path.
     Nobody,
     /// This is the caller.
-    Known(Identity),
+    Known(Rc<Caller>),
     /// The sidecar has to be asked.
     Ask(CredentialDigest, Call),
 }
@@ -44,7 +46,7 @@ pub fn decide(
     match head.class {
         RouteClass::Public | RouteClass::Internal => return Ok(Decision::Nobody),
         RouteClass::Other if !policy.protect_other_routes => {
-            return Ok(Decision::Known(Identity::anonymous(UNPROTECTED_TENANT)));
+            return Ok(Decision::Known(Caller::new(Identity::anonymous(UNPROTECTED_TENANT))));
         }
         _ => {}
     }
@@ -61,12 +63,12 @@ pub fn decide(
     };
     let digest = digest(credential);
     match vm.verdicts.look_up(cells, &digest, now_ns / 1_000_000, policy.generation) {
-        Some((found, identity)) => {
+        Some((found, caller)) => {
             vm.counts.add(match found {
                 Found::Local => Counter::AuthLocal,
                 Found::Shared => Counter::AuthShared,
             });
-            identity.map(Decision::Known).ok_or_else(|| refused(vm))
+            caller.map(Decision::Known).ok_or_else(|| refused(vm))
         }
         None => ask(vm, digest, credential),
     }
@@ -94,23 +96,23 @@ pub fn learn(
     answer: Option<&[u8]>,
     now_ns: u64,
     generation: u64,
-) -> Result<Identity, Reply> {
+) -> Result<Rc<Caller>, Reply> {
     let Some(verdict) = answer.and_then(|json| serde_json::from_slice::<Verdict>(json).ok()) else {
         return Err(unavailable(vm));
     };
     let remembered = Remembered::new(digest, verdict, now_ns / 1_000_000);
-    let identity = remembered.identity.clone();
+    let caller = remembered.caller.clone();
     // A verdict from before a revocation that this VM already knows of is no verdict.
     if remembered.is_outdated(generation) {
         return Err(unavailable(vm));
     }
     vm.verdicts.remember(cells, remembered);
-    identity.ok_or_else(|| refused(vm))
+    caller.ok_or_else(|| refused(vm))
 }
 
 fn without_credential(vm: &mut Vm, class: RouteClass, policy: &AuthPolicy) -> Result<Decision, Reply> {
     if let (Some(tenant), false) = (&policy.anonymous_tenant, class == RouteClass::Admin) {
-        return Ok(Decision::Known(Identity::anonymous(tenant)));
+        return Ok(Decision::Known(Caller::new(Identity::anonymous(tenant))));
     }
     vm.counts.add(Counter::AuthDenied);
     Err(Reply::new(Code::MissingApiKey, "no API key was sent; send `authorization: Bearer <key>`"))

@@ -2,6 +2,8 @@
 //! model, so that a broken model does not take its neighbours along; the operator's own routes
 //! have one each. Closed, a breaker costs one look at its cell and nothing afterwards.
 
+use std::borrow::Cow;
+
 use tidegate_core::breaker::{Admission, Breaker, Phase};
 use tidegate_core::event::{BreakerChange, Counter};
 use tidegate_core::policy::BreakerPolicy;
@@ -19,7 +21,7 @@ const LABEL_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     tag: u64,
-    label: String,
+    label: Cow<'static, str>,
     is_probe: bool,
 }
 
@@ -28,7 +30,7 @@ impl Guard {
     #[must_use]
     pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8]) -> Self {
         let tag = cells::hash(&[path.as_bytes(), model_raw]);
-        Self { tag, label: endpoint.label().to_owned(), is_probe: false }
+        Self { tag, label: Cow::Borrowed(endpoint.label()), is_probe: false }
     }
 
     /// The breaker of one of the operator's own routes.
@@ -38,7 +40,7 @@ impl Guard {
         if let Some((cut, _)) = route.char_indices().nth(LABEL_BYTES_MAX / 4) {
             route.truncate(cut);
         }
-        Self { tag, label: route, is_probe: false }
+        Self { tag, label: Cow::Owned(route), is_probe: false }
     }
 
     /// Asks the breaker; the returned guard is to be told the outcome.
@@ -111,7 +113,7 @@ impl Guard {
         }
     }
 
-    fn key(&self) -> String {
+    fn key(&self) -> cells::Name {
         cells::name(Table::Breakers, (self.tag % u64::from(cells::BREAKERS)) as u32)
     }
 
@@ -151,6 +153,10 @@ impl Guard {
             Phase::Closed => vm.counts.add(Counter::BreakerClosed),
             Phase::HalfOpen => {}
         }
-        vm.note_breaker(BreakerChange { id: self.tag, route: self.label.clone(), state: after.gauge() });
+        vm.note_breaker(BreakerChange {
+            id: self.tag,
+            route: self.label.clone().into_owned(),
+            state: after.gauge(),
+        });
     }
 }

@@ -73,7 +73,8 @@ impl Exchange {
         }
         vm.canonical.clear();
         vm.tape.canonical(body, &mut vm.canonical);
-        let key = CacheKey::new(&self.head.tenant, &self.head.path, &self.head.pin, &vm.canonical);
+        let tenant = &self.caller.as_ref()?.identity.tenant;
+        let key = CacheKey::new(tenant, &self.head.path, &self.head.pin, &vm.canonical);
         self.l1.key = Some(key);
         if !self.l1.may_serve {
             vm.counts.add(Counter::L1Bypass);
@@ -188,6 +189,6 @@ pub fn clear_sets(cells: &impl SharedCells, from: u32, to: u32) {
     }
 }
 
-fn data_name(set: u32, way: usize) -> String {
+fn data_name(set: u32, way: usize) -> cells::Name {
     cells::name(Table::L1Data, set.saturating_mul(WAYS as u32).saturating_add(way as u32))
 }

@@ -6,13 +6,10 @@ use tidegate_core::limit::Rate;
 use tidegate_core::reply::{Code, Reply};
 
 use super::reply::Headers;
-use crate::cells::{self, Table};
 use crate::ports::SharedCells;
-use crate::slices::Taken;
+use crate::slices::{Place, Taken};
+use crate::text::Text;
 use crate::vm::{Policy, Vm};
-
-/// The tag of the bucket in the global cell, which holds no other.
-const GLOBAL_TAG: u64 = 1;
 
 /// The deciding bucket after this request, for the `x-ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +26,16 @@ impl Quota {
 
     /// Adds the three headers to a reply.
     pub fn describe(&self, headers: &mut Headers) {
-        headers.extend(self.pairs());
+        headers.extend(self.pairs().map(|(name, value)| (name, value.as_str().to_owned())));
     }
 
     /// `x-ratelimit-{limit,remaining,reset}-requests`; the reset in OpenAI's form (`"12ms"`,
     /// `"1.500s"`): the time until the bucket is full.
-    pub fn pairs(&self) -> [(&'static str, String); 3] {
-        let reset = if self.reset_ms < 1000 {
-            format!("{}ms", self.reset_ms)
-        } else {
-            format!("{}.{:03}s", self.reset_ms / 1000, self.reset_ms % 1000)
-        };
+    pub fn pairs(&self) -> [(&'static str, Text); 3] {
         [
-            ("x-ratelimit-limit-requests", self.limit.to_string()),
-            ("x-ratelimit-remaining-requests", self.remaining.to_string()),
-            ("x-ratelimit-reset-requests", reset),
+            ("x-ratelimit-limit-requests", Text::of_number(self.limit)),
+            ("x-ratelimit-remaining-requests", Text::of_number(self.remaining)),
+            ("x-ratelimit-reset-requests", Text::of_duration_ms(self.reset_ms)),
         ]
     }
 }
@@ -57,16 +49,15 @@ pub fn take(
     tenant: &str,
     now_ns: u64,
 ) -> (Quota, Result<(), Reply>) {
-    let tag = cells::hash(&[tenant.as_bytes()]);
-    let cell = || cells::name(Table::Tenants, (tag % u64::from(cells::TENANT_SETS)) as u32);
+    let place = Place::of_tenant(tenant);
     let rate = policy.rate_of(tenant);
-    let taken = vm.slices.take(cells, tag, cell, now_ns, rate);
+    let taken = vm.slices.take(cells, place, now_ns, rate);
     if let Err(refusal) = check(vm, &taken, Counter::LimitTenant, "this tenant's") {
         return (Quota::new(&taken, rate), Err(refusal));
     }
-    let all = vm.slices.take(cells, GLOBAL_TAG, || cells::GLOBAL_BUCKET.to_owned(), now_ns, policy.global);
+    let all = vm.slices.take(cells, Place::GLOBAL, now_ns, policy.global);
     if let Err(refusal) = check(vm, &all, Counter::LimitGlobal, "the gateway's") {
-        vm.slices.put_back(cells, tag, cell, rate);
+        vm.slices.put_back(cells, place, rate);
         return (Quota::new(&all, policy.global), Err(refusal));
     }
     (Quota::new(&taken, rate), Ok(()))

@@ -24,11 +24,11 @@ use tidegate_core::chat::RequestView;
 use tidegate_core::event::Counter;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, RouteClass};
-use tidegate_core::wire::{Identity, header};
+use tidegate_core::wire::header;
 
 use crate::headers::HeaderMap;
 use crate::ports::{Call, StreamHost};
-use crate::verdicts::CredentialDigest;
+use crate::verdicts::{Caller, CredentialDigest};
 use crate::vm::{Policy, Vm};
 
 pub use l1::clear_sets;
@@ -67,6 +67,7 @@ pub struct Exchange {
     phase: Phase,
     policy: Option<Rc<Policy>>,
     head: Head,
+    caller: Option<Rc<Caller>>,
     started_ns: u64,
     body_bytes: usize,
     body_ended: bool,
@@ -90,6 +91,7 @@ impl Exchange {
             phase: Phase::Fresh,
             policy: None,
             head: Head::default(),
+            caller: None,
             started_ns: 0,
             body_bytes: 0,
             body_ended: false,
@@ -163,7 +165,7 @@ impl Exchange {
         };
         let generation = self.policy.as_ref().map_or(0, |p| p.snapshot.auth.generation);
         let verdict = authenticate::learn(vm, host, digest, answer, self.started_ns, generation);
-        match verdict.and_then(|identity| self.admit(vm, host, identity)) {
+        match verdict.and_then(|caller| self.admit(vm, host, caller)) {
             Ok(flow) => flow,
             Err(refusal) => self.refuse(vm, refusal),
         }
@@ -182,7 +184,7 @@ impl Exchange {
         }
         match authenticate::decide(vm, host, &self.head, &policy.snapshot.auth, self.started_ns)? {
             authenticate::Decision::Nobody => Ok(self.pass(vm, host)),
-            authenticate::Decision::Known(identity) => self.admit(vm, host, identity),
+            authenticate::Decision::Known(caller) => self.admit(vm, host, caller),
             authenticate::Decision::Ask(digest, call) => {
                 self.phase = Phase::Asking { digest };
                 Ok(Flow::Ask(call))
@@ -201,16 +203,16 @@ impl Exchange {
     }
 
     /// A known caller: role, limits, and on to the body if there is one to read.
-    fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, identity: Identity) -> Result<Flow, Reply> {
+    fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, caller: Rc<Caller>) -> Result<Flow, Reply> {
+        let identity = &caller.identity;
         if self.head.class == RouteClass::Admin {
-            authenticate::check_role(&identity)?;
+            authenticate::check_role(identity)?;
         } else if let Some(policy) = self.policy.clone() {
             let (quota, verdict) = limit::take(vm, host, &policy, &identity.tenant, self.started_ns);
             self.limit = Some(quota);
             verdict?;
         }
-        self.head.identity = Some(identity.to_header());
-        self.head.tenant = identity.tenant;
+        self.caller = Some(caller);
         if !self.head.reads_body() {
             self.guard_route(vm, host)?;
             return Ok(self.pass(vm, host));
@@ -259,8 +261,8 @@ impl Exchange {
     }
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
-        if let Some(identity) = &self.head.identity {
-            host.set_request_header(header::IDENTITY, identity);
+        if let Some(caller) = &self.caller {
+            host.set_request_header(header::IDENTITY, &caller.header);
         }
         if self.head.made_request_id {
             host.set_request_header(header::REQUEST_ID, &self.head.request_id);

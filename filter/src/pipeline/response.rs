@@ -109,7 +109,7 @@ impl Exchange {
         }
         if let Some(quota) = &self.limit {
             for (name, value) in quota.pairs() {
-                host.set_response_header(name, &value);
+                host.set_response_header(name, value.as_str());
             }
         }
         if head.status >= 500 && !head.answered && self.is_for_sidecar(vm, host) {

@@ -50,10 +50,6 @@ pub struct Head {
     pub request_id: String,
     /// The id was made here (or Envoy's replaced), so the upstream has to be told.
     pub made_request_id: bool,
-    /// Whose request it is; filled in by authentication.
-    pub tenant: String,
-    /// What the sidecar is told of the caller, if the request is passed on.
-    pub identity: Option<String>,
 }
 
 impl Default for Head {
@@ -68,8 +64,6 @@ impl Default for Head {
             pin: Vec::new(),
             request_id: String::new(),
             made_request_id: false,
-            tenant: String::new(),
-            identity: None,
         }
     }
 }

@@ -201,8 +201,13 @@ impl HttpContext for StreamContext {
         }
         Action::Continue
     }
+}
 
-    fn on_log(&mut self) {
+/// The stream is over, whichever way. The host deletes a context after everything else; what it
+/// calls before (`on_done`, `on_log`) is not exported, which saves every request two entries into
+/// the VM.
+impl Drop for StreamContext {
+    fn drop(&mut self) {
         if let Ok(mut vm) = self.vm.try_borrow_mut() {
             self.exchange.on_end(&mut vm, &Stream);
         }
