@@ -208,6 +208,8 @@ fn fields_of(text: &str) -> Result<Vec<(String, &RawValue)>, Reply> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn chat(body: &str) -> Result<LlmRequest, Reply> {
@@ -286,6 +288,35 @@ mod tests {
         for (endpoint, field) in [(Endpoint::Completions, "prompt"), (Endpoint::Embeddings, "input")] {
             let reply = LlmRequest::read(endpoint, body.clone()).expect_err(field);
             assert_eq!(reply.param.as_deref(), Some(field));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = LlmRequest::read(Endpoint::ChatCompletions, Bytes::from(bytes));
+        }
+
+        #[test]
+        fn lifting_loses_and_adds_nothing(
+            top in proptest::collection::btree_map("[a-z\"\\\\]{1,4}", any::<i64>(), 0..6),
+            inner in proptest::collection::btree_map("[a-z\"\\\\]{1,4}", any::<i64>(), 0..6),
+        ) {
+            let mut sent = serde_json::json!({"model": "m", "messages": [{}], "provider": "p"});
+            let mut expected = serde_json::json!({"model": "m", "messages": [{}]});
+            for (key, value) in &top {
+                sent[key] = (*value).into();
+                expected[key] = (*value).into();
+            }
+            for (key, value) in &inner {
+                sent["parameters"][key] = (*value).into();
+                if expected.get(key).is_none() {
+                    expected[key] = (*value).into();
+                }
+            }
+            let request = LlmRequest::read(Endpoint::ChatCompletions, sent.to_string().into()).expect("valid");
+            let got: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+            prop_assert_eq!(got, expected);
         }
     }
 }

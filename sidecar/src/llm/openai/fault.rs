@@ -1,7 +1,7 @@
 //! What went wrong between us and a provider, as the caller gets to read it.
 
 use std::error::Error;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use tidegate_core::reply::{Code, Reply};
@@ -10,7 +10,7 @@ use tidegate_core::reply::{Code, Reply};
 #[must_use]
 pub fn of_connection(provider: &str, error: &hyper_util::client::legacy::Error) -> Reply {
     if error.is_connect() {
-        return if has_io_kind(error, &[ErrorKind::TimedOut]) {
+        return if cause_of::<io::Error>(error).is_some_and(|e| e.kind() == ErrorKind::TimedOut) {
             Reply::new(
                 Code::UpstreamTimeout,
                 format!("Provider {provider} did not accept a connection in time."),
@@ -18,6 +18,12 @@ pub fn of_connection(provider: &str, error: &hyper_util::client::legacy::Error) 
         } else {
             Reply::new(Code::UpstreamUnreachable, format!("Provider {provider} could not be connected to."))
         };
+    }
+    if cause_of::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        return Reply::new(
+            Code::UpstreamError,
+            format!("Provider {provider} answered with what is not HTTP."),
+        );
     }
     reset(provider)
 }
@@ -54,13 +60,8 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn has_io_kind(error: &(dyn Error + 'static), kinds: &[ErrorKind]) -> bool {
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        if cause.downcast_ref::<std::io::Error>().is_some_and(|io| kinds.contains(&io.kind())) {
-            return true;
-        }
-        source = cause.source();
-    }
-    false
+/// The first cause of type `T`.
+fn cause_of<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |cause: &&'a (dyn Error + 'static)| Error::source(*cause))
+        .find_map(|cause| cause.downcast_ref())
 }

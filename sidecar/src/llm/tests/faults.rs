@@ -109,6 +109,18 @@ async fn a_reset_before_and_inside_an_answer_is_a_reset() {
 }
 
 #[tokio::test]
+async fn what_is_not_http_is_no_answer() {
+    let provider = TestProvider::start(|_, mut connection| async move {
+        connection.send("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+        None
+    })
+    .await;
+    let gateway = Gateway::before(&provider).await;
+    let got = gateway.chat(BODY).await;
+    assert_eq!((got.status.as_u16(), got.error_code().as_str()), (502, "upstream_error"));
+}
+
+#[tokio::test]
 async fn silence_before_and_inside_an_answer_is_a_timeout() {
     let provider = TestProvider::start(|number, mut connection| async move {
         if number > 0 {
