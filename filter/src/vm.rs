@@ -6,9 +6,11 @@ use std::rc::Rc;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
 use tidegate_core::limit::Rate;
-use tidegate_core::policy::Snapshot;
+use tidegate_core::policy::{Invalid, Snapshot};
 
 use crate::config::PluginConfig;
+use crate::pipeline::l1;
+use crate::ports::SharedCells;
 use crate::slices::Slices;
 use crate::verdicts::Verdicts;
 use crate::watch::BreakerWatch;
@@ -148,6 +150,26 @@ impl Vm {
             watch: BreakerWatch::default(),
             breaker_changes: Vec::new(),
         }
+    }
+
+    /// Puts a policy document in force if it is valid; otherwise the last good one stays.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn adopt(&mut self, cells: &impl SharedCells, json: &[u8]) -> Result<(), Invalid> {
+        let policy = Policy::new(Snapshot::parse(json)?);
+        if let Some(old) = &self.policy {
+            l1::clear_sets(cells, policy.l1_sets, old.l1_sets);
+        }
+        self.policy = Some(Rc::new(policy));
+        self.counts.add(Counter::SnapshotApplied);
+        Ok(())
+    }
+
+    /// Revision of the policy in force; empty before the first.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        self.policy.as_ref().map_or("", |policy| policy.snapshot.revision.as_str())
     }
 
     /// Notes a breaker's new state for the next report; the oldest note gives way.

@@ -12,7 +12,7 @@
 
 mod authenticate;
 mod breaker;
-mod l1;
+pub mod l1;
 mod limit;
 mod reply;
 mod response;
@@ -26,12 +26,12 @@ use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, RouteClass};
 use tidegate_core::wire::header;
 
+use crate::cells;
 use crate::headers::HeaderMap;
 use crate::ports::{Call, StreamHost};
 use crate::verdicts::{Caller, CredentialDigest};
 use crate::vm::{Policy, Vm};
 
-pub use l1::clear_sets;
 pub use reply::LocalReply;
 use sanitise::Head;
 
@@ -117,6 +117,10 @@ impl Exchange {
         ended: bool,
     ) -> Flow {
         self.started_ns = host.now_ns();
+        if vm.policy.is_none() {
+            // A worker whose first tick is still to come; the policy may have been published already.
+            let _ = vm.adopt(host, &host.read(cells::DOCUMENT).bytes);
+        }
         self.policy.clone_from(&vm.policy);
         self.body_ended = ended;
         self.head = match Head::sanitise(headers, host, self.started_ns) {

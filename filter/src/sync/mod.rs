@@ -42,7 +42,7 @@ impl Sync {
         vm.watch.follow(host);
         vm.slices.on_tick(host, host.now_ns());
         self.policy.poll(self.id, vm, host, now_ms);
-        self.report.send(self.id, self.policy.revision(), vm, host, now_ms);
+        self.report.send(self.id, vm, host, now_ms);
     }
 
     /// The sidecar's answer to a call of this VM; `status` is `None` when there was none.

@@ -1,15 +1,11 @@
 //! Fetching and following the policy document.
 
-use std::rc::Rc;
-
 use tidegate_core::event::Counter;
-use tidegate_core::policy::Snapshot;
 use tidegate_core::wire::{SNAPSHOT_WAIT_MS_MAX, path};
 
 use crate::cells::{self, Updated};
-use crate::pipeline::clear_sets;
 use crate::ports::{Call, RootHost, SharedCells};
-use crate::vm::{Policy, Vm};
+use crate::vm::Vm;
 
 /// How long a lease lasts without renewal, in milliseconds.
 const LEASE_MS: u64 = 1_500;
@@ -27,7 +23,6 @@ const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// One VM's part in fetching and following the policy.
 #[derive(Default)]
 pub struct PolicySync {
-    revision: String,
     /// Revision cell as last seen, so that a document refused once is not parsed at each tick.
     seen: Vec<u8>,
     polling: Option<u32>,
@@ -35,11 +30,6 @@ pub struct PolicySync {
 }
 
 impl PolicySync {
-    /// Revision in force; empty before the first.
-    pub fn revision(&self) -> &str {
-        &self.revision
-    }
-
     pub fn is_waiting_for(&self, call: u32) -> bool {
         self.polling == Some(call)
     }
@@ -47,11 +37,11 @@ impl PolicySync {
     /// Applies what another VM published.
     pub fn follow(&mut self, vm: &mut Vm, host: &impl RootHost) {
         let revision = host.read(cells::REVISION).bytes;
-        if revision.is_empty() || revision == self.seen || revision == self.revision.as_bytes() {
+        if revision.is_empty() || revision == self.seen || revision == vm.revision().as_bytes() {
             return;
         }
         self.seen = revision;
-        self.apply(vm, host, &host.read(cells::DOCUMENT).bytes);
+        Self::apply(vm, host, &host.read(cells::DOCUMENT).bytes);
     }
 
     /// Keeps one long poll open, if the lease is this VM's.
@@ -63,7 +53,7 @@ impl PolicySync {
         let wait_ms = if vm.policy.is_some() { SNAPSHOT_WAIT_MS_MAX } else { 0 };
         let call = Call {
             method: "GET",
-            path: format!("{}?have={}&wait_ms={wait_ms}", path::SNAPSHOT, self.revision),
+            path: format!("{}?have={}&wait_ms={wait_ms}", path::SNAPSHOT, vm.revision()),
             body: Vec::new(),
             timeout_ms: wait_ms + POLL_GRACE_MS,
         };
@@ -85,9 +75,9 @@ impl PolicySync {
         self.next_poll_ms = match status {
             Some(304) => now_ms,
             Some(200) if body.len() <= DOCUMENT_BYTES_MAX => {
-                if self.apply(vm, host, body) {
+                if Self::apply(vm, host, body) {
                     host.write(cells::DOCUMENT, body, 0);
-                    host.write(cells::REVISION, self.revision.as_bytes(), 0);
+                    host.write(cells::REVISION, vm.revision().as_bytes(), 0);
                     now_ms
                 } else {
                     now_ms + REFUSED_PAUSE_MS
@@ -100,19 +90,9 @@ impl PolicySync {
         };
     }
 
-    /// Puts a document in force if it is valid; otherwise the last good one stays.
-    fn apply(&mut self, vm: &mut Vm, host: &impl RootHost, json: &[u8]) -> bool {
-        match Snapshot::parse(json) {
-            Ok(snapshot) => {
-                self.revision.clone_from(&snapshot.revision);
-                let policy = Policy::new(snapshot);
-                if let Some(old) = &vm.policy {
-                    clear_sets(host, policy.l1_sets, old.l1_sets);
-                }
-                vm.policy = Some(Rc::new(policy));
-                vm.counts.add(Counter::SnapshotApplied);
-                true
-            }
+    fn apply(vm: &mut Vm, host: &impl RootHost, json: &[u8]) -> bool {
+        match vm.adopt(host, json) {
+            Ok(()) => true,
             Err(invalid) => {
                 vm.counts.add(Counter::SnapshotRefused);
                 host.warn(&format!("policy refused, the last good one stays in force: {invalid}"));

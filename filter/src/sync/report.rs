@@ -33,7 +33,8 @@ impl ReportSync {
     }
 
     /// Sends what changed since the last delivery, once in [`INTERVAL_MS`].
-    pub fn send(&mut self, id: u64, revision: &str, vm: &Vm, host: &impl RootHost, now_ms: u64) {
+    pub fn send(&mut self, id: u64, vm: &Vm, host: &impl RootHost, now_ms: u64) {
+        let revision = vm.revision();
         let is_news = vm.counts != self.delivered
             || revision != self.delivered_revision
             || !vm.breaker_changes().is_empty();

@@ -3,6 +3,8 @@
 use tidegate_core::event::{Counter, Report};
 use tidegate_core::policy::Snapshot;
 
+use tidegate_filter::pipeline::Flow;
+
 use crate::fake::{Process, Worker, chat, policy};
 
 const SNAPSHOT: &str = "/internal/v1/snapshot";
@@ -33,6 +35,16 @@ fn one_vm_polls_and_all_follow() {
     workers.iter_mut().for_each(Worker::tick);
     assert!(workers.iter().all(|w| revision(w) == Some("r1")));
     assert_eq!(workers[0].open(SNAPSHOT).expect("open").path, format!("{SNAPSHOT}?have=r1&wait_ms=20000"));
+}
+
+#[test]
+fn a_worker_that_has_not_ticked_yet_adopts_what_is_published() {
+    let process = Process::new();
+    let (mut one, mut late) = (Worker::new(&process), Worker::new(&process));
+    one.tick();
+    one.answer(SNAPSHOT, Some(200), &document("r1", 5.0));
+    let (_, flow) = chat(&process, &mut late.vm, r#"{"model":"m"}"#);
+    assert_eq!((flow, revision(&late)), (Flow::Continue, Some("r1")));
 }
 
 #[test]
