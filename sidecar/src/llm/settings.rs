@@ -8,7 +8,7 @@ use http::Uri;
 use crate::secret::Secret;
 
 /// One upstream that answers LLM requests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderSettings {
     /// Unique name; a metric label and the value of `x-gateway-provider`, so 1 to 64 of
     /// `A-Z a-z 0-9 . _ -`.
@@ -30,7 +30,7 @@ pub struct ProviderSettings {
 }
 
 /// The protocol or engine behind a provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProviderKind {
     /// Any server that speaks OpenAI's API.
     OpenAi {

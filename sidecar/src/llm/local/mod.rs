@@ -10,6 +10,7 @@ mod task;
 mod text;
 mod threads;
 mod vocabulary;
+mod weights;
 mod worker;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ use super::prompt::Template;
 use super::task::{Sampler, Task};
 use super::text::{Pushed, TextBuffer};
 use super::vocabulary::{self, Vocabulary};
+use super::weights;
 
 /// Prompt tokens computed in one step; between two steps a caller that left is noticed.
 const PREFILL_TOKENS: usize = 128;
@@ -117,8 +118,7 @@ impl ModelFile {
         let vocabulary = Vocabulary::read(&self.content)?;
         let jinja = vocabulary::text(&self.content, "tokenizer.chat_template").unwrap_or_default();
         let template = Template::new(jinja, &vocabulary)?;
-        let weights = ModelWeights::from_gguf(self.content, &mut self.file, &Device::Cpu)
-            .map_err(|e| format!("its weights: {e}"))?;
+        let weights = weights::read(self.content, &mut self.file).map_err(|e| format!("its weights: {e}"))?;
         Ok(Model { weights, vocabulary, template, context: self.context })
     }
 }

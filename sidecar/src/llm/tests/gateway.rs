@@ -21,6 +21,8 @@ use crate::secret::Secret;
 
 /// Longest that anything in a test may take before the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Largest request body in tests.
 pub const BODY_BYTES_MAX: u64 = 16 << 10;
 
@@ -162,9 +164,10 @@ pub async fn piece(body: &mut Incoming) -> Option<Bytes> {
 
 /// Polls a condition until it holds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     let polled = tokio::time::timeout(DEADLINE, async {
         while !condition() {
-            tokio::task::yield_now().await;
+            looks.tick().await;
         }
     });
     assert!(polled.await.is_ok(), "never came true: {what}");

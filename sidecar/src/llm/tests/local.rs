@@ -91,6 +91,14 @@ async fn it_answers_the_same_whole_and_streamed() {
 }
 
 #[tokio::test]
+async fn it_knows_the_capital_of_france() {
+    let gateway = gateway().await;
+    let question = "What is the capital of France?";
+    let answer = content(&gateway.chat(&chat(question, r#","temperature":0,"max_tokens":12"#)).await);
+    assert!(answer.contains("Paris"), "{answer}");
+}
+
+#[tokio::test]
 async fn turns_and_the_system_message_matter() {
     let gateway = gateway().await;
     let ask = async |messages: &str| {
