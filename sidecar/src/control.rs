@@ -136,12 +136,6 @@ impl Control {
         &self.keys
     }
 
-    /// Tenant of callers without a credential, if they are admitted.
-    #[must_use]
-    pub fn anonymous_tenant(&self) -> Option<String> {
-        self.lock().config.auth.anonymous_tenant.clone()
-    }
-
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> LimitsInForce {
@@ -207,6 +201,13 @@ impl Control {
         let mut state = self.lock();
         limits(&next.limiter, &state.changed).map_err(ChangeError::Invalid)?;
         self.keys.install(&next.auth.api_keys)?;
+        let waiting = state.config.restart_needed_for(&next);
+        if !waiting.is_empty() {
+            tracing::warn!(
+                sections = waiting.join(","),
+                "these sections have changed and wait for a restart"
+            );
+        }
         state.config = next;
         self.publish(&state)
     }

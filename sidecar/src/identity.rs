@@ -56,8 +56,9 @@ fn who(control: &Control, token: &Secret, headers: &HeaderMap, anonymous: bool) 
     if let Some(credential) = credential(headers)? {
         return control.keys().authenticate(credential).ok_or_else(invalid);
     }
-    let tenant = if anonymous { control.anonymous_tenant() } else { None };
-    tenant.map(|tenant| Identity::anonymous(&tenant)).ok_or_else(|| {
+    let policy = control.publisher().latest();
+    let tenant = policy.snapshot.auth.anonymous_tenant.as_deref().filter(|_| anonymous);
+    tenant.map(Identity::anonymous).ok_or_else(|| {
         let message = "no API key was sent; send one as `authorization: Bearer <key>`";
         Reply::new(Code::MissingApiKey, message)
     })

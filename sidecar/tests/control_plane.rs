@@ -148,7 +148,8 @@ async fn limits_changed_at_run_time_survive_a_restart_until_reset() {
     assert_eq!(sidecar.admin(Method::PUT, "/admin/limits", body).await.status, StatusCode::OK);
     for (body, code, param) in [
         ("", "invalid_json", Value::Null),
-        ("[", "invalid_json", Value::Null),
+        ("{", "invalid_json", Value::Null),
+        ("[]", "invalid_config", Value::Null),
         (r#"{"default_rate": -1}"#, "invalid_config", json!("default_rate")),
         (r#"{"default_rate": "x"}"#, "invalid_config", json!("default_rate")),
         (r#"{"max_rate": 1}"#, "invalid_config", json!("default_rate")),

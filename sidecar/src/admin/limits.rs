@@ -42,7 +42,9 @@ fn shown(gateway: &Gateway, in_force: LimitsInForce) -> Response {
 
 /// What is in force.
 pub async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
-    shown(&gateway, gateway.control.limits())
+    let control = gateway.control.clone();
+    let result = run(move || Ok(control.limits())).await;
+    respond(result.map(|in_force| shown(&gateway, in_force)))
 }
 
 /// Changes the fields that are named.

@@ -37,7 +37,7 @@ pub enum Level {
 }
 
 /// The validated section.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logging {
     /// How a line looks.
     pub format: Format,

@@ -18,7 +18,7 @@ pub struct Document {
 }
 
 /// The validated section.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
     /// Whether there is a page at all.
     pub enabled: bool,

@@ -57,6 +57,25 @@ pub struct Config {
     pub logging: logging::Logging,
 }
 
+impl Config {
+    /// Sections in which `next` differs, but which are read at the start alone.
+    #[must_use]
+    pub fn restart_needed_for(&self, next: &Self) -> Vec<&'static str> {
+        let Self { server, limiter: _, breaker: _, l1: _, store, providers, auth: _, metrics, logging } =
+            self;
+        [
+            ("server", *server != next.server),
+            ("store", *store != next.store),
+            ("providers", *providers != next.providers),
+            ("metrics", *metrics != next.metrics),
+            ("logging", *logging != next.logging),
+        ]
+        .into_iter()
+        .filter_map(|(section, differs)| differs.then_some(section))
+        .collect()
+    }
+}
+
 /// The file as it may be written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

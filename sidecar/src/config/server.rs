@@ -71,7 +71,7 @@ pub struct Upstream {
 }
 
 /// The validated section.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Address of Envoy's listener.
     pub host: IpAddr,

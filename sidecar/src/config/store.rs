@@ -26,7 +26,7 @@ enum Kind {
 }
 
 /// The validated section.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// The database file.
     pub path: PathBuf,

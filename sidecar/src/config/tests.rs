@@ -188,6 +188,19 @@ fn anonymous_callers_stay_off_the_network_unless_confirmed() {
 }
 
 #[test]
+fn a_reload_knows_what_waits_for_a_restart() {
+    let yaml = "providers: [{name: a, type: openai, base_url: 'https://h/v1', api_key: sk-1}]";
+    let before = parse(yaml, &Env::new()).expect("valid");
+    let after = |yaml: &str| before.restart_needed_for(&parse(yaml, &Env::new()).expect("valid"));
+    assert_eq!(after(&format!("limiter: {{default_rate: 1}}\n{yaml}")), Vec::<&str>::new());
+    assert_eq!(after(&yaml.replace("sk-1", "sk-2")), ["providers"], "a secret counts too");
+    assert_eq!(
+        after(&format!("server: {{port: 9}}\nlogging: {{level: warn}}\n{yaml}")),
+        ["server", "logging"]
+    );
+}
+
+#[test]
 fn the_files_we_ship_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let env = env(&[("OPENAI_API_KEY", "sk-1"), ("CI_KEY", "0123456789abcdef")]);

@@ -11,7 +11,7 @@ use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
-use tidegate_core::route::{Protocol, classify};
+use tidegate_core::route::{Protocol, RouteClass, classify};
 use tidegate_core::wire::header;
 use tower_service::Service as _;
 
@@ -61,8 +61,19 @@ impl Entry {
             Err(reply) => refuse(&reply, protocol, &request_id),
         };
         response.headers_mut().insert(ANSWERED, YES);
-        tracing::debug!(class = class.label(), status = response.status().as_u16(), "answered");
+        log(class, &response);
         Ok(response)
+    }
+}
+
+/// One line a request, for those who ask for it; failures always, except of health checks, which
+/// may fail every second while a model is loading.
+fn log(class: RouteClass, response: &Response) {
+    let status = response.status();
+    if status.is_server_error() && class != RouteClass::Public {
+        tracing::warn!(class = class.label(), status = status.as_u16(), "answered with a failure");
+    } else {
+        tracing::debug!(class = class.label(), status = status.as_u16(), "answered");
     }
 }
 

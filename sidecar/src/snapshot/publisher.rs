@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_core::policy::Invalid;
+use tidegate_core::policy::{Invalid, Snapshot};
 use tokio::sync::watch;
 
 use super::Parts;
@@ -14,6 +14,8 @@ use super::Parts;
 pub struct Published {
     /// Its name.
     pub revision: String,
+    /// What it says.
+    pub snapshot: Snapshot,
     /// The document as filters read it.
     pub json: Bytes,
 }
@@ -78,14 +80,14 @@ impl Publisher {
 
 fn written(parts: Parts) -> Result<Published, Invalid> {
     let (snapshot, json) = parts.document()?;
-    Ok(Published { revision: snapshot.revision, json: json.into() })
+    Ok(Published { revision: snapshot.revision.clone(), snapshot, json: json.into() })
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Policy, Limits, Snapshot};
+    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Policy, Limits};
 
     use super::*;
 
