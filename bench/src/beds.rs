@@ -10,7 +10,7 @@ use tidegate_e2e::harness::{
     Client, Envoy, Gateway, ManagedProcess, Port, Spec, eventually, sibling_binary, workspace_root,
 };
 
-use crate::cases::{Bed, KEY};
+use crate::cases::{Bed, KEY, Link};
 use crate::envoy_config;
 use crate::error::BenchError;
 use crate::machine;
@@ -34,18 +34,12 @@ impl Provider {
         let process = ManagedProcess::start(Spec {
             name: "emulator",
             program: sibling_binary("emulator", "the emulated provider", fix)?,
-            arguments: ["--no-request-log", "--port", &port.number().to_string()]
-                .map(Into::into)
-                .to_vec(),
+            arguments: ["--no-request-log", "--port", &port.number().to_string()].map(Into::into).to_vec(),
             environment: Vec::new(),
             log: dir.path().join("emulator.log"),
         })?;
         wait_for_200(&format!("http://127.0.0.1:{}/__stats", port.number())).await?;
-        Ok(Self {
-            _process: process,
-            port,
-            dir,
-        })
+        Ok(Self { _process: process, port, dir })
     }
 
     fn base_url(&self) -> String {
@@ -88,13 +82,9 @@ impl RunningBed {
                 let filter = noop_filter()?;
                 plain("noop", Some(&filter), provider).await?
             }
-            Bed::FilterOnly | Bed::Full => gateway(bed, provider).await?,
+            Bed::Settings | Bed::FilterOnly | Bed::Full(_) => gateway(bed, provider).await?,
         };
-        let mut running = Self {
-            address,
-            rss_at_rest: Pair::default(),
-            parts,
-        };
+        let mut running = Self { address, rss_at_rest: Pair::default(), parts };
         running.rss_at_rest = running.rss_mib()?;
         Ok(running)
     }
@@ -111,10 +101,7 @@ impl RunningBed {
 
     fn each(&self, figure: impl Fn(u32) -> Result<f64, BenchError>) -> Result<Pair, BenchError> {
         match &self.parts {
-            Parts::Plain { envoy, .. } => Ok(Pair {
-                envoy: figure(envoy.process.id())?,
-                sidecar: 0.0,
-            }),
+            Parts::Plain { envoy, .. } => Ok(Pair { envoy: figure(envoy.process.id())?, sidecar: 0.0 }),
             Parts::Gateway(gateway) => Ok(Pair {
                 envoy: figure(gateway.envoy.process.id())?,
                 sidecar: figure(gateway.sidecar().id())?,
@@ -139,13 +126,24 @@ async fn plain(
 }
 
 async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), BenchError> {
+    let link = match bed {
+        Bed::Full(Link::Socket) => {
+            let socket = provider.dir.path().join("sidecar.sock");
+            format!("server: {{sidecar_socket: \"{}\"}}\n", socket.display())
+        }
+        Bed::Full(Link::H2c) => "server: {sidecar_protocol: h2c}\n".to_owned(),
+        _ => String::new(),
+    };
     let mut builder = Gateway::builder()
         .workers(WORKERS)
-        .config_yaml(&gateway_config())
+        .config_yaml(&format!("{link}{}", gateway_config()))
         .provider_url(&provider.base_url());
-    if bed == Bed::FilterOnly {
-        let upstream = provider.port.number();
-        builder = builder.patch_envoy(move |yaml| envoy_config::straight_to_provider(&yaml, upstream));
+    let upstream = provider.port.number();
+    if matches!(bed, Bed::FilterOnly | Bed::Settings) {
+        builder = builder.patch_envoy(move |yaml| {
+            let yaml = envoy_config::straight_to_provider(&yaml, upstream)?;
+            if bed == Bed::Settings { envoy_config::without_filter(&yaml) } else { Ok(yaml) }
+        });
     }
     let gateway = builder.start().await?;
     Ok((gateway.address(), Parts::Gateway(Box::new(gateway))))
@@ -181,10 +179,7 @@ fn noop_filter() -> Result<std::path::PathBuf, BenchError> {
     if path.is_file() {
         return Ok(path);
     }
-    Err(BenchError::new(format!(
-        "{} is not there: run `make wasm`",
-        path.display()
-    )))
+    Err(BenchError::new(format!("{} is not there: run `make wasm`", path.display())))
 }
 
 async fn wait_for_200(url: &str) -> Result<(), BenchError> {

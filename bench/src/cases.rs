@@ -20,10 +20,23 @@ pub(crate) enum Bed {
     Bare,
     /// The same Envoy with a wasm filter that does nothing.
     Noop,
+    /// The Envoy configuration that `tidegate envoy` prints, without its filter.
+    Settings,
     /// Our filter, with the provider as Envoy's own upstream.
     FilterOnly,
     /// Our filter, then the sidecar, then the provider.
-    Full,
+    Full(Link),
+}
+
+/// How Envoy reaches the sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// HTTP/1.1 over loopback TCP.
+    Tcp,
+    /// HTTP/1.1 over a Unix socket.
+    Socket,
+    /// h2c over loopback TCP.
+    H2c,
 }
 
 /// One line of the table.
@@ -36,47 +49,33 @@ pub(crate) struct Case {
     pub(crate) bed: Bed,
     /// Whether every request asks something new.
     pub(crate) unique: bool,
+    /// A header that the client adds.
+    pub(crate) header: Option<(&'static str, &'static str)>,
     /// A header line that proves that the case measures what it says.
     pub(crate) expected_line: Option<&'static str>,
 }
 
+/// Proof that a request was looked for in L1 and passed on.
+const MISS: Option<&str> = Some("x-gateway-cache: miss");
+
+const fn case(id: &'static str, title: &'static str, bed: Bed, expected_line: Option<&'static str>) -> Case {
+    Case { id, title, bed, unique: true, header: None, expected_line }
+}
+
 /// All cases; the first is what the others are compared with.
-pub(crate) const CASES: [Case; 5] = [
+pub(crate) const CASES: [Case; 9] = [
+    case("bare", "bare Envoy", Bed::Bare, None),
+    case("noop", "no-op filter", Bed::Noop, None),
+    case("settings", "our Envoy settings, no filter", Bed::Settings, None),
     Case {
-        id: "bare",
-        title: "bare Envoy",
-        bed: Bed::Bare,
-        unique: true,
-        expected_line: None,
+        header: Some(("cache-control", "no-store")),
+        ..case("nostore", "filter only, cache passed by", Bed::FilterOnly, Some("x-gateway-cache: bypass"))
     },
-    Case {
-        id: "noop",
-        title: "no-op filter",
-        bed: Bed::Noop,
-        unique: true,
-        expected_line: None,
-    },
-    Case {
-        id: "filter",
-        title: "filter only, L1 miss",
-        bed: Bed::FilterOnly,
-        unique: true,
-        expected_line: Some("x-gateway-cache: miss"),
-    },
-    Case {
-        id: "l1",
-        title: "L1 hit",
-        bed: Bed::Full,
-        unique: false,
-        expected_line: Some("x-gateway-cache-layer: l1"),
-    },
-    Case {
-        id: "full",
-        title: "full path, L1 miss",
-        bed: Bed::Full,
-        unique: true,
-        expected_line: Some("x-gateway-cache: miss"),
-    },
+    case("filter", "filter only, L1 miss and store", Bed::FilterOnly, MISS),
+    Case { unique: false, ..case("l1", "L1 hit", Bed::Full(Link::Tcp), Some("x-gateway-cache-layer: l1")) },
+    case("full", "full path, L1 miss", Bed::Full(Link::Tcp), MISS),
+    case("socket", "full path, Unix socket", Bed::Full(Link::Socket), MISS),
+    case("h2c", "full path, h2c", Bed::Full(Link::H2c), MISS),
 ];
 
 impl Case {
@@ -84,6 +83,8 @@ impl Case {
     pub(crate) fn template(&self) -> Template {
         let body = if self.unique { UNIQUE_BODY } else { CONSTANT_BODY };
         let authorization = format!("Bearer {KEY}");
-        Template::post("/v1/chat/completions", &[("authorization", &authorization)], body)
+        let mut headers = vec![("authorization", authorization.as_str())];
+        headers.extend(self.header);
+        Template::post("/v1/chat/completions", &headers, body)
     }
 }

@@ -79,6 +79,20 @@ pub(crate) fn straight_to_provider(yaml: &str, upstream: u16) -> Result<String, 
     prepend_item(&yaml, "clusters", &provider_cluster(upstream))
 }
 
+/// The product's configuration without its filter: what its settings cost by themselves.
+pub(crate) fn without_filter(yaml: &str) -> Result<String, HarnessError> {
+    let router = yaml.find("- name: envoy.filters.http.router");
+    let filter = yaml.find("- name: tidegate\n");
+    match (filter, router) {
+        (Some(filter), Some(router)) if filter < router => {
+            Ok(format!("{}{}", &yaml[..filter], &yaml[router..]))
+        }
+        _ => Err(HarnessError::Program(
+            "the Envoy config has no filter `tidegate` before the router".to_owned(),
+        )),
+    }
+}
+
 fn provider_cluster(upstream: u16) -> String {
     format!(
         r#"- name: provider

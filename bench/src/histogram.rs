@@ -15,10 +15,7 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: vec![0; BUCKETS],
-            total: 0,
-        }
+        Self { counts: vec![0; BUCKETS], total: 0 }
     }
 }
 
@@ -65,11 +62,7 @@ fn bucket(nanos: u64) -> usize {
 
 fn lower_bound(index: usize) -> u64 {
     let (row, sub) = (index as u64 / LINEAR, index as u64 % LINEAR);
-    if row == 0 {
-        sub
-    } else {
-        (LINEAR + sub) << (row - 1)
-    }
+    if row == 0 { sub } else { (LINEAR + sub) << (row - 1) }
 }
 
 #[cfg(test)]

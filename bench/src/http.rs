@@ -67,16 +67,12 @@ pub(crate) fn measure(bytes: &[u8]) -> Progress {
         };
     };
     match framing(&bytes[..head_len]) {
-        Framing::Length(body) if bytes.len() >= head_len + body => Progress::Whole {
-            len: head_len + body,
-            head_len,
-        },
+        Framing::Length(body) if bytes.len() >= head_len + body => {
+            Progress::Whole { len: head_len + body, head_len }
+        }
         Framing::Length(_) => Progress::Partial,
         Framing::Chunked => match chunked_len(&bytes[head_len..]) {
-            ChunkedLen::Whole(body) => Progress::Whole {
-                len: head_len + body,
-                head_len,
-            },
+            ChunkedLen::Whole(body) => Progress::Whole { len: head_len + body, head_len },
             ChunkedLen::Partial => Progress::Partial,
             ChunkedLen::Broken => Progress::Broken("broken chunk"),
         },
@@ -92,11 +88,8 @@ pub(crate) fn status(head: &[u8]) -> Option<u16> {
 
 /// Whether a response head has this line, given as `name: value` in lower case.
 pub(crate) fn has_line(head: &[u8], line: &str) -> bool {
-    head.split(|b| *b == b'\n').any(|l| {
-        l.strip_suffix(b"\r")
-            .unwrap_or(l)
-            .eq_ignore_ascii_case(line.as_bytes())
-    })
+    head.split(|b| *b == b'\n')
+        .any(|l| l.strip_suffix(b"\r").unwrap_or(l).eq_ignore_ascii_case(line.as_bytes()))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,11 +130,7 @@ fn chunked_len(bytes: &[u8]) -> ChunkedLen {
     loop {
         let rest = &bytes[at..];
         let Some(line_len) = find(rest, b"\r\n") else {
-            return if rest.len() > HEAD_BYTES_MAX {
-                ChunkedLen::Broken
-            } else {
-                ChunkedLen::Partial
-            };
+            return if rest.len() > HEAD_BYTES_MAX { ChunkedLen::Broken } else { ChunkedLen::Partial };
         };
         let size = std::str::from_utf8(&rest[..line_len]).ok().and_then(|s| {
             let digits = s.split(';').next().unwrap_or(s);
@@ -174,11 +163,7 @@ mod tests {
         let (first, second) = (template.next().to_vec(), template.next().to_vec());
         assert_ne!(first, second);
         assert_eq!(first.len(), second.len());
-        assert!(
-            String::from_utf8(first)
-                .unwrap()
-                .contains("content-length: 20\r\n")
-        );
+        assert!(String::from_utf8(first).unwrap().contains("content-length: 20\r\n"));
         let mut constant = Template::post("/x", &[], "{}");
         assert_eq!(constant.next().to_vec(), constant.next());
     }
@@ -194,9 +179,7 @@ mod tests {
             }
             let mut more = whole.to_vec();
             more.extend_from_slice(b"HTTP/1.1");
-            let Progress::Whole { len, head_len } = measure(&more) else {
-                panic!("not whole")
-            };
+            let Progress::Whole { len, head_len } = measure(&more) else { panic!("not whole") };
             assert_eq!(len, whole.len());
             assert_eq!(status(&more[..head_len]), Some(200));
         }

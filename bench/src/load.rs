@@ -83,10 +83,7 @@ impl Load {
             latency.merge(&part);
             self.connections.push(connection);
         }
-        Ok(Measured {
-            latency,
-            elapsed: start.elapsed(),
-        })
+        Ok(Measured { latency, elapsed: start.elapsed() })
     }
 }
 
@@ -100,16 +97,9 @@ struct Connection {
 impl Connection {
     async fn open(target: Target) -> Result<Self, BenchError> {
         let doing = || format!("connecting to {}", target.address);
-        let stream = TcpStream::connect(target.address)
-            .await
-            .map_err(BenchError::doing(doing()))?;
+        let stream = TcpStream::connect(target.address).await.map_err(BenchError::doing(doing()))?;
         stream.set_nodelay(true).map_err(BenchError::doing(doing()))?;
-        Ok(Self {
-            stream,
-            target,
-            buffer: vec![0; BUFFER_BYTES],
-            filled: 0,
-        })
+        Ok(Self { stream, target, buffer: vec![0; BUFFER_BYTES], filled: 0 })
     }
 
     async fn run(&mut self, start: Instant, until: Until) -> Result<Histogram, BenchError> {
@@ -168,17 +158,12 @@ impl Connection {
 
     fn check(&self, len: usize, head_len: usize) -> Result<(), BenchError> {
         let head = &self.buffer[..head_len];
-        let line_there = self
-            .target
-            .expected_line
-            .is_none_or(|line| http::has_line(head, line));
+        let line_there = self.target.expected_line.is_none_or(|line| http::has_line(head, line));
         if http::status(head) == Some(200) && line_there {
             return Ok(());
         }
         let shown = String::from_utf8_lossy(&self.buffer[..len.min(head_len + 512)]);
         let wanted = self.target.expected_line.unwrap_or("nothing more");
-        Err(BenchError::new(format!(
-            "expected 200 and `{wanted}`, but got:\n{shown}"
-        )))
+        Err(BenchError::new(format!("expected 200 and `{wanted}`, but got:\n{shown}")))
     }
 }

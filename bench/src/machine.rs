@@ -50,20 +50,12 @@ pub(crate) fn describe() -> String {
         .map_or("unknown CPU", |(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "{cpu}, {cores} cores, Linux {}, Envoy {}",
-        kernel.trim(),
-        envoy_version()
-    )
+    format!("{cpu}, {cores} cores, Linux {}, Envoy {}", kernel.trim(), envoy_version())
 }
 
 fn envoy_version() -> String {
-    let output = envoy_binary()
-        .ok()
-        .and_then(|path| Command::new(path).arg("--version").output().ok());
-    let text = output
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
+    let output = envoy_binary().ok().and_then(|path| Command::new(path).arg("--version").output().ok());
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     // "envoy  version: <commit>/<version>/Clean/RELEASE/BoringSSL"
     let mut parts = text
         .split('/')

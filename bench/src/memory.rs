@@ -20,18 +20,12 @@ pub(crate) async fn run(cases: &[Case], requests: u64) -> Result<String, BenchEr
         eprintln!("memory: {}", case.title);
         let bed = RunningBed::start(case.bed, &provider).await?;
         row(&mut text, case, 0, bed.rss_at_rest);
-        let target = Target {
-            address: bed.address,
-            template: case.template(),
-            expected_line: None,
-        };
+        let target = Target { address: bed.address, template: case.template(), expected_line: None };
         let mut load = Load::open(&target, CONNECTIONS).await?;
         let mut sent = 0;
         for look in 1..=LOOKS {
             let next = requests * look / LOOKS - sent;
-            load.run(Until::Requests(next))
-                .await
-                .map_err(BenchError::doing(case.title))?;
+            load.run(Until::Requests(next)).await.map_err(BenchError::doing(case.title))?;
             sent += next;
             row(&mut text, case, sent, bed.rss_mib()?);
         }
@@ -41,11 +35,5 @@ pub(crate) async fn run(cases: &[Case], requests: u64) -> Result<String, BenchEr
 
 fn row(text: &mut String, case: &Case, sent: u64, rss: Pair) {
     // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "| {} | {sent} | {} | {} |",
-        case.title,
-        mib(rss.envoy),
-        mib(rss.sidecar)
-    );
+    let _ = writeln!(text, "| {} | {sent} | {} | {} |", case.title, mib(rss.envoy), mib(rss.sidecar));
 }

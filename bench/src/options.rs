@@ -9,7 +9,8 @@ usage: tidegate-bench [options]
 
   --rounds N       rounds of all cases, medians are shown (default 5)
   --seconds N      length of each measurement (default 3)
-  --cases A,B      only these of: bare, noop, filter, l1, full (bare is always run)
+  --cases A,B      only these of: bare, noop, settings, nostore, filter, l1, full,
+                   socket, h2c (bare is always run)
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
   --help           this text
@@ -50,10 +51,7 @@ impl Options {
         let mode = if memory {
             Mode::Memory { requests }
         } else {
-            Mode::Speed {
-                rounds,
-                length: Duration::from_secs(seconds),
-            }
+            Mode::Speed { rounds, length: Duration::from_secs(seconds) }
         };
         Ok(Some(Self { cases, mode }))
     }
@@ -77,12 +75,7 @@ fn chosen(ids: &str) -> Result<Vec<Case>, String> {
         return Err(format!("--cases: `{unknown}` is none of {}", known.join(", ")));
     }
     let wanted = |index: usize, case: &Case| index == 0 || ids.contains(&case.id);
-    Ok(CASES
-        .iter()
-        .enumerate()
-        .filter(|(i, c)| wanted(*i, c))
-        .map(|(_, c)| *c)
-        .collect())
+    Ok(CASES.iter().enumerate().filter(|(i, c)| wanted(*i, c)).map(|(_, c)| *c).collect())
 }
 
 #[cfg(test)]

@@ -39,11 +39,7 @@ impl Series {
     /// both and cancels out.
     pub(crate) fn ratio(&self, base: &Self, figure: impl Fn(&Sample) -> f64) -> f64 {
         let pairs = self.samples.iter().zip(&base.samples);
-        median(
-            pairs
-                .map(|(mine, theirs)| figure(mine) / figure(theirs))
-                .collect(),
-        )
+        median(pairs.map(|(mine, theirs)| figure(mine) / figure(theirs)).collect())
     }
 }
 
@@ -83,23 +79,14 @@ pub(crate) async fn run(
     }
     let mut memory = Vec::new();
     for (case, bed) in cases.iter().zip(&beds) {
-        memory.push(Memory {
-            case: *case,
-            at_rest: bed.rss_at_rest,
-            after: bed.rss_mib()?,
-        });
+        memory.push(Memory { case: *case, at_rest: bed.rss_at_rest, after: bed.rss_mib()? });
     }
     Ok((all, memory))
 }
 
 fn empty_series(cases: &[Case]) -> Vec<Series> {
-    let at = |connections| {
-        cases.iter().map(move |case| Series {
-            case: *case,
-            connections,
-            samples: Vec::new(),
-        })
-    };
+    let at =
+        |connections| cases.iter().map(move |case| Series { case: *case, connections, samples: Vec::new() });
     CONNECTIONS.into_iter().flat_map(at).collect()
 }
 
@@ -109,19 +96,9 @@ async fn measure(
     connections: usize,
     length: Duration,
 ) -> Result<Sample, BenchError> {
-    let warm_up = Target {
-        address: bed.address,
-        template: case.template(),
-        expected_line: None,
-    };
-    let target = Target {
-        expected_line: case.expected_line,
-        ..warm_up.clone()
-    };
-    Load::open(&warm_up, connections)
-        .await?
-        .run(Until::Elapsed(WARM_UP))
-        .await?;
+    let warm_up = Target { address: bed.address, template: case.template(), expected_line: None };
+    let target = Target { expected_line: case.expected_line, ..warm_up.clone() };
+    Load::open(&warm_up, connections).await?.run(Until::Elapsed(WARM_UP)).await?;
     let mut load = Load::open(&target, connections).await?;
     let before = bed.cpu_seconds()?;
     let measured = load.run(Until::Elapsed(length)).await?;

@@ -44,11 +44,7 @@ pub(crate) fn speed(all: &[Series], memory: &[Memory]) -> String {
 
 fn speed_row(row: &Series, base: &Series) -> String {
     let with_ratio = |decimals: usize, figure: &dyn Fn(&Sample) -> f64| {
-        format!(
-            "{:.decimals$} ({:.2}x)",
-            row.median(figure),
-            row.ratio(base, figure)
-        )
+        format!("{:.decimals$} ({:.2}x)", row.median(figure), row.ratio(base, figure))
     };
     let added_us = row.median(|s| s.p50_us) - base.median(|s| s.p50_us);
     format!(
@@ -65,11 +61,7 @@ fn speed_row(row: &Series, base: &Series) -> String {
 
 /// Mebibytes, or a dash for a process that is not there.
 pub(crate) fn mib(value: f64) -> String {
-    if value > 0.0 {
-        format!("{value:.1} MiB")
-    } else {
-        "-".to_owned()
-    }
+    if value > 0.0 { format!("{value:.1} MiB") } else { "-".to_owned() }
 }
 
 #[cfg(test)]
@@ -84,24 +76,11 @@ mod tests {
             requests_per_second: rate,
             p50_us: 1e6 / rate,
             p99_us: 2e6 / rate,
-            cpu_ms: Pair {
-                envoy: cpu,
-                sidecar: 0.0,
-            },
+            cpu_ms: Pair { envoy: cpu, sidecar: 0.0 },
         };
-        let series = |index: usize, samples| Series {
-            case: CASES[index],
-            connections: 1,
-            samples,
-        };
-        let base = series(
-            0,
-            vec![sample(100.0, 10.0), sample(50.0, 20.0), sample(100.0, 10.0)],
-        );
-        let half = series(
-            1,
-            vec![sample(50.0, 15.0), sample(25.0, 30.0), sample(50.0, 15.0)],
-        );
+        let series = |index: usize, samples| Series { case: CASES[index], connections: 1, samples };
+        let base = series(0, vec![sample(100.0, 10.0), sample(50.0, 20.0), sample(100.0, 10.0)]);
+        let half = series(1, vec![sample(50.0, 15.0), sample(25.0, 30.0), sample(50.0, 15.0)]);
         let text = speed(&[base, half], &[]);
         assert!(text.contains("| no-op filter | 50 (0.50x) |"), "{text}");
         assert!(text.contains("15.0 (1.50x) |"), "{text}");

@@ -98,6 +98,8 @@ fn environment() -> Env {
 }
 
 fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
+    // SAFETY: the runtime and its threads are started below; no other thread runs yet.
+    unsafe { tidegate::llm::compute_on_one_thread() };
     logging::start(config.logging);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)

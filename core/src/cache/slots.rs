@@ -27,10 +27,10 @@ struct Way {
     bytes: u32,
 }
 
-/// The index of one set.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The index of one set, kept as the bytes of its cell: storing changes one way of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    ways: [Way; WAYS],
+    cell: Vec<u8>,
 }
 
 /// What storing came to: write the entry to `way`, empty the `evicted` ones.
@@ -42,26 +42,27 @@ pub struct Claim {
     pub evicted: u32,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self { cell: vec![VERSION] }
+    }
+}
+
 impl Index {
     /// Reads an index cell; anything this build did not write is an empty set.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        let mut index = Self::default();
-        if let Some((&VERSION, rest)) = bytes.split_first() {
-            let (chunks, _) = rest.as_chunks::<WAY_BYTES>();
-            for (way, chunk) in index.ways.iter_mut().zip(chunks) {
-                *way = Way::decode(chunk);
-            }
+        let is_ours = |rest: &[u8]| rest.len() % WAY_BYTES == 0 && rest.len() <= WAYS * WAY_BYTES;
+        match bytes.split_first() {
+            Some((&VERSION, rest)) if is_ours(rest) => Self { cell: bytes.to_vec() },
+            _ => Self::default(),
         }
-        index
     }
 
-    /// Finds the way of `tag` in an index cell without decoding the rest.
+    /// Finds the way of `tag` in an index cell.
     #[must_use]
     pub fn find(bytes: &[u8], tag: u64, now_ms: u64) -> Option<usize> {
-        let (&VERSION, rest) = bytes.split_first()? else {
-            return None;
-        };
+        let (&VERSION, rest) = bytes.split_first()? else { return None };
         let (chunks, _) = rest.as_chunks::<WAY_BYTES>();
         let tag_bytes = tag.to_le_bytes();
         chunks.iter().take(WAYS).position(|chunk| {
@@ -72,49 +73,65 @@ impl Index {
         })
     }
 
-    /// The bytes of the cell, without the unused ways at its end.
+    /// The bytes of the cell.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let used = self.ways.iter().rposition(|w| w.bytes > 0).map_or(0, |last| last + 1);
-        let mut out = Vec::with_capacity(1 + used * WAY_BYTES);
-        out.push(VERSION);
-        for way in self.ways.iter().take(used) {
-            out.extend_from_slice(&way.tag.to_le_bytes());
-            out.extend_from_slice(&way.expires_at_ms.to_le_bytes());
-            out.extend_from_slice(&way.bytes.to_le_bytes());
-        }
-        out
+    pub fn into_cell(self) -> Vec<u8> {
+        self.cell
     }
 
     /// Makes room for an answer of `bytes` and claims a way for it; `None` if it can never fit.
     pub fn claim(&mut self, tag: u64, bytes: usize, expires_at_ms: u64, now_ms: u64) -> Option<Claim> {
         let bytes = u32::try_from(bytes).ok().filter(|b| *b > 0 && u64::from(*b) <= SET_BYTES)?;
         let mut evicted = 0u32;
-        for (i, way) in self.ways.iter_mut().enumerate() {
+        let mut total = u64::from(bytes);
+        for (i, chunk) in self.chunks_mut().iter_mut().enumerate() {
+            let way = Way::decode(chunk);
             if way.bytes > 0 && (way.tag == tag || way.expires_at_ms <= now_ms) {
-                *way = Way::default();
+                *chunk = [0; WAY_BYTES];
                 evicted |= 1 << i;
+            } else {
+                total += u64::from(way.bytes);
             }
         }
-        while self.bytes() + u64::from(bytes) > SET_BYTES || self.ways.iter().all(|w| w.bytes > 0) {
-            let (i, oldest) = self
-                .ways
-                .iter_mut()
-                .enumerate()
-                .filter(|(_, w)| w.bytes > 0)
-                .min_by_key(|(_, w)| w.expires_at_ms)?;
-            *oldest = Way::default();
+        let mut free = self.free_way();
+        while total > SET_BYTES || free.is_none() {
+            let (i, oldest) = self.oldest()?;
+            *self.chunks_mut().get_mut(i)? = [0; WAY_BYTES];
             evicted |= 1 << i;
+            total -= u64::from(oldest.bytes);
+            free = free.or(Some(i));
         }
-        let (way, free) = self.ways.iter_mut().enumerate().find(|(_, w)| w.bytes == 0)?;
-        *free = Way { tag, expires_at_ms, bytes };
+        let way = free?;
+        if way == self.chunks().len() {
+            self.cell.extend_from_slice(&[0; WAY_BYTES]);
+        }
+        *self.chunks_mut().get_mut(way)? = Way { tag, expires_at_ms, bytes }.encode();
         Some(Claim { way, evicted: evicted & !(1 << way) })
     }
 
     /// Bytes of answers in this set.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.ways.iter().map(|w| u64::from(w.bytes)).sum()
+        self.chunks().iter().map(|chunk| u64::from(Way::decode(chunk).bytes)).sum()
+    }
+
+    fn free_way(&self) -> Option<usize> {
+        let chunks = self.chunks();
+        let emptied = chunks.iter().position(|chunk| Way::decode(chunk).bytes == 0);
+        emptied.or((chunks.len() < WAYS).then_some(chunks.len()))
+    }
+
+    fn oldest(&self) -> Option<(usize, Way)> {
+        let ways = self.chunks().iter().map(Way::decode).enumerate();
+        ways.filter(|(_, way)| way.bytes > 0).min_by_key(|(_, way)| way.expires_at_ms)
+    }
+
+    fn chunks(&self) -> &[[u8; WAY_BYTES]] {
+        self.cell.get(1..).unwrap_or_default().as_chunks().0
+    }
+
+    fn chunks_mut(&mut self) -> &mut [[u8; WAY_BYTES]] {
+        self.cell.get_mut(1..).unwrap_or_default().as_chunks_mut().0
     }
 }
 
@@ -128,6 +145,14 @@ impl Way {
             bytes: bytes.try_into().map_or(0, u32::from_le_bytes),
         }
     }
+
+    fn encode(&self) -> [u8; WAY_BYTES] {
+        let mut chunk = [0; WAY_BYTES];
+        chunk[..8].copy_from_slice(&self.tag.to_le_bytes());
+        chunk[8..16].copy_from_slice(&self.expires_at_ms.to_le_bytes());
+        chunk[16..].copy_from_slice(&self.bytes.to_le_bytes());
+        chunk
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +165,7 @@ mod tests {
     fn what_was_claimed_is_found_until_it_expires() {
         let mut index = Index::default();
         let claim = index.claim(7, 100, 5_000, 1_000).expect("fits");
-        let cell = index.encode();
+        let cell = index.clone().into_cell();
         assert_eq!(Index::find(&cell, 7, 4_999), Some(claim.way));
         assert_eq!(Index::find(&cell, 7, 5_000), None);
         assert_eq!(Index::find(&cell, 8, 1_000), None);
@@ -155,7 +180,7 @@ mod tests {
         }
         let claim = index.claim(99, 1, 20_000, 0).expect("fits");
         assert_eq!((claim.way, claim.evicted), (0, 0), "the oldest way is taken over, not emptied");
-        assert_eq!(Index::find(&index.encode(), 1, 0), None);
+        assert_eq!(Index::find(&index.clone().into_cell(), 1, 0), None);
         assert_eq!(index.claim(100, SET_BYTES as usize + 1, 1, 0), None);
     }
 
@@ -170,7 +195,7 @@ mod tests {
                 let claim = index.claim(tag, bytes, now + 500, now).expect("fits a set");
                 prop_assert!(index.bytes() <= SET_BYTES);
                 prop_assert!(claim.evicted & (1 << claim.way) == 0);
-                let cell = index.encode();
+                let cell = index.clone().into_cell();
                 prop_assert_eq!(Index::find(&cell, tag, now), Some(claim.way));
                 prop_assert_eq!(&Index::decode(&cell), &index);
             }

@@ -161,7 +161,7 @@ fn write(
     let claimed = cells::update_from(cells, &name, cell, |cell| {
         let mut index = Index::decode(cell);
         match index.claim(place.key.tag(), bytes.len(), expires_at_ms, now_ms) {
-            Some(claim) => (Some(index.encode()), Some(claim)),
+            Some(claim) => (Some(index.into_cell()), Some(claim)),
             None => (None, None),
         }
     });

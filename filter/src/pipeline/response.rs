@@ -48,6 +48,17 @@ struct Pending {
     body: Vec<u8>,
 }
 
+impl Pending {
+    /// Most answers come in one chunk, which is then not copied.
+    fn append(&mut self, chunk: Vec<u8>) {
+        if self.body.is_empty() {
+            self.body = chunk;
+        } else {
+            self.body.extend_from_slice(&chunk);
+        }
+    }
+}
+
 /// The response headers that matter.
 #[derive(Default)]
 struct ResponseHead<'a> {
@@ -132,7 +143,7 @@ impl Exchange {
             if let Some(scanner) = &mut self.response.stream {
                 scanner.push(&chunk);
             }
-            self.collect(vm, &chunk);
+            self.collect(vm, chunk);
         }
         if ended {
             self.complete(vm, host);
@@ -180,7 +191,7 @@ impl Exchange {
         }
     }
 
-    fn collect(&mut self, vm: &mut Vm, chunk: &[u8]) {
+    fn collect(&mut self, vm: &mut Vm, chunk: Vec<u8>) {
         let Some(pending) = &mut self.response.store else {
             return;
         };
@@ -188,7 +199,7 @@ impl Exchange {
             vm.counts.add(Counter::L1Unstorable);
             self.response.store = None;
         } else {
-            pending.body.extend_from_slice(chunk);
+            pending.append(chunk);
         }
     }
 

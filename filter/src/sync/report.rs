@@ -8,6 +8,8 @@ use crate::vm::{Counts, Vm};
 
 /// Time between reports, in milliseconds.
 const INTERVAL_MS: u64 = 1_000;
+/// Time after which a VM with nothing to tell reports all the same, in milliseconds: it is alive.
+const ALIVE_MS: u64 = 60_000;
 /// A report is given up after this, in milliseconds; the next one says the same and more.
 const TIMEOUT_MS: u64 = 2_000;
 
@@ -37,7 +39,8 @@ impl ReportSync {
         let revision = vm.revision();
         let is_news = vm.counts != self.delivered
             || revision != self.delivered_revision
-            || !vm.breaker_changes().is_empty();
+            || !vm.breaker_changes().is_empty()
+            || now_ms >= self.next_ms + ALIVE_MS;
         if self.in_flight.is_some() || now_ms < self.next_ms || !is_news {
             return;
         }
