@@ -124,7 +124,7 @@ auth:
             "limiter.rules[1].tenant",
             "breaker.recovery_timeout",
             "cache.l1.max_bytes",
-            "kafka",
+            "kafka.brokers",
             "providers[0].name",
             "providers[0].base_url",
             "providers[1].model_path",

@@ -11,6 +11,8 @@ use tidegate::control::Origin;
 use tidegate::keys::Digest;
 use tidegate::{cpu, envoy_config, logging, run, store};
 
+/// Said of a section that is read but not put in force.
+const WITHOUT_EFFECT: &str = "is valid, but has no effect in this version";
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 
@@ -59,7 +61,12 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
             print(&format!("{}\n", Digest::of(&key)))?;
         }
         Command::Check(path) => match config::load(&path, &environment()) {
-            Ok(_) => print(&format!("{}: ok\n", path.display()))?,
+            Ok(config) => {
+                for section in &config.without_effect {
+                    eprintln!("{}: {section}: {WITHOUT_EFFECT}", path.display());
+                }
+                print(&format!("{}: ok\n", path.display()))?;
+            }
             Err(problems) => return Ok(refused(&path, &problems)),
         },
         Command::Envoy(path) => match config::load(&path, &environment()) {
@@ -101,6 +108,9 @@ fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
     // SAFETY: the runtime and its threads are started below; no other thread runs yet.
     unsafe { tidegate::llm::compute_on_one_thread() };
     logging::start(config.logging);
+    for section in &config.without_effect {
+        tracing::warn!(section, "the section {WITHOUT_EFFECT}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)
         .enable_all()

@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod breaker;
 pub mod cache;
+mod later;
 pub mod limiter;
 pub mod logging;
 pub mod metrics;
@@ -55,14 +56,26 @@ pub struct Config {
     pub metrics: metrics::Metrics,
     /// The log.
     pub logging: logging::Logging,
+    /// Sections of the file that were checked, but have no effect in this version.
+    pub without_effect: Vec<&'static str>,
 }
 
 impl Config {
     /// Sections in which `next` differs, but which are read at the start alone.
     #[must_use]
     pub fn restart_needed_for(&self, next: &Self) -> Vec<&'static str> {
-        let Self { server, limiter: _, breaker: _, l1: _, store, providers, auth: _, metrics, logging } =
-            self;
+        let Self {
+            server,
+            limiter: _,
+            breaker: _,
+            l1: _,
+            store,
+            providers,
+            auth: _,
+            metrics,
+            logging,
+            without_effect: _,
+        } = self;
         [
             ("server", *server != next.server),
             ("store", *store != next.store),
@@ -89,6 +102,9 @@ struct Document {
     auth: Option<auth::Document>,
     metrics: Option<metrics::Document>,
     logging: Option<logging::Document>,
+    sampler: Option<later::Sampler>,
+    kafka: Option<later::Kafka>,
+    etcd: Option<later::Etcd>,
 }
 
 /// What every section's validation works with.
@@ -166,8 +182,20 @@ pub fn load(path: &Path, env: &Env) -> Result<Config, Problems> {
 pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let tree = source::tree(yaml, env, &mut problems);
-    let Document { server, limiter, breaker, cache, store, providers, auth, metrics, logging } =
-        structure::read(tree, &mut problems);
+    let Document {
+        server,
+        limiter,
+        breaker,
+        cache,
+        store,
+        providers,
+        auth,
+        metrics,
+        logging,
+        sampler,
+        kafka,
+        etcd,
+    } = structure::read(tree, &mut problems);
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
     let config = Config {
@@ -179,6 +207,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),
+        without_effect: later::validate(sampler, kafka, etcd, &mut check.problems),
         server,
     };
     if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }

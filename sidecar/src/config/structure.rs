@@ -10,14 +10,11 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: [&str; 18] = [
-    "sampler",
+const LATER: [&str; 15] = [
     "clustering",
     "policy",
     "redis",
     "bus",
-    "kafka",
-    "etcd",
     "embedding",
     "routing",
     "security",

@@ -84,13 +84,22 @@ store: {type: etcd}
         "auth.api_keys[0].hash",
         "auth.api_keys[1].key",
         "auth.api_keys[2].hash",
-        "kafka",
+        "kafka.brokers",
         "logging.format",
         "metrics.path",
         "store.type",
     ];
     expected.sort_unstable();
     assert_eq!(found, expected, "{:#?}", problems(yaml));
+}
+
+#[test]
+fn sections_without_effect_are_checked_and_named() {
+    let yaml = "sampler: {sampling_rate: 0.05, buffer_size: 1000}\n\
+                kafka: {brokers: [\"localhost:9092\"], topic: error-events}\n\
+                etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
+    let config = parse(yaml, &Env::default()).expect("valid");
+    assert_eq!(config.without_effect, ["sampler", "kafka", "etcd"]);
 }
 
 #[test]
@@ -103,7 +112,9 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("limiter: {default_rate: -5}", "is -5; must be 0.00001 to 10000000 requests per second"),
         ("limiter: {default_rate: 50, max_rate: 10}", "at most max_rate, which is 10"),
         ("breaker: {recovery_timeout: 30}", "such as \"500ms\""),
-        ("sampler: {sampling_rate: 0.05}", "not supported by this version"),
+        ("policy: {mode: shadow}", "not supported by this version"),
+        ("sampler: {sampling_rate: 1.5}", "must be 0 to 1"),
+        ("kafka: {brokers: [localhost]}", "host:port"),
         ("limitr: {}", "use one of `server`, `limiter`"),
         ("server: {port: 1, port: 2}", "duplicate"),
         ("server: {host: example.com}", "IP address"),
