@@ -7,6 +7,11 @@
 
 /// Deepest nesting accepted.
 pub const DEPTH_MAX: u32 = 128;
+/// Most values, member names included, in one document: 16 MiB of spans. A body of ten million
+/// zeros would otherwise cost many times its own size.
+pub const VALUES_MAX: usize = 1 << 20;
+/// Values whose space is kept for the next document; a larger one gives its space back.
+const VALUES_KEPT: usize = 1 << 14;
 
 /// Where a document stops being JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +58,11 @@ impl Tape {
     /// Reads `text`, replacing what was read before.
     ///
     /// # Errors
-    /// The first offence against the syntax, invalid UTF-8, nesting over [`DEPTH_MAX`], or a
-    /// document of 4 GiB or more.
+    /// The first offence against the syntax, invalid UTF-8, nesting over [`DEPTH_MAX`], more than
+    /// [`VALUES_MAX`] values, or a document of 4 GiB or more.
     pub fn read(&mut self, text: &[u8]) -> Result<(), JsonError> {
         self.nodes.clear();
+        self.nodes.shrink_to(VALUES_KEPT);
         if u32::try_from(text.len()).is_err() {
             return Err(JsonError { offset: 0, problem: "document too large" });
         }
@@ -204,6 +210,9 @@ impl Reader<'_> {
             Some(_) => Kind::Scalar,
             None => return Err(self.error("unexpected end")),
         };
+        if index == VALUES_MAX {
+            return Err(self.error("more than 1048576 values"));
+        }
         self.nodes.push(Node { kind, start, end: start, next: 0 });
         match kind {
             Kind::Object => self.object(depth)?,
@@ -385,6 +394,17 @@ mod tests {
         tape.read(text).expect("valid");
         assert_eq!(tape.member(text, "model"), Some(&b"\"c\""[..]));
         assert_eq!(tape.member(text, "none"), None);
+    }
+
+    #[test]
+    fn a_document_of_too_many_values_is_refused_and_leaves_no_space_behind() {
+        let mut tape = Tape::default();
+        let most = format!("[0{}]", ",0".repeat(VALUES_MAX - 2));
+        assert_eq!(tape.read(most.as_bytes()), Ok(()));
+        let problem = tape.read(format!("[0,{}", &most[1..]).as_bytes()).map_err(|e| e.problem);
+        assert_eq!(problem, Err("more than 1048576 values"));
+        tape.read(b"{}").expect("valid");
+        assert!(tape.nodes.capacity() <= VALUES_KEPT);
     }
 
     #[test]

@@ -3,5 +3,5 @@
 mod json;
 mod request;
 
-pub use json::{DEPTH_MAX, JsonError, Tape};
+pub use json::{DEPTH_MAX, JsonError, Tape, VALUES_MAX};
 pub use request::RequestView;

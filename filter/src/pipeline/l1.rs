@@ -14,6 +14,9 @@ use crate::cells::{self, Table, Updated};
 use crate::ports::{Cell, SharedCells};
 use crate::vm::{Policy, Vm};
 
+/// Space kept from one canonical form to the next, in bytes; a larger one gives its space back.
+const CANONICAL_BYTES_KEPT: usize = 256 << 10;
+
 /// What the cache is to this request.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -72,6 +75,7 @@ impl Exchange {
             return None;
         }
         vm.canonical.clear();
+        vm.canonical.shrink_to(CANONICAL_BYTES_KEPT);
         vm.tape.canonical(body, &mut vm.canonical);
         let tenant = &self.caller.as_ref()?.identity.tenant;
         let key = CacheKey::new(tenant, &self.head.path, &self.head.pin, &vm.canonical);
