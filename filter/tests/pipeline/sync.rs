@@ -115,6 +115,8 @@ fn reports_are_cumulative_and_sent_again_until_delivered() {
         serde_json::from_slice::<Report>(&call.body).expect("a report")
     };
     worker.tick();
+    assert_eq!(report(&worker).revision, "", "a new VM says at once that it is there");
+    worker.answer(EVENTS, Some(204), b"");
     worker.answer(SNAPSHOT, Some(200), &document("r1", 1000.0));
     let _ = chat(&process, &mut worker.vm, "{");
     process.advance_ms(1000);
@@ -133,6 +135,9 @@ fn reports_are_cumulative_and_sent_again_until_delivered() {
     process.advance_ms(5000);
     worker.tick();
     assert!(worker.open(EVENTS).is_none(), "nothing new, nothing sent");
+    process.advance_ms(60_000);
+    worker.tick();
+    assert!(worker.open(EVENTS).is_some(), "but now and then it says that it is still there");
 }
 
 #[test]
