@@ -9,6 +9,7 @@
     deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
+pub mod answers;
 pub mod cells;
 pub mod config;
 pub mod headers;

@@ -8,8 +8,8 @@ use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKET
 use tidegate_core::limit::Rate;
 use tidegate_core::policy::{Invalid, Snapshot};
 
+use crate::answers;
 use crate::config::PluginConfig;
-use crate::pipeline::l1;
 use crate::ports::SharedCells;
 use crate::slices::Slices;
 use crate::verdicts::Verdicts;
@@ -159,7 +159,7 @@ impl Vm {
     pub fn adopt(&mut self, cells: &impl SharedCells, json: &[u8]) -> Result<(), Invalid> {
         let policy = Policy::new(Snapshot::parse(json)?);
         if let Some(old) = &self.policy {
-            l1::clear_sets(cells, policy.l1_sets, old.l1_sets);
+            answers::clear_sets(cells, policy.l1_sets, old.l1_sets);
         }
         self.policy = Some(Rc::new(policy));
         self.counts.add(Counter::SnapshotApplied);

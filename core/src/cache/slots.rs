@@ -52,7 +52,7 @@ impl Index {
     /// Reads an index cell; anything this build did not write is an empty set.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        let is_ours = |rest: &[u8]| rest.len() % WAY_BYTES == 0 && rest.len() <= WAYS * WAY_BYTES;
+        let is_ours = |rest: &[u8]| rest.len().is_multiple_of(WAY_BYTES) && rest.len() <= WAYS * WAY_BYTES;
         match bytes.split_first() {
             Some((&VERSION, rest)) if is_ours(rest) => Self { cell: bytes.to_vec() },
             _ => Self::default(),

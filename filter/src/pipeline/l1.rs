@@ -1,8 +1,7 @@
 //! The exact cache inside Envoy: look-up before a request leaves, store after its answer is
-//! complete. Cells: an index for each set, and one for each way of it ([`tidegate_core::cache::slots`]).
+//! complete.
 
 use tidegate_core::cache::control::is_eligible;
-use tidegate_core::cache::slots::{Index, WAYS};
 use tidegate_core::cache::{CacheKey, Entry, Kind};
 use tidegate_core::chat::RequestView;
 use tidegate_core::event::Counter;
@@ -10,7 +9,7 @@ use tidegate_core::route::{Endpoint, RouteClass};
 
 use super::Exchange;
 use super::reply::LocalReply;
-use crate::cells::{self, Table, Updated};
+use crate::answers;
 use crate::ports::{Cell, SharedCells};
 use crate::vm::{Policy, Vm};
 
@@ -103,8 +102,7 @@ impl Exchange {
         {
             return Some(hit);
         }
-        let index = cells.read(&cells::name(Table::L1Index, set));
-        let way = Index::find(&index.bytes, key.tag(), now_ms);
+        let (index, way) = answers::look_up(cells, set, key, now_ms);
         self.l1.index = Some(index);
         let hit = read(cells, key, set, way?, now_ms)?;
         vm.ways.remember(key.tag(), way?);
@@ -114,8 +112,8 @@ impl Exchange {
 
 /// A slot can be overwritten between two reads; the entry knows whose it is.
 fn read(cells: &impl SharedCells, key: &CacheKey, set: u32, way: usize, now_ms: u64) -> Option<LocalReply> {
-    let slot = cells.read(&data_name(set, way));
-    let entry = Entry::decode(&slot.bytes).filter(|e| e.serves(key, now_ms))?;
+    let slot = answers::read(cells, set, way);
+    let entry = Entry::decode(&slot).filter(|entry| entry.serves(key, now_ms))?;
     Some(LocalReply::hit(&entry, now_ms))
 }
 
@@ -145,54 +143,6 @@ pub fn store(
     let expires_at_ms = now_ms.saturating_add(policy.snapshot.l1.ttl_ms);
     let Answer { kind, provider, model, body } = answer;
     let entry = Entry { kind, key, stored_at_ms: now_ms, expires_at_ms, provider, model, body };
-    let stored = entry
-        .encode()
-        .and_then(|bytes| write(cells, place, key.set(policy.l1_sets), &bytes, expires_at_ms, now_ms));
+    let stored = answers::write(cells, place.index, key.set(policy.l1_sets), &entry);
     vm.counts.add(if stored.is_some() { Counter::L1Stored } else { Counter::L1Unstorable });
-}
-
-/// Claims a way in the index, then empties the evicted ways and writes the claimed one.
-fn write(
-    cells: &impl SharedCells,
-    place: Place,
-    set: u32,
-    bytes: &[u8],
-    expires_at_ms: u64,
-    now_ms: u64,
-) -> Option<()> {
-    let name = cells::name(Table::L1Index, set);
-    let cell = place.index.unwrap_or_else(|| cells.read(&name));
-    let claimed = cells::update_from(cells, &name, cell, |cell| {
-        let mut index = Index::decode(cell);
-        match index.claim(place.key.tag(), bytes.len(), expires_at_ms, now_ms) {
-            Some(claim) => (Some(index.into_cell()), Some(claim)),
-            None => (None, None),
-        }
-    });
-    let Updated::Written(Some(claim)) = claimed else {
-        return None;
-    };
-    for way in (0..WAYS).filter(|way| claim.evicted & (1 << way) != 0) {
-        cells.write(&data_name(set, way), &[], 0);
-    }
-    cells.write(&data_name(set, claim.way), bytes, 0);
-    Some(())
-}
-
-/// Empties sets `from..to`, which a smaller bound no longer reaches.
-pub fn clear_sets(cells: &impl SharedCells, from: u32, to: u32) {
-    for set in from..to {
-        let name = cells::name(Table::L1Index, set);
-        if cells.read(&name).bytes.is_empty() {
-            continue;
-        }
-        cells.write(&name, &[], 0);
-        for way in 0..WAYS {
-            cells.write(&data_name(set, way), &[], 0);
-        }
-    }
-}
-
-fn data_name(set: u32, way: usize) -> cells::Name {
-    cells::name(Table::L1Data, set.saturating_mul(WAYS as u32).saturating_add(way as u32))
 }

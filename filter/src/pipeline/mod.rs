@@ -12,7 +12,7 @@
 
 mod authenticate;
 mod breaker;
-pub mod l1;
+mod l1;
 mod limit;
 mod reply;
 mod response;
