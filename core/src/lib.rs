@@ -10,6 +10,7 @@ pub mod chat;
 pub mod event;
 pub mod limit;
 pub mod policy;
+pub mod provider;
 pub mod reply;
 pub mod route;
 pub mod sse;

@@ -9,11 +9,28 @@ use super::{Event, Parser};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
-    #[serde(default, alias = "input_tokens")]
+    #[serde(default, alias = "input_tokens", deserialize_with = "or_zero")]
     pub prompt_tokens: u64,
     /// Tokens of the answer.
-    #[serde(default, alias = "output_tokens")]
+    #[serde(default, alias = "output_tokens", deserialize_with = "or_zero")]
     pub completion_tokens: u64,
+}
+
+/// `null` says that there is nothing to say.
+fn or_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+impl Usage {
+    /// These counts after `earlier` ones of the same stream. Anthropic's say at the start what
+    /// the prompt has, and at the end what the answer has.
+    fn after(self, earlier: Option<Self>) -> Self {
+        let earlier = earlier.unwrap_or_default();
+        Self {
+            prompt_tokens: self.prompt_tokens.max(earlier.prompt_tokens),
+            completion_tokens: self.completion_tokens.max(earlier.completion_tokens),
+        }
+    }
 }
 
 /// How a stream ended.
@@ -56,6 +73,12 @@ struct Envelope {
     error: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     usage: Option<Usage>,
+}
+
+/// Anthropic's `message_start`.
+#[derive(Deserialize)]
+struct Opening {
+    message: Envelope,
 }
 
 impl Scanner {
@@ -108,9 +131,13 @@ fn observe(outcome: &mut Outcome, event: &Event<'_>) {
     if !(contains(data, b"\"error\"") || contains(data, b"\"usage\"")) {
         return;
     }
-    if let Ok(envelope) = serde_json::from_slice::<Envelope>(data) {
+    let envelope = match event.name {
+        b"message_start" => serde_json::from_slice::<Opening>(data).map(|opening| opening.message),
+        _ => serde_json::from_slice::<Envelope>(data),
+    };
+    if let Ok(envelope) = envelope {
         outcome.error |= envelope.error.is_some();
-        outcome.usage = envelope.usage.or(outcome.usage);
+        outcome.usage = envelope.usage.map(|usage| usage.after(outcome.usage)).or(outcome.usage);
     }
 }
 
@@ -141,6 +168,17 @@ mod tests {
         assert!(outcome.is_success());
         assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 3, completion_tokens: 5 }));
         assert_eq!(outcome.events, 3);
+    }
+
+    #[test]
+    fn the_usage_of_anthropics_streams_is_put_together() {
+        let outcome = scan(concat!(
+            "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\n",
+            "event: message_delta\ndata: {\"usage\":{\"input_tokens\":null,\"output_tokens\":9}}\n\n",
+            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        ));
+        assert!(outcome.is_success());
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 7, completion_tokens: 9 }));
     }
 
     #[test]

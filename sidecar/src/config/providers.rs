@@ -42,6 +42,7 @@ pub struct Document {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     OpenAi,
+    Anthropic,
     Local,
 }
 
@@ -74,7 +75,7 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
         model_path,
     } = document;
     let name = check.problems.required(&format!("{path}.name"), name, "`name: openai-main`");
-    let kind = check.problems.required(&format!("{path}.type"), r#type, "`type: openai` or `type: local`");
+    let kind = check.problems.required(&format!("{path}.type"), r#type, "`type: openai`, `type: anthropic` or `type: local`");
     let name = name.map(|name| check.name(&format!("{path}.name"), name));
     let models = models_of(&format!("{path}.models"), models, check);
     let keys = keys_of(path, api_key, api_keys, check);
@@ -82,16 +83,17 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
     let kind = match kind? {
         Kind::OpenAi => {
             misplaced(path, "model_path", model_path.is_some(), "type: local", check);
-            let url = check.problems.required(
-                &format!("{path}.base_url"),
-                base_url,
-                "`base_url: https://api.openai.com/v1`",
-            );
-            ProviderKind::OpenAi { base_url: base_url_of(path, &url?, check)?, api_keys: keys }
+            let base_url = base_url_of(path, base_url, "https://api.openai.com/v1", check)?;
+            ProviderKind::OpenAi { base_url, api_keys: keys }
+        }
+        Kind::Anthropic => {
+            misplaced(path, "model_path", model_path.is_some(), "type: local", check);
+            let base_url = base_url_of(path, base_url, "https://api.anthropic.com/v1", check)?;
+            ProviderKind::Anthropic { base_url, api_keys: keys }
         }
         Kind::Local => {
-            misplaced(path, "base_url", base_url.is_some(), "type: openai", check);
-            misplaced(path, "api_key", !keys.is_empty(), "type: openai", check);
+            misplaced(path, "base_url", base_url.is_some(), "type: openai` or `type: anthropic", check);
+            misplaced(path, "api_key", !keys.is_empty(), "type: openai` or `type: anthropic", check);
             let field = format!("{path}.model_path");
             let file = check.problems.required(&field, model_path, "`model_path: model.gguf`");
             ProviderKind::Local { model_path: check.expanded(&field, &file?).into() }
@@ -157,16 +159,16 @@ fn keys_of(
         .collect()
 }
 
-fn base_url_of(path: &str, text: &str, check: &mut Check<'_>) -> Option<Uri> {
+fn base_url_of(path: &str, text: Option<String>, example: &str, check: &mut Check<'_>) -> Option<Uri> {
     let field = format!("{path}.base_url");
-    let trimmed = text.trim_end_matches('/');
-    let uri = trimmed.parse::<Uri>().ok().filter(|uri| {
+    let text = check.problems.required(&field, text, &format!("`base_url: {example}`"))?;
+    let uri = text.trim_end_matches('/').parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.authority().is_some_and(|a| !a.as_str().contains('@') && !a.host().is_empty())
             && uri.query().is_none()
     });
     if uri.is_none() {
-        check.problems.add(field, "must be a URL without user and query, such as https://api.openai.com/v1");
+        check.problems.add(field, format!("must be a URL without user and query, such as {example}"));
     }
     uri
 }

@@ -1,7 +1,8 @@
 //! The LLM API: who may answer a request, and how the answer gets back to the caller.
 //!
 //! `front` reads the request and writes refusals, [`Providers`] picks who answers, and one of
-//! two engines does: `openai` passes the request on to a server, `local` runs a small model.
+//! two engines does: `upstream` passes the request on to a server, `local` runs a small model.
+//! Where caller and provider speak different protocols, `translate` stands between them.
 
 mod balance;
 mod catalog;
@@ -9,9 +10,10 @@ mod front;
 mod idle;
 mod local;
 mod metrics;
-mod openai;
 mod providers;
 pub mod settings;
+mod translate;
+mod upstream;
 
 pub use front::router;
 pub use local::compute_on_one_thread;

@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use prometheus_client::registry::Registry;
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::Endpoint;
+use tidegate_core::route::{Endpoint, Protocol};
 use tokio::task::JoinHandle;
 
 use super::balance::Balance;
 use super::catalog::Catalog;
 use super::local::LocalModel;
 use super::metrics::{LlmMetrics, ProviderMetrics};
-use super::openai::Upstream;
 use super::settings::{ProviderKind, ProviderSettings};
+use super::upstream::Upstream;
+use crate::secret::Secret;
 
 /// What "no provider can be used now" asks the caller to wait, in milliseconds.
 const NO_PROVIDER_RETRY_MS: u64 = 2000;
@@ -65,7 +67,7 @@ pub struct Provider {
 #[derive(Debug)]
 pub enum Engine {
     /// A server elsewhere.
-    OpenAi(Arc<Upstream>),
+    Remote(Arc<Upstream>),
     /// A model in this process.
     Local(LocalModel),
     /// Nothing: the operator switched it off.
@@ -122,7 +124,7 @@ impl Providers {
     pub fn not_ready(&self) -> Vec<String> {
         let waiting = self.list.iter().filter_map(|provider| match &provider.engine {
             Engine::Local(model) => model.not_ready().map(|why| format!("provider {}: {why}", provider.name)),
-            Engine::OpenAi(_) | Engine::Disabled => None,
+            Engine::Remote(_) | Engine::Disabled => None,
         });
         waiting.collect()
     }
@@ -194,8 +196,10 @@ impl Provider {
         let engine = match (&kind, enabled) {
             (_, false) => Engine::Disabled,
             (ProviderKind::OpenAi { base_url, api_keys }, true) => {
-                let upstream = Upstream::new(&name, base_url, api_keys, timeout, connect_timeout);
-                Engine::OpenAi(Arc::new(upstream.map_err(|e| (e.field, e.problem))?))
+                remote(&name, Protocol::OpenAi, base_url, api_keys, [timeout, connect_timeout])?
+            }
+            (ProviderKind::Anthropic { base_url, api_keys }, true) => {
+                remote(&name, Protocol::Anthropic, base_url, api_keys, [timeout, connect_timeout])?
             }
             (ProviderKind::Local { model_path }, true) => {
                 let model = LocalModel::start(&name, model_path, timeout);
@@ -205,7 +209,9 @@ impl Provider {
         let own_name = [name.clone()];
         let configured = match &kind {
             ProviderKind::Local { .. } if models.is_empty() => &own_name[..],
-            ProviderKind::Local { .. } | ProviderKind::OpenAi { .. } => &models,
+            ProviderKind::Local { .. } | ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
+                &models
+            }
         };
         Ok(Self {
             name_header: HeaderValue::from_str(&name)
@@ -220,7 +226,7 @@ impl Provider {
 
     /// Starts reading the model list of a provider whose models are not configured.
     fn discover(&self) -> Option<JoinHandle<()>> {
-        let Engine::OpenAi(upstream) = &self.engine else { return None };
+        let Engine::Remote(upstream) = &self.engine else { return None };
         if !self.catalog.list().is_empty() {
             return None;
         }
@@ -242,11 +248,27 @@ impl Provider {
     }
 
     fn may_serve(&self, endpoint: Endpoint, scope: Scope, model: &str) -> bool {
-        let able = match self.engine {
-            Engine::OpenAi(_) => true,
-            Engine::Local(_) => matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions),
+        let able = match &self.engine {
+            Engine::Remote(upstream) => match upstream.protocol() {
+                Protocol::OpenAi => true,
+                Protocol::Anthropic => matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages),
+            },
+            Engine::Local(_) => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages)
+            }
             Engine::Disabled => false,
         };
         able && self.in_scope(scope) && self.catalog.find(model).is_some()
     }
+}
+
+fn remote(
+    name: &str,
+    protocol: Protocol,
+    base_url: &Uri,
+    api_keys: &[Secret],
+    [timeout, connect_timeout]: [Duration; 2],
+) -> Result<Engine, (&'static str, String)> {
+    let upstream = Upstream::new(name, protocol, base_url, api_keys, timeout, connect_timeout);
+    Ok(Engine::Remote(Arc::new(upstream.map_err(|e| (e.field, e.problem))?)))
 }

@@ -15,8 +15,8 @@ pub struct ProviderSettings {
     pub name: String,
     /// Where the answers come from.
     pub kind: ProviderKind,
-    /// Models it serves. Empty means: those it lists under `/models` (type openai), or the
-    /// name of the model file (type local).
+    /// Models it serves. Empty means: those it lists under `/models` (types openai and
+    /// anthropic), or the name of the model file (type local).
     pub models: Vec<String>,
     /// Share of the traffic among providers of the same model; at least 1.
     pub weight: u32,
@@ -41,6 +41,14 @@ pub enum ProviderKind {
         /// that asks for none.
         api_keys: Vec<Secret>,
     },
+    /// Any server that speaks Anthropic's Messages API.
+    Anthropic {
+        /// Scheme, authority and the path before `/messages`, as in
+        /// `https://api.anthropic.com/v1`.
+        base_url: Uri,
+        /// Sent as `x-api-key`, in turn when there are several.
+        api_keys: Vec<Secret>,
+    },
     /// A small language model inside this process.
     Local {
         /// GGUF file with its tokenizer.
@@ -54,6 +62,7 @@ impl ProviderKind {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::OpenAi { .. } => "openai",
+            Self::Anthropic { .. } => "anthropic",
             Self::Local { .. } => "local",
         }
     }

@@ -1,6 +1,7 @@
-//! OpenAI's API towards the caller.
+//! OpenAI's and Anthropic's APIs towards the caller.
 
 mod body;
+mod call;
 mod models;
 pub(super) mod refusal;
 mod request;
@@ -9,23 +10,27 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::Endpoint;
+use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::wire::header;
 
+use self::call::{Task, run};
 use self::refusal::refuse;
 use self::request::LlmRequest;
-use super::metrics::Observation;
-use super::providers::{Engine, Picked, Providers, Scope};
+use super::providers::{Picked, Providers, Scope};
+use super::upstream::Caller;
 
 const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
 const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
 const ATTEMPTS: HeaderName = HeaderName::from_static(header::ATTEMPTS);
+/// Where Anthropic's clients look for the request's id.
+const ANTHROPIC_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// What every handler needs.
 #[derive(Debug)]
@@ -40,21 +45,25 @@ struct Front {
 pub fn router(providers: Arc<Providers>, body_bytes_max: u64) -> Router {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let front = Arc::new(Front { providers, body_bytes_max, started });
-    let complete = |endpoint, scope| {
-        post(move |State(front): State<Arc<Front>>, request: Request| async move {
-            front.complete(endpoint, scope, request).await
-        })
-    };
+    let complete = |endpoint, scope| on(Task::Complete(endpoint), scope);
     Router::new()
         .route("/v1/chat/completions", complete(Endpoint::ChatCompletions, Scope::Any))
         .route("/v1/completions", complete(Endpoint::Completions, Scope::Any))
         .route("/v1/embeddings", complete(Endpoint::Embeddings, Scope::Any))
+        .route("/v1/messages", complete(Endpoint::Messages, Scope::Any))
+        .route("/v1/messages/count_tokens", on(Task::CountTokens, Scope::Any))
         .route("/local/chat/completions", complete(Endpoint::ChatCompletions, Scope::Local))
         .route("/local/completions", complete(Endpoint::Completions, Scope::Local))
         .route("/local/embeddings", complete(Endpoint::Embeddings, Scope::Local))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(look_up_model))
         .with_state(front)
+}
+
+fn on(task: Task, scope: Scope) -> MethodRouter<Arc<Front>> {
+    post(move |State(front): State<Arc<Front>>, request: Request| async move {
+        front.serve(task, scope, request).await
+    })
 }
 
 async fn list_models(State(front): State<Arc<Front>>) -> Response {
@@ -66,42 +75,51 @@ async fn look_up_model(State(front): State<Arc<Front>>, Path(id): Path<String>) 
 }
 
 impl Front {
-    async fn complete(&self, endpoint: Endpoint, scope: Scope, request: Request) -> Response {
-        self.answer(endpoint, scope, request).await.unwrap_or_else(|reply| refuse(&reply))
+    async fn serve(&self, task: Task, scope: Scope, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        let protocol = task.endpoint().protocol();
+        let caller = Caller { protocol, request_id: request_id(&head.headers) };
+        let answered = self.answer(task, scope, &caller, &head.headers, body).await;
+        let mut response = answered.unwrap_or_else(|reply| refuse(&reply, protocol, caller.request_id));
+        if protocol == Protocol::Anthropic
+            && let Some(id) = head.headers.get(header::REQUEST_ID)
+        {
+            response.headers_mut().entry(ANTHROPIC_ID).or_insert_with(|| id.clone());
+        }
+        response
     }
 
     /// Read, pick, call. A refusal by the picked provider names it in the headers as an answer
     /// does; one of our own names nobody.
-    async fn answer(&self, endpoint: Endpoint, scope: Scope, request: Request) -> Result<Response, Reply> {
-        let (caller, body) = request.into_parts();
-        let body = body::read(&caller.headers, body, self.body_bytes_max).await?;
-        let request = LlmRequest::read(endpoint, body)?;
-        let pinned = pinned(&caller.headers)?.or(request.provider.as_deref());
-        let picked = self.providers.pick(endpoint, scope, &request.model, pinned)?;
-        let answered = call(&picked, endpoint, &caller.headers, request).await;
-        let mut response = answered.unwrap_or_else(|reply| refuse(&reply));
-        let headers = response.headers_mut();
-        headers.insert(PROVIDER, picked.provider.name_header.clone());
-        headers.insert(MODEL, picked.model_header);
-        headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
+    async fn answer(
+        &self,
+        task: Task,
+        scope: Scope,
+        caller: &Caller<'_>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Reply> {
+        let body = body::read(headers, body, self.body_bytes_max).await?;
+        let request = LlmRequest::read(task.endpoint(), body)?;
+        let pinned = pinned(headers)?.or(request.provider.as_deref());
+        let picked = self.providers.pick(task.endpoint(), scope, &request.model, pinned)?;
+        let answered = run(task, &picked, caller, headers, &request).await;
+        let mut response =
+            answered.unwrap_or_else(|reply| refuse(&reply, caller.protocol, caller.request_id));
+        name_provider(&mut response, picked);
         Ok(response)
     }
 }
 
-async fn call(
-    picked: &Picked<'_>,
-    endpoint: Endpoint,
-    caller: &HeaderMap,
-    request: LlmRequest,
-) -> Result<Response, Reply> {
-    let observation = Observation::start(Arc::clone(&picked.provider.metrics));
-    match &picked.provider.engine {
-        Engine::OpenAi(upstream) => upstream.call(endpoint, caller, request.body, observation).await,
-        Engine::Local(model) => model.call(endpoint, &request.model, &request.body, observation).await,
-        Engine::Disabled => {
-            Err(Reply::new(Code::InternalError, "A provider that is switched off was picked."))
-        }
-    }
+fn name_provider(response: &mut Response, picked: Picked<'_>) {
+    let headers = response.headers_mut();
+    headers.insert(PROVIDER, picked.provider.name_header.clone());
+    headers.insert(MODEL, picked.model_header);
+    headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
+}
+
+fn request_id(headers: &HeaderMap) -> &str {
+    headers.get(header::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
 /// The provider named by header, which goes before one named in the body.

@@ -7,9 +7,8 @@ use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::reply::{Code, Reply};
 
-use super::refusal::refuse;
 use crate::llm::providers::Providers;
-use crate::refusal::json;
+use crate::refusal::{json, refuse_here};
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -42,9 +41,10 @@ pub fn list(providers: &Providers, created: u64) -> Response {
 pub fn look_up(providers: &Providers, created: u64, id: &str) -> Response {
     match known(providers).get(id) {
         Some(owned_by) => json(StatusCode::OK, &Model { id, object: "model", created, owned_by }),
-        None => refuse(
-            &Reply::new(Code::ModelNotFound, "No enabled provider lists this model.").with_param("model"),
-        ),
+        None => {
+            let reply = Reply::new(Code::ModelNotFound, "No enabled provider lists this model.");
+            refuse_here(&reply.with_param("model"))
+        }
     }
 }
 

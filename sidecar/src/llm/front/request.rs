@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::Endpoint;
+use tidegate_core::route::{Endpoint, Protocol};
 
 /// Longest model name looked at, in bytes; no provider has one near it.
 const MODEL_BYTES_MAX: usize = 256;
@@ -60,6 +60,9 @@ impl LlmRequest {
         let model = peek.model()?;
         peek.check_content(endpoint)?;
         peek.check_stream()?;
+        if endpoint.protocol() == Protocol::Anthropic {
+            return Ok(Self { model, provider: None, body });
+        }
         let provider = peek.provider();
         let lifted = match (&provider, peek.parameters) {
             (None, None) => None,
@@ -101,7 +104,7 @@ impl<'a> Peek<'a> {
 
     fn check_content(&self, endpoint: Endpoint) -> Result<(), Reply> {
         match endpoint {
-            Endpoint::ChatCompletions => {
+            Endpoint::ChatCompletions | Endpoint::Messages => {
                 let raw = self.messages.ok_or_else(|| missing("messages", "an array of messages"))?.get();
                 let inner = raw.strip_prefix('[').ok_or_else(|| wrong("messages", "an array of messages"))?;
                 if inner.trim_ascii_start().starts_with(']') {
@@ -272,6 +275,13 @@ mod tests {
             let reply = chat(body).expect_err(body);
             assert_eq!((reply.code, reply.param.as_deref()), (code, param), "{body}: {}", reply.message);
         }
+    }
+
+    #[test]
+    fn an_anthropic_body_is_not_llm_bridges() {
+        let body = Bytes::from_static(br#"{"provider":"p","model":"m","messages":[{}],"parameters":{"a":1}}"#);
+        let request = LlmRequest::read(Endpoint::Messages, body.clone()).expect("valid");
+        assert_eq!((request.provider, request.body), (None, body));
     }
 
     #[test]

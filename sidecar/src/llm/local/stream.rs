@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::Protocol;
 
 use super::answer::Writer;
 use super::model::Piece;
@@ -59,7 +60,7 @@ impl LocalStream {
             }
             Err(reply) => {
                 self.end(Outcome::of_code(reply.code));
-                error_event(&reply)
+                error_event(&reply, Protocol::OpenAi, "")
             }
         }
     }

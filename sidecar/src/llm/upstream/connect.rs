@@ -9,6 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tidegate_core::route::Protocol;
 
 use crate::secret::Secret;
 
@@ -78,12 +79,17 @@ impl Transport {
     }
 }
 
-/// The `authorization` value of the key at `index`.
+/// The header value of the key at `index`: `authorization: Bearer` for OpenAI's protocol,
+/// `x-api-key` for Anthropic's.
 ///
 /// # Errors
 /// A key with characters that a header cannot carry.
-pub fn bearer((index, key): (usize, &Secret)) -> Result<HeaderValue, Unusable> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+pub fn credential(protocol: Protocol, (index, key): (usize, &Secret)) -> Result<HeaderValue, Unusable> {
+    let text = match protocol {
+        Protocol::OpenAi => format!("Bearer {}", key.expose()),
+        Protocol::Anthropic => key.expose().to_owned(),
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
         unusable(
             "api_keys",
             format!("key {index} has characters that a header cannot carry; check it for line breaks"),
@@ -138,9 +144,9 @@ mod tests {
 
     #[test]
     fn a_key_that_cannot_be_sent_is_named_by_its_place_and_not_shown() {
-        let error = bearer((1, &Secret::new("sk-secret\n"))).expect_err("line break");
+        let error = credential(Protocol::OpenAi, (1, &Secret::new("sk-secret\n"))).expect_err("line break");
         assert!(error.problem.contains("key 1") && !error.problem.contains("sk-secret"));
-        let good = bearer((0, &Secret::new("sk-secret"))).expect("good");
+        let good = credential(Protocol::OpenAi, (0, &Secret::new("sk-secret"))).expect("good");
         assert!(good.is_sensitive() && !format!("{good:?}").contains("secret"));
     }
 }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::Protocol;
 use tidegate_core::sse::Scanner;
 
 use super::hold::Hold;
@@ -31,7 +32,17 @@ pub struct WatchedStream {
     scanner: Scanner,
     hold: Hold,
     observation: Observation,
+    errors: ErrorStyle,
     ended: bool,
+}
+
+/// How the gateway's own error event is written.
+#[derive(Debug)]
+pub struct ErrorStyle {
+    /// In this protocol.
+    pub protocol: Protocol,
+    /// For this request.
+    pub request_id: Box<str>,
 }
 
 /// Why a stream ended before its time.
@@ -43,7 +54,13 @@ enum Cut {
 impl WatchedStream {
     /// Watches `upstream`; `idle` is the longest wait between two chunks.
     #[must_use]
-    pub fn new(upstream: Incoming, provider: &str, idle: Duration, observation: Observation) -> Self {
+    pub fn new(
+        upstream: Incoming,
+        provider: &str,
+        idle: Duration,
+        observation: Observation,
+        errors: ErrorStyle,
+    ) -> Self {
         Self {
             upstream,
             provider: provider.into(),
@@ -51,6 +68,7 @@ impl WatchedStream {
             scanner: Scanner::new(),
             hold: Hold::default(),
             observation,
+            errors,
             ended: false,
         }
     }
@@ -99,7 +117,7 @@ impl WatchedStream {
         };
         tracing::warn!(provider = &**provider, code = reply.code.as_str(), "stream cut");
         self.end(Outcome::of_code(reply.code));
-        error_event(&reply)
+        error_event(&reply, self.errors.protocol, &self.errors.request_id)
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -151,10 +169,14 @@ impl Body for WatchedStream {
 }
 
 impl Drop for WatchedStream {
-    /// Many callers hang up as soon as they have read the end; that is no cancellation.
+    /// Many callers hang up as soon as they have read the end, good or bad; that is no
+    /// cancellation.
     fn drop(&mut self) {
-        if !self.ended && self.scanner.end().is_success() {
-            self.end(Outcome::Ok);
+        let seen = self.scanner.end();
+        match self.ended {
+            false if seen.error => self.end(Outcome::ServerError),
+            false if seen.done => self.end(Outcome::Ok),
+            _ => {}
         }
     }
 }

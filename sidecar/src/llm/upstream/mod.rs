@@ -1,4 +1,4 @@
-//! Providers of type `openai`: anything that speaks OpenAI's API over HTTP.
+//! Providers elsewhere: anything that speaks OpenAI's or Anthropic's API over HTTP.
 
 mod answer;
 mod connect;
@@ -16,34 +16,76 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tidegate_core::provider::TokenLimitField;
 use tidegate_core::reply::Reply;
-use tidegate_core::route::Endpoint;
+use tidegate_core::route::Protocol;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
 use self::connect::Transport;
+pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::Unusable;
-use self::stream::WatchedStream;
+use self::stream::{ErrorStyle, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use crate::secret::Secret;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Anthropic gives 20 models a page unless asked for more; nobody has a thousand.
+const ANTHROPIC_MODELS: &str = "models?limit=1000";
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+
+/// What is asked of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// OpenAI's chat completions, Anthropic's messages.
+    Chat,
+    /// OpenAI's completions.
+    Completions,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// Anthropic's count of a prompt's tokens.
+    CountTokens,
+}
+
+/// Who reads the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The protocol it speaks.
+    pub protocol: Protocol,
+    /// Its request's id; empty if it has none.
+    pub request_id: &'a str,
+}
+
+/// One request to a provider.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is asked.
+    pub operation: Operation,
+    /// Who asks.
+    pub caller: Caller<'a>,
+    /// The caller's headers.
+    pub headers: &'a HeaderMap,
+    /// The body, in the provider's protocol.
+    pub body: Bytes,
+}
 
 /// One provider: its connections, its addresses and its keys, all made ready beforehand.
 #[derive(Debug)]
 pub struct Upstream {
     name: Box<str>,
+    protocol: Protocol,
     transport: Transport,
     host: HeaderValue,
     chat: Uri,
     completions: Uri,
     embeddings: Uri,
+    count_tokens: Uri,
     models: Uri,
+    key_header: HeaderName,
     keys: Vec<HeaderValue>,
     next_key: AtomicUsize,
     timeout: Duration,
@@ -57,49 +99,67 @@ impl Upstream {
     /// certificates on this machine for an `https` URL.
     pub fn new(
         name: &str,
+        protocol: Protocol,
         base_url: &Uri,
         api_keys: &[Secret],
         timeout: Duration,
         connect_timeout: Duration,
     ) -> Result<Self, Unusable> {
         let at = |path: &str| connect::endpoint(base_url, path);
+        let (chat, models, key_header) = match protocol {
+            Protocol::OpenAi => ("chat/completions", "models", AUTHORIZATION),
+            Protocol::Anthropic => ("messages", ANTHROPIC_MODELS, HeaderName::from_static("x-api-key")),
+        };
+        let keys = api_keys.iter().enumerate();
         Ok(Self {
             name: name.into(),
+            protocol,
             transport: Transport::new(base_url, connect_timeout)?,
             host: connect::host(base_url)?,
-            chat: at("chat/completions")?,
+            chat: at(chat)?,
             completions: at("completions")?,
             embeddings: at("embeddings")?,
-            models: at("models")?,
-            keys: api_keys.iter().enumerate().map(connect::bearer).collect::<Result<_, _>>()?,
+            count_tokens: at("messages/count_tokens")?,
+            models: at(models)?,
+            key_header,
+            keys: keys.map(|key| connect::credential(protocol, key)).collect::<Result<_, _>>()?,
             next_key: AtomicUsize::new(0),
             timeout,
         })
     }
 
-    /// Sends a request on and gives the provider's answer, whatever it is, in a form fit for
-    /// the caller.
+    /// The protocol of the provider.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Which field bounds an answer's tokens here: OpenAI itself wants the newer one, while
+    /// servers that are compatible with it know the older.
+    #[must_use]
+    pub fn token_limit_field(&self) -> TokenLimitField {
+        let is_openais = self.chat.host().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"));
+        if is_openais { TokenLimitField::MaxCompletionTokens } else { TokenLimitField::MaxTokens }
+    }
+
+    /// Sends a request on and gives the provider's answer. A refusal is in the caller's
+    /// protocol; any other answer is as the provider gave it.
     ///
     /// # Errors
     /// When there is no answer: not connected, broken off, too late, too large or not JSON.
-    pub async fn call(
-        &self,
-        endpoint: Endpoint,
-        caller: &HeaderMap,
-        body: Bytes,
-        mut observation: Observation,
-    ) -> Result<Response, Reply> {
+    pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
-        let request = self.request(self.uri_of(endpoint), caller, body);
+        let caller = call.caller;
+        let request = self.request(call);
         let answered = async {
             let response = self.send(request, deadline).await?;
             if response.status().is_success() && headers::is_type(response.headers(), EVENT_STREAM) {
                 return Ok(Answer::Stream(response));
             }
-            self.collect(response, deadline).await.map(Answer::Whole)
+            self.collect(response, deadline, &caller).await.map(Answer::Whole)
         };
         match answered.await {
-            Ok(Answer::Stream(response)) => Ok(self.stream(response, observation)),
+            Ok(Answer::Stream(response)) => Ok(self.stream(response, &caller, observation)),
             Ok(Answer::Whole((response, usage))) => {
                 observation.ended(Outcome::of_status(response.status().as_u16()));
                 if let Some(usage) = usage {
@@ -114,22 +174,23 @@ impl Upstream {
         }
     }
 
-    const fn uri_of(&self, endpoint: Endpoint) -> &Uri {
-        match endpoint {
-            Endpoint::Completions => &self.completions,
-            Endpoint::Embeddings => &self.embeddings,
-            _ => &self.chat,
+    const fn uri_of(&self, operation: Operation) -> &Uri {
+        match operation {
+            Operation::Chat => &self.chat,
+            Operation::Completions => &self.completions,
+            Operation::Embeddings => &self.embeddings,
+            Operation::CountTokens => &self.count_tokens,
         }
     }
 
-    fn request(&self, uri: &Uri, caller: &HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, call: Call<'_>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri.clone();
+        *request.uri_mut() = self.uri_of(call.operation).clone();
         let headers = request.headers_mut();
-        headers::forward_request(caller, headers);
+        headers::forward_request(call.caller.protocol, self.protocol, call.headers, headers);
         headers.insert(CONTENT_TYPE, JSON);
-        if let Some(accept) = caller.get(ACCEPT) {
+        if let Some(accept) = call.headers.get(ACCEPT) {
             headers.insert(ACCEPT, accept.clone());
         }
         self.sign(headers);
@@ -142,7 +203,7 @@ impl Upstream {
         headers.insert(USER_AGENT, AGENT);
         if !self.keys.is_empty() {
             let turn = self.next_key.fetch_add(1, Ordering::Relaxed) % self.keys.len();
-            headers.insert(AUTHORIZATION, self.keys[turn].clone());
+            headers.insert(&self.key_header, self.keys[turn].clone());
         }
     }
 
@@ -164,10 +225,19 @@ impl Upstream {
         Ok(response)
     }
 
-    fn stream(&self, response: http::Response<Incoming>, observation: Observation) -> Response {
+    /// Errors of our own in a stream that will be translated are in OpenAI's shape, which keeps
+    /// their code; the translator knows it in streams of either protocol.
+    fn stream(
+        &self,
+        response: http::Response<Incoming>,
+        caller: &Caller<'_>,
+        observation: Observation,
+    ) -> Response {
         let (upstream, body) = response.into_parts();
-        let mut response =
-            Response::new(Body::new(WatchedStream::new(body, &self.name, self.timeout, observation)));
+        let protocol = if caller.protocol == self.protocol { self.protocol } else { Protocol::OpenAi };
+        let errors = ErrorStyle { protocol, request_id: caller.request_id.into() };
+        let watched = WatchedStream::new(body, &self.name, self.timeout, observation, errors);
+        let mut response = Response::new(Body::new(watched));
         *response.status_mut() = upstream.status;
         headers::forward_response(&upstream.headers, response.headers_mut());
         response

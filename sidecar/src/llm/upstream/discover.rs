@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::ACCEPT;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{JSON, Upstream, fault};
+use super::{JSON, Upstream, fault, headers};
 
 /// Most models taken over from one provider.
 const MODELS_MAX: usize = 10_000;
@@ -42,6 +42,8 @@ impl Upstream {
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.models.clone();
         request.headers_mut().insert(ACCEPT, JSON);
+        let nobody = HeaderMap::new();
+        headers::forward_request(self.protocol, self.protocol, &nobody, request.headers_mut());
         self.sign(request.headers_mut());
         let deadline = Instant::now() + self.timeout;
         let asked = tokio::time::timeout_at(deadline, async {

@@ -14,11 +14,13 @@ use tidegate_core::route::Protocol;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
-use super::{JSON, Upstream, error_body, fault, headers};
+use super::{Caller, JSON, Upstream, error_body, fault, headers};
 use crate::llm::front::refusal::SHOULD_RETRY;
 
 /// Largest JSON answer taken from a provider, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Anthropic's status of an overloaded provider.
+const OVERLOADED: u16 = 529;
 /// What a 429 or 503 without a time of its own asks the caller to wait, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
@@ -31,6 +33,7 @@ impl Upstream {
         &self,
         response: http::Response<Incoming>,
         deadline: Instant,
+        caller: &Caller<'_>,
     ) -> Result<(Response, Option<Usage>), Reply> {
         let (upstream, body) = response.into_parts();
         let status = upstream.status;
@@ -47,24 +50,31 @@ impl Upstream {
                 .map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?;
             return Ok((respond(status, headers, body), parsed.usage));
         }
-        self.refused(status, headers, &body).map(|response| (response, None))
+        self.refused(status, headers, &body, caller).map(|response| (response, None))
     }
 
-    /// A provider's refusal. It passes with the provider's status, and says when to come back
-    /// even if the provider did not.
-    fn refused(&self, status: StatusCode, mut headers: HeaderMap, body: &Bytes) -> Result<Response, Reply> {
+    /// A provider's refusal, in the caller's protocol. It passes with the provider's status, and
+    /// says when to come back even if the provider did not.
+    fn refused(
+        &self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: &Bytes,
+        caller: &Caller<'_>,
+    ) -> Result<Response, Reply> {
         if !(status.is_client_error() || status.is_server_error()) {
             return Err(self.no_answer(status, "instead of an answer"));
         }
-        let Some(error) = error_body::normalise(status.as_u16(), body) else {
+        let passed = status_for(status, caller.protocol);
+        let Some(error) = error_body::normalise(status.as_u16(), body, caller) else {
             tracing::warn!(provider = &*self.name, status = status.as_u16(), "provider's error is not JSON");
             let reply = fault::not_an_answer(&self.name, status.as_u16(), "with a body that is not JSON");
-            let body = reply.body(Protocol::OpenAi, "");
-            add_retry_advice(status, None, &mut headers);
-            return Ok(respond(status, headers, body.into()));
+            let body = reply.body(caller.protocol, caller.request_id);
+            add_retry_advice(passed, None, &mut headers);
+            return Ok(respond(passed, headers, body.into()));
         };
-        add_retry_advice(status, error.code.as_deref(), &mut headers);
-        Ok(respond(status, headers, error.body))
+        add_retry_advice(passed, error.code.as_deref(), &mut headers);
+        Ok(respond(passed, headers, error.body))
     }
 
     fn broken(&self, status: StatusCode, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Reply {
@@ -91,10 +101,16 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
     response
 }
 
+/// Anthropic's 529 means what everybody else's 503 does, and only its own callers know it.
+fn status_for(status: StatusCode, caller: Protocol) -> StatusCode {
+    let is_overload = status.as_u16() == OVERLOADED && caller == Protocol::OpenAi;
+    if is_overload { StatusCode::SERVICE_UNAVAILABLE } else { status }
+}
+
 /// Completes `retry-after` and `x-should-retry`. An account without credit stays without it,
 /// so OpenAI's `insufficient_quota` is not worth another attempt.
 fn add_retry_advice(status: StatusCode, code: Option<&str>, headers: &mut HeaderMap) {
-    if !matches!(status.as_u16(), 429 | 503) {
+    if !matches!(status.as_u16(), 429 | 503 | OVERLOADED) {
         return;
     }
     let seconds = headers.get("retry-after").and_then(|v| v.to_str().ok()?.parse::<u32>().ok());

@@ -3,14 +3,20 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
+use tidegate_core::route::Protocol;
 
 /// Headers that OpenAI's own deployments use to say what happened.
 const OPENAI_PREFIX: &str = "openai-";
 
-/// Request headers passed on to a provider.
-const REQUEST: [HeaderName; 6] = [
+/// Version of Anthropic's API that the gateway itself speaks.
+const ANTHROPIC_VERSION_VALUE: HeaderValue = HeaderValue::from_static("2023-06-01");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+const OPENAI_BETA: HeaderName = HeaderName::from_static("openai-beta");
+
+/// Request headers passed on to any provider.
+const REQUEST: [HeaderName; 5] = [
     HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("openai-beta"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-client-request-id"),
@@ -18,19 +24,29 @@ const REQUEST: [HeaderName; 6] = [
 ];
 
 /// Response headers passed back, besides those under [`OPENAI_PREFIX`].
-const RESPONSE: [HeaderName; 4] = [
+const RESPONSE: [HeaderName; 5] = [
     CONTENT_TYPE,
     RETRY_AFTER,
+    HeaderName::from_static("request-id"),
     HeaderName::from_static("retry-after-ms"),
     HeaderName::from_static("x-should-retry"),
 ];
 
-/// Adds what of the caller's request a provider may see.
-pub fn forward_request(from: &HeaderMap, to: &mut HeaderMap) {
-    for name in &REQUEST {
-        if let Some(value) = from.get(name) {
-            to.insert(name, value.clone());
+/// Adds what of the caller's request a provider may see. What a protocol has of its own passes
+/// only to a provider of the same protocol.
+pub fn forward_request(caller: Protocol, provider: Protocol, from: &HeaderMap, to: &mut HeaderMap) {
+    let own: &[HeaderName] = match (caller, provider) {
+        (Protocol::OpenAi, Protocol::OpenAi) => &[OPENAI_BETA],
+        (Protocol::Anthropic, Protocol::Anthropic) => &[ANTHROPIC_VERSION, ANTHROPIC_BETA],
+        _ => &[],
+    };
+    for name in REQUEST.iter().chain(own) {
+        for value in from.get_all(name) {
+            to.append(name, value.clone());
         }
+    }
+    if provider == Protocol::Anthropic {
+        to.entry(ANTHROPIC_VERSION).or_insert(ANTHROPIC_VERSION_VALUE);
     }
 }
 
@@ -83,8 +99,29 @@ mod tests {
             ("x-request-id", "r1"),
             ("traceparent", "00-1"),
         ]);
-        forward_request(&from, &mut to);
+        forward_request(Protocol::OpenAi, Protocol::OpenAi, &from, &mut to);
         assert_eq!(to, map(&[("x-request-id", "r1"), ("traceparent", "00-1")]));
+    }
+
+    #[test]
+    fn what_a_protocol_has_of_its_own_stays_with_it() {
+        let from = map(&[
+            ("anthropic-beta", "b"),
+            ("anthropic-version", "2024-01-01"),
+            ("openai-beta", "o"),
+            ("x-api-key", "client"),
+        ]);
+        let forwarded = |caller, provider| {
+            let mut to = HeaderMap::new();
+            forward_request(caller, provider, &from, &mut to);
+            to
+        };
+        let (openai, anthropic) = (Protocol::OpenAi, Protocol::Anthropic);
+        assert_eq!(forwarded(openai, openai), map(&[("openai-beta", "o")]));
+        assert_eq!(forwarded(anthropic, openai), HeaderMap::new());
+        assert_eq!(forwarded(openai, anthropic), map(&[("anthropic-version", "2023-06-01")]));
+        let own = map(&[("anthropic-version", "2024-01-01"), ("anthropic-beta", "b")]);
+        assert_eq!(forwarded(anthropic, anthropic), own);
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! Whole answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::write::Call;
+use crate::chat::{ChatAnswer, Finish, TokenUsage, ToolUse};
+use crate::provider::{Malformed, document};
+
+#[derive(Deserialize)]
+struct Found {
+    id: Option<String>,
+    model: Option<String>,
+    choices: Vec<FoundChoice>,
+    usage: Option<UsageFound>,
+}
+
+#[derive(Deserialize)]
+struct FoundChoice {
+    message: FoundMessage,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FoundMessage {
+    content: Option<String>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<FoundCall>>,
+}
+
+#[derive(Deserialize)]
+struct FoundCall {
+    id: Option<String>,
+    function: FoundFunction,
+}
+
+#[derive(Deserialize)]
+struct FoundFunction {
+    name: String,
+    arguments: String,
+}
+
+/// Usage as reported.
+#[derive(Deserialize)]
+pub(super) struct UsageFound {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    cached_tokens: Option<u64>,
+}
+
+impl From<UsageFound> for TokenUsage {
+    fn from(found: UsageFound) -> Self {
+        Self {
+            input: found.prompt_tokens.unwrap_or(0),
+            cache_read: found.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+            cache_write: 0,
+            output: found.completion_tokens.unwrap_or(0),
+        }
+    }
+}
+
+/// Why an answer ended, in words that all protocols have.
+pub(super) fn finish(reason: &str) -> Finish {
+    match reason {
+        "length" => Finish::Length,
+        "tool_calls" | "function_call" => Finish::ToolUse,
+        "content_filter" => Finish::Refusal,
+        _ => Finish::Stop,
+    }
+}
+
+/// `finish_reason`.
+pub(super) const fn reason(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::StopText(_) => "stop",
+        Finish::Length => "length",
+        Finish::ToolUse => "tool_calls",
+        Finish::Refusal => "content_filter",
+    }
+}
+
+/// Reads an answer: its first choice, as one was asked for. Some servers end an answer that
+/// calls tools with `stop`.
+pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
+    let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
+    let choice = found.choices.into_iter().next().ok_or(Malformed)?;
+    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().enumerate();
+    let tool_uses = calls.map(tool_use).collect::<Result<Vec<_>, _>>()?;
+    let finish = match finish(choice.finish_reason.as_deref().unwrap_or_default()) {
+        Finish::Stop if !tool_uses.is_empty() => Finish::ToolUse,
+        Finish::Stop if choice.message.refusal.is_some() => Finish::Refusal,
+        finish => finish,
+    };
+    Ok(ChatAnswer {
+        id: found.id.unwrap_or_default(),
+        model: found.model.unwrap_or_default(),
+        text: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
+        tool_uses,
+        finish,
+        usage: found.usage.map(TokenUsage::from).unwrap_or_default(),
+    })
+}
+
+/// A call without an id gets its place as one: callers need some name for it.
+fn tool_use((index, call): (usize, FoundCall)) -> Result<ToolUse, Malformed> {
+    let FoundFunction { name, arguments } = call.function;
+    let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
+    Ok(ToolUse { id, name, input: document::object(&arguments).ok_or(Malformed)? })
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: [Choice<'a>; 1],
+    usage: UsageWritten,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: Option<&'a str>,
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call<'a>>,
+}
+
+/// Usage as written.
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are OpenAI's")]
+pub(super) struct UsageWritten {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: DetailsWritten,
+}
+
+#[derive(Serialize)]
+struct DetailsWritten {
+    cached_tokens: u64,
+}
+
+impl From<TokenUsage> for UsageWritten {
+    fn from(usage: TokenUsage) -> Self {
+        Self {
+            prompt_tokens: usage.input,
+            completion_tokens: usage.output,
+            total_tokens: usage.input.saturating_add(usage.output),
+            prompt_tokens_details: DetailsWritten { cached_tokens: usage.cache_read },
+        }
+    }
+}
+
+/// Writes an answer.
+pub fn write_answer(answer: &ChatAnswer, created: u64) -> Vec<u8> {
+    let tool_calls: Vec<_> = answer.tool_uses.iter().map(Call::from).collect();
+    let content = Some(answer.text.as_str()).filter(|text| !text.is_empty() || tool_calls.is_empty());
+    let message = Message { role: "assistant", content, refusal: None, tool_calls };
+    document::write(&Completion {
+        id: &answer.id,
+        object: "chat.completion",
+        created,
+        model: &answer.model,
+        choices: [Choice { index: 0, message, logprobs: None, finish_reason: reason(&answer.finish) }],
+        usage: answer.usage.into(),
+    })
+}

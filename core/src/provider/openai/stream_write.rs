@@ -1,0 +1,181 @@
+//! An event stream for a caller.
+
+use serde::Serialize;
+
+use super::answer::{UsageWritten, reason};
+use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
+use crate::provider::{document, error_kind};
+use crate::route::Protocol;
+
+/// Writes events.
+#[derive(Debug)]
+pub struct Writer {
+    created: u64,
+    include_usage: bool,
+    id: String,
+    model: String,
+    /// Tool calls begun; OpenAI numbers them from 0, whatever else the answer holds.
+    tools: u64,
+    /// The provider's number of the use that is open, and whether it has any input yet.
+    open: Option<(u64, bool)>,
+    usage: TokenUsage,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: &'a [Choice<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageWritten>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    delta: Delta<'a>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize, Default)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[Call<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: FailureFields<'a>,
+}
+
+#[derive(Serialize)]
+struct FailureFields<'a> {
+    message: &'a str,
+    r#type: &'a str,
+    param: Option<()>,
+    code: Option<&'a str>,
+}
+
+impl Writer {
+    /// A writer at the start of a stream; `created` is in Unix seconds.
+    pub fn new(created: u64, include_usage: bool) -> Self {
+        Self {
+            created,
+            include_usage,
+            id: String::new(),
+            model: String::new(),
+            tools: 0,
+            open: None,
+            usage: TokenUsage::default(),
+        }
+    }
+
+    /// Appends what `event` is in OpenAI's words; nothing for what only the end will tell.
+    pub fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
+        match event {
+            StreamEvent::Start { id, model } => {
+                (self.id, self.model) = (id, model);
+                let delta = Delta { role: Some("assistant"), content: Some(""), tool_calls: None };
+                self.say(delta, None, out);
+            }
+            StreamEvent::Text(text) => {
+                self.say(Delta { content: Some(&text), ..Delta::default() }, None, out);
+            }
+            StreamEvent::ToolStart { index, id, name } => self.tool(index, &id, &name, out),
+            StreamEvent::ToolInput { json, .. } => {
+                self.open = self.open.map(|(index, _)| (index, true));
+                self.input(&json, out);
+            }
+            StreamEvent::Finish(finish) => self.finish(&finish, out),
+            StreamEvent::Usage(usage) => self.usage = usage,
+            StreamEvent::Ping => out.extend_from_slice(b": ping\n\n"),
+            StreamEvent::End => self.end(out),
+            StreamEvent::Error(error) => fail(&error, out),
+        }
+    }
+
+    /// Whether more of the input of the use `index` can be written now.
+    pub fn takes_input_of(&self, index: u64) -> bool {
+        self.open.is_some_and(|(open, _)| open == index)
+    }
+
+    fn tool(&mut self, index: u64, id: &str, name: &str, out: &mut Vec<u8>) {
+        self.close_tool(out);
+        self.open = Some((index, false));
+        let function = Function { name: Some(name), arguments: "" };
+        let call = Call { index: self.tools, id: Some(id), r#type: Some("function"), function };
+        self.tools += 1;
+        self.say(Delta { tool_calls: Some([call]), ..Delta::default() }, None, out);
+    }
+
+    fn input(&self, json: &str, out: &mut Vec<u8>) {
+        let function = Function { name: None, arguments: json };
+        let call = Call { index: self.tools.saturating_sub(1), id: None, r#type: None, function };
+        self.say(Delta { tool_calls: Some([call]), ..Delta::default() }, None, out);
+    }
+
+    /// A tool without input has the empty object for one: OpenAI's callers parse what they get.
+    fn close_tool(&mut self, out: &mut Vec<u8>) {
+        if let Some((_, false)) = self.open.take() {
+            self.input("{}", out);
+        }
+    }
+
+    fn finish(&mut self, finish: &Finish, out: &mut Vec<u8>) {
+        self.close_tool(out);
+        self.say(Delta::default(), Some(reason(finish)), out);
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        if self.include_usage {
+            self.chunk(&[], Some(self.usage.into()), out);
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+
+    fn say(&self, delta: Delta<'_>, finish_reason: Option<&'static str>, out: &mut Vec<u8>) {
+        self.chunk(&[Choice { index: 0, delta, logprobs: None, finish_reason }], None, out);
+    }
+
+    fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
+        let Self { id, model, created, .. } = self;
+        let object = "chat.completion.chunk";
+        push(out, &Chunk { id, object, created: *created, model, choices, usage });
+    }
+}
+
+fn fail(error: &StreamError, out: &mut Vec<u8>) {
+    let kind = if error.kind.is_empty() { "api_error" } else { error_kind(Protocol::OpenAi, &error.kind) };
+    let code = error.code.as_deref();
+    push(out, &Failure { error: FailureFields { message: &error.message, r#type: kind, param: None, code } });
+}
+
+fn push(out: &mut Vec<u8>, document: &impl Serialize) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(&document::write(document));
+    out.extend_from_slice(b"\n\n");
+}

@@ -1,0 +1,124 @@
+//! A provider's event stream as the caller's, chunk by chunk: a chunk may end anywhere.
+
+use crate::chat::{StreamError, StreamEvent};
+use crate::reply::Code;
+use crate::route::Protocol;
+use crate::sse::{Event, Parser};
+
+use super::{anthropic, openai};
+
+/// What the caller's stream needs beside the provider's events.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamStyle<'a> {
+    /// OpenAI: when the answer was made, in Unix seconds.
+    pub created: u64,
+    /// OpenAI: whether the caller asked for usage.
+    pub include_usage: bool,
+    /// Anthropic: the request's id, for errors.
+    pub request_id: &'a str,
+}
+
+/// Translates one stream. Memory is bounded by one event.
+#[derive(Debug)]
+pub struct StreamTranslator {
+    parser: Parser,
+    reader: Reader,
+    writer: Writer,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Reader {
+    OpenAi(openai::Reader),
+    Anthropic(anthropic::Reader),
+}
+
+#[derive(Debug)]
+enum Writer {
+    OpenAi(openai::Writer),
+    Anthropic(anthropic::Writer),
+}
+
+impl StreamTranslator {
+    /// A translator at the start of a stream.
+    #[must_use]
+    pub fn new(provider: Protocol, caller: Protocol, style: StreamStyle<'_>) -> Self {
+        let reader = match provider {
+            Protocol::OpenAi => Reader::OpenAi(openai::Reader::default()),
+            Protocol::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
+        };
+        let writer = match caller {
+            Protocol::OpenAi => Writer::OpenAi(openai::Writer::new(style.created, style.include_usage)),
+            Protocol::Anthropic => Writer::Anthropic(anthropic::Writer::new(style.request_id)),
+        };
+        Self { parser: Parser::new(), reader, writer, ended: false }
+    }
+
+    /// Feeds a chunk and appends to `out` what can be said of it.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        let Self { parser, reader, writer, ended } = self;
+        parser.push(chunk, |event| {
+            if !*ended {
+                *ended = translate(reader, writer, &event, out);
+            }
+        });
+    }
+
+    /// Whether the caller's stream has had its last event, good or bad.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+}
+
+/// One event; true when it was the last.
+fn translate(reader: &mut Reader, writer: &mut Writer, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
+    let mut ended = false;
+    let mut each = |event: StreamEvent| {
+        if ended {
+            return;
+        }
+        let event = match event {
+            StreamEvent::ToolInput { index, .. } if !writer.takes_input_of(index) => {
+                failure("The provider mixed the inputs of several tools; the answer is incomplete.")
+            }
+            event => event,
+        };
+        ended = matches!(event, StreamEvent::End | StreamEvent::Error(_));
+        writer.write(event, out);
+    };
+    let read = match reader {
+        _ if event.truncated => Err(super::Malformed),
+        Reader::OpenAi(reader) => reader.read(event.data, &mut each),
+        Reader::Anthropic(reader) => reader.read(event.data, &mut each),
+    };
+    if read.is_err() {
+        each(failure("The provider sent an event that is not of its protocol; the answer is incomplete."));
+    }
+    ended
+}
+
+fn failure(message: &str) -> StreamEvent {
+    let code = Code::UpstreamError;
+    StreamEvent::Error(StreamError {
+        kind: code.openai_type().to_owned(),
+        message: message.to_owned(),
+        code: Some(code.as_str().to_owned()),
+    })
+}
+
+impl Writer {
+    fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenAi(writer) => writer.write(event, out),
+            Self::Anthropic(writer) => writer.write(event, out),
+        }
+    }
+
+    fn takes_input_of(&self, index: u64) -> bool {
+        match self {
+            Self::OpenAi(writer) => writer.takes_input_of(index),
+            Self::Anthropic(writer) => writer.takes_input_of(index),
+        }
+    }
+}

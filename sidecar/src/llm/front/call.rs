@@ -1,0 +1,102 @@
+//! One request to the provider that was picked for it.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use tidegate_core::chat::estimate_request_tokens;
+use tidegate_core::provider::{TokenLimitField, read_count_request};
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::{Endpoint, Protocol};
+
+use super::request::LlmRequest;
+use crate::llm::metrics::Observation;
+use crate::llm::providers::{Engine, Picked};
+use crate::llm::translate::Translation;
+use crate::llm::upstream::{Call, Caller, Operation};
+use crate::refusal::json;
+
+/// What a path is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// To have something generated, or embedded.
+    Complete(Endpoint),
+    /// To know how many tokens an Anthropic request has.
+    CountTokens,
+}
+
+impl Task {
+    /// The operation as the rest of the gateway knows it.
+    #[must_use]
+    pub const fn endpoint(self) -> Endpoint {
+        match self {
+            Self::Complete(endpoint) => endpoint,
+            Self::CountTokens => Endpoint::Messages,
+        }
+    }
+
+    const fn operation(self) -> Operation {
+        match self {
+            Self::Complete(Endpoint::Completions) => Operation::Completions,
+            Self::Complete(Endpoint::Embeddings) => Operation::Embeddings,
+            Self::Complete(_) => Operation::Chat,
+            Self::CountTokens => Operation::CountTokens,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Count {
+    input_tokens: u64,
+}
+
+/// Has the provider answer, in the caller's protocol whichever its own is.
+///
+/// # Errors
+/// What is wrong with the request, or why there is no answer.
+pub async fn run(
+    task: Task,
+    picked: &Picked<'_>,
+    caller: &Caller<'_>,
+    headers: &HeaderMap,
+    request: &LlmRequest,
+) -> Result<Response, Reply> {
+    let (provider, limit) = match &picked.provider.engine {
+        Engine::Remote(upstream) => (upstream.protocol(), upstream.token_limit_field()),
+        Engine::Local(_) | Engine::Disabled => (Protocol::OpenAi, TokenLimitField::MaxTokens),
+    };
+    if provider == caller.protocol {
+        return call(task, picked, caller, headers, request).await;
+    }
+    if task == Task::CountTokens {
+        let input_tokens = estimate_request_tokens(&read_count_request(&request.body)?);
+        return Ok(json(StatusCode::OK, &Count { input_tokens }));
+    }
+    let (translation, body) = Translation::begin(caller, provider, limit, &request.body)?;
+    let translated = LlmRequest { body, model: request.model.clone(), provider: None };
+    let chat = Task::Complete(Endpoint::ChatCompletions);
+    let response = call(chat, picked, caller, headers, &translated).await?;
+    translation.finish(&picked.provider.name, response).await
+}
+
+async fn call(
+    task: Task,
+    picked: &Picked<'_>,
+    caller: &Caller<'_>,
+    headers: &HeaderMap,
+    request: &LlmRequest,
+) -> Result<Response, Reply> {
+    let observation = Observation::start(Arc::clone(&picked.provider.metrics));
+    let body = request.body.clone();
+    match &picked.provider.engine {
+        Engine::Remote(upstream) => {
+            let call = Call { operation: task.operation(), caller: *caller, headers, body };
+            upstream.call(call, observation).await
+        }
+        Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,
+        Engine::Disabled => {
+            Err(Reply::new(Code::InternalError, "A provider that is switched off was picked."))
+        }
+    }
+}
