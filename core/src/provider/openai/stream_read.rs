@@ -74,6 +74,9 @@ impl Reader {
             each(StreamEvent::Error(error.into()));
             return Ok(());
         }
+        if chunk.choices.is_none() && chunk.usage.is_none() {
+            return Err(Malformed);
+        }
         if !std::mem::replace(&mut self.started, true) {
             let (id, model) = (chunk.id.unwrap_or_default(), chunk.model.unwrap_or_default());
             each(StreamEvent::Start { id, model });

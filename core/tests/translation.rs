@@ -1,0 +1,242 @@
+//! Golden files: for each pair of protocols and each feature, what goes in and what must come
+//! out. `requests` and `answers` hold one JSON document per case with `in` and `out`, or with the
+//! `param` of the refusal; `streams` holds the provider's bytes (`.in.sse`) beside the caller's
+//! (`.out.sse`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use tidegate_core::chat::estimate_request_tokens;
+use tidegate_core::provider::{
+    Malformed, StreamStyle, StreamTranslator, TokenLimitField, read_answer, read_count_request, read_request,
+    write_answer, write_request,
+};
+use tidegate_core::reply::{Code, Reply};
+use tidegate_core::route::Protocol::{self, Anthropic, OpenAi};
+use tidegate_core::sse::Scanner;
+
+const CREATED: u64 = 1_700_000_000;
+
+fn golden(kind: &str, pair: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind).join(pair);
+    let files = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut paths: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no golden files in {}", dir.display());
+    paths
+}
+
+fn case(path: &Path) -> Value {
+    let text = fs::read_to_string(path).expect("readable");
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn translated(caller: Protocol, provider: Protocol, body: &Value) -> Result<Value, Reply> {
+    let request = read_request(caller, body.to_string().as_bytes())?;
+    let written = write_request(provider, &request, TokenLimitField::MaxTokens)?;
+    Ok(serde_json::from_slice(&written).expect("JSON"))
+}
+
+#[test]
+fn requests_are_what_their_golden_files_say() {
+    for (caller, provider, pair) in
+        [(Anthropic, OpenAi, "anthropic-to-openai"), (OpenAi, Anthropic, "openai-to-anthropic")]
+    {
+        for path in golden("requests", pair) {
+            let case = case(&path);
+            let shown = path.display();
+            let got = translated(caller, provider, &case["in"]);
+            match (case.get("out"), got) {
+                (Some(out), Ok(got)) => assert_eq!(&got, out, "{shown}:\n{got:#}"),
+                (None, Err(reply)) => {
+                    assert_eq!(reply.code, Code::InvalidRequest, "{shown}");
+                    assert_eq!(reply.param.as_deref(), case["param"].as_str(), "{shown}: {}", reply.message);
+                    assert!(!reply.message.contains("secret"), "{shown}: {}", reply.message);
+                }
+                (_, got) => panic!("{shown}: {got:#?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_are_what_their_golden_files_say() {
+    for (provider, caller, pair) in
+        [(Anthropic, OpenAi, "anthropic-to-openai"), (OpenAi, Anthropic, "openai-to-anthropic")]
+    {
+        for path in golden("answers", pair) {
+            let case = case(&path);
+            let shown = path.display();
+            let answer = read_answer(provider, case["in"].to_string().as_bytes());
+            let got = answer.map(|answer| write_answer(caller, &answer, CREATED));
+            match case.get("out") {
+                Some(out) => {
+                    let got: Value = serde_json::from_slice(&got.expect("an answer")).expect("JSON");
+                    assert_eq!(&got, out, "{shown}:\n{got:#}");
+                }
+                None => assert_eq!(got, Err(Malformed), "{shown}"),
+            }
+        }
+    }
+}
+
+fn stream(provider: Protocol, caller: Protocol, chunks: &[&[u8]]) -> String {
+    let style = StreamStyle { created: CREATED, include_usage: true, request_id: "req_1" };
+    let mut translator = StreamTranslator::new(provider, caller, style);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        translator.push(chunk, &mut out);
+    }
+    String::from_utf8(out).expect("UTF-8")
+}
+
+/// Every golden stream: provider, caller, what goes in, what comes out.
+fn streams() -> Vec<(Protocol, Protocol, PathBuf, Vec<u8>, String)> {
+    let mut streams = Vec::new();
+    for (provider, caller, pair) in
+        [(Anthropic, OpenAi, "anthropic-to-openai"), (OpenAi, Anthropic, "openai-to-anthropic")]
+    {
+        for path in golden("streams", pair) {
+            let Some(name) = path.to_str().and_then(|p| p.strip_suffix(".in.sse")) else { continue };
+            let expected = fs::read_to_string(format!("{name}.out.sse")).expect("the other half");
+            streams.push((provider, caller, path.clone(), fs::read(&path).expect("readable"), expected));
+        }
+    }
+    streams
+}
+
+#[test]
+fn streams_are_what_their_golden_files_say_wherever_they_are_split() {
+    for (provider, caller, path, input, expected) in streams() {
+        let shown = path.display();
+        assert_eq!(stream(provider, caller, &[&input]), expected, "{shown}");
+        for at in 0..input.len() {
+            let (head, tail) = input.split_at(at);
+            assert_eq!(stream(provider, caller, &[head, tail]), expected, "{shown} split at {at}");
+        }
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(stream(provider, caller, &bytes), expected, "{shown} byte by byte");
+    }
+}
+
+/// Anthropic's rules on the order of events, which its clients rely on.
+#[test]
+fn streams_for_anthropics_callers_keep_its_order() {
+    for (_, caller, path, _, expected) in streams() {
+        if caller != Anthropic {
+            continue;
+        }
+        let mut open = None;
+        let mut blocks = 0;
+        for data in expected.lines().filter_map(|line| line.strip_prefix("data: ")) {
+            let event: Value = serde_json::from_str(data).expect("JSON");
+            let index = event["index"].as_u64();
+            match event["type"].as_str().expect("a type") {
+                "content_block_start" => {
+                    assert_eq!((open, index), (None, Some(blocks)), "{}", path.display());
+                    open = index;
+                    blocks += 1;
+                }
+                "content_block_delta" => assert_eq!(open, index, "{}", path.display()),
+                "content_block_stop" => assert_eq!(open.take(), index, "{}", path.display()),
+                "message_delta" | "message_stop" => assert_eq!(open, None, "{}", path.display()),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_ended_well_is_seen_to() {
+    for (_, _, path, _, expected) in streams() {
+        let mut scanner = Scanner::new();
+        scanner.push(expected.as_bytes());
+        let outcome = scanner.end();
+        let fails = path.to_string_lossy().contains("error");
+        assert_eq!((outcome.is_success(), outcome.error), (!fails, fails), "{}", path.display());
+        assert!(fails || outcome.usage.is_some_and(|u| u.completion_tokens > 0), "{}", path.display());
+    }
+}
+
+/// Two protocols do not have all the same forms, so the first way back may choose another one;
+/// from then on nothing may change.
+#[test]
+fn a_request_survives_the_way_there_and_back() {
+    for (from, to, pair) in
+        [(Anthropic, OpenAi, "anthropic-to-openai"), (OpenAi, Anthropic, "openai-to-anthropic")]
+    {
+        for path in golden("requests", pair) {
+            let case = case(&path);
+            let Some(out) = case.get("out") else { continue };
+            let there = |body: &Value| translated(from, to, body).expect("translatable");
+            let back = |body: &Value| translated(to, from, body).expect("translatable");
+            let once = back(out);
+            assert_eq!(back(&there(&once)), once, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_can_be_asked_can_be_counted() {
+    for path in golden("requests", "anthropic-to-openai") {
+        let mut body = case(&path)["in"].take();
+        if case(&path).get("out").is_none() {
+            continue;
+        }
+        body.as_object_mut().expect("an object").remove("max_tokens");
+        let request = read_count_request(body.to_string().as_bytes()).expect("countable");
+        assert!(estimate_request_tokens(&request) > 4, "{}", path.display());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_translator_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        for (provider, caller) in [(Anthropic, OpenAi), (OpenAi, Anthropic)] {
+            let _ = read_request(caller, &bytes);
+            let _ = read_answer(provider, &bytes);
+            let event = [b"data: ", &bytes[..], b"\n\n"].concat();
+            let _ = stream(provider, caller, &[&event]);
+        }
+    }
+
+    #[test]
+    fn streams_split_and_damaged_anywhere_still_end_at_most_once(
+        pick in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        sizes in proptest::collection::vec(1_usize..40, 1..20),
+    ) {
+        let all = streams();
+        let (provider, caller, _, input, _) = &all[pick.index(all.len())];
+        let mut damaged = input.clone();
+        let at = at.index(damaged.len());
+        damaged[at] = byte;
+        let mut chunks = Vec::new();
+        let mut rest = &damaged[..];
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (head, tail) = rest.split_at((*size).min(rest.len()));
+            chunks.push(head);
+            rest = tail;
+        }
+        let style = StreamStyle { created: CREATED, include_usage: true, request_id: "" };
+        let mut translator = StreamTranslator::new(*provider, *caller, style);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            translator.push(chunk, &mut out);
+        }
+        prop_assert_eq!(&stream(*provider, *caller, &[&damaged]).replace(",\"request_id\":\"req_1\"", ""), &String::from_utf8_lossy(&out));
+        let text = String::from_utf8_lossy(&out);
+        let ends = text.matches("data: [DONE]").count()
+            + text.matches("event: message_stop").count()
+            + text.matches("event: error").count()
+            + text.matches("data: {\"error\":").count();
+        prop_assert!(ends <= 1, "{}", text);
+        prop_assert_eq!(ends == 1, translator.has_ended());
+    }
+}
