@@ -90,3 +90,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
         deserializer.deserialize_any(Either(PhantomData))
     }
 }
+
+/// Answers' content in OpenAI's protocol is a text, but some servers send parts, with thinking
+/// among them.
+#[derive(Deserialize)]
+pub(super) struct Piece {
+    text: Option<String>,
+}
+
+impl TextOr<Piece> {
+    /// The text there is.
+    pub(super) fn joined(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts(pieces) => pieces.into_iter().filter_map(|piece| piece.text).collect(),
+        }
+    }
+}

@@ -95,12 +95,17 @@ pub fn error_kind(protocol: Protocol, kind: &str) -> &str {
         }
         (
             _,
-            "api_error" | "authentication_error" | "invalid_request_error" | "permission_error"
-            | "rate_limit_error" | "timeout_error",
+            "api_error"
+            | "authentication_error"
+            | "invalid_request_error"
+            | "permission_error"
+            | "rate_limit_error"
+            | "timeout_error",
         )
-        | (Protocol::Anthropic, "billing_error" | "not_found_error" | "overloaded_error" | "request_too_large") => {
-            kind
-        }
+        | (
+            Protocol::Anthropic,
+            "billing_error" | "not_found_error" | "overloaded_error" | "request_too_large",
+        ) => kind,
         (Protocol::OpenAi, other) => other,
         (Protocol::Anthropic, _) => "api_error",
     }

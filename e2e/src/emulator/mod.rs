@@ -1,6 +1,7 @@
-//! An emulated OpenAI that answers at once, deterministically, and fails when it is told to.
+//! Emulated providers, OpenAI and Anthropic, that answer at once, deterministically, and fail when
+//! they are told to.
 //!
-//! A provider is mounted by path (`/openai/v1/...`), so that one port can carry several. Beside
+//! A provider is mounted by path (`/openai/v1/...`, `/anthropic/v1/...`), so that one port can carry several. Beside
 //! them lie the controls:
 //!
 //! | call | does |
@@ -15,15 +16,19 @@
 //! away made the gateway cancel the call to the provider.
 
 mod answer;
+mod anthropic;
 mod body;
 mod control;
 mod fault;
+mod ids;
 mod log;
 mod openai;
+mod provider;
 mod server;
 mod service;
 mod socket;
 mod stats;
+mod text;
 
 pub use fault::{Fault, FaultError, FaultMatch};
 pub use log::{Outcome, RequestRecord};

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::anthropic;
 use super::fault::{Fault, FaultBook, FaultError};
 use super::log::{RequestLog, RequestRecord};
 use super::openai;
@@ -91,6 +92,12 @@ impl Emulator {
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}{}", self.address, openai::BASE_PATH)
+    }
+
+    /// The base URL of the emulated Anthropic, as the gateway's configuration wants it.
+    #[must_use]
+    pub fn anthropic_url(&self) -> String {
+        format!("http://{}{}", self.address, anthropic::BASE_PATH)
     }
 
     /// Arms a fault behind those armed before it.

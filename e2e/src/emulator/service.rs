@@ -15,7 +15,7 @@ use super::body::{AnswerBody, PacedBy};
 use super::control;
 use super::fault::Fault;
 use super::log::{Outcome, RequestLog, Ticket};
-use super::openai;
+use super::provider::Provider;
 use super::server::State;
 use super::socket::Connection;
 use super::stats::Stats;
@@ -36,11 +36,13 @@ pub(super) async fn handle(
     let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Ok(plain_response(openai::canned_error(StatusCode::PAYLOAD_TOO_LARGE)));
+            let provider = Provider::at(head.uri.path());
+            return Ok(plain_response(provider.canned_error(StatusCode::PAYLOAD_TOO_LARGE)));
         }
         Err(error) => return Err(io::Error::other(error)),
     };
     let path = head.uri.path();
+    let provider = Provider::at(path);
     if control::owns(path) {
         let answer = control::answer(state, &head.method, path, &body);
         return Ok(plain_response(answer));
@@ -59,9 +61,9 @@ pub(super) async fn handle(
             return Err(io::Error::other("reset by a fault"));
         }
     }
-    let answer = match fault.as_ref().and_then(faulty_answer) {
+    let answer = match fault.as_ref().and_then(|fault| faulty_answer(fault, provider)) {
         Some(answer) => answer,
-        None => openai::answer(&head.method, path, &head.headers, &body),
+        None => provider.answer(&head.method, path, &head.headers, &body),
     };
     let mut response = into_response(
         answer,
@@ -69,13 +71,13 @@ pub(super) async fn handle(
             None => body,
             Some(fault) => body.paced(
                 fault,
-                PacedBy { error_event: openai::error_event(), connection, release: &state.release },
+                PacedBy { error_event: provider.error_event(), connection, release: &state.release },
             ),
         },
         ticket,
     );
     let headers = response.headers_mut();
-    openai::add_headers(headers);
+    provider.add_headers(headers);
     for (name, value) in fault.iter().flat_map(|f| &f.headers) {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
@@ -96,13 +98,13 @@ fn take_fault(state: &State, path: &str, body: &[u8]) -> Option<Fault> {
 }
 
 /// The answer that a fault asks for instead of the provider's own, if it asks for one.
-fn faulty_answer(fault: &Fault) -> Option<Answer> {
+fn faulty_answer(fault: &Fault, provider: Provider) -> Option<Answer> {
     let status = match (fault.status, &fault.body) {
         (None, None) => return None,
         (status, _) => StatusCode::from_u16(status.unwrap_or(200)).unwrap_or(StatusCode::OK),
     };
     Some(match &fault.body {
-        None => openai::canned_error(status),
+        None => provider.canned_error(status),
         Some(serde_json::Value::String(text)) => {
             Answer { status, payload: Payload::Raw(Bytes::from(text.clone())) }
         }

@@ -59,7 +59,8 @@ impl GatewayBuilder {
     }
 
     /// The sidecar's configuration. Ports, the store's path and the filter's path are set by the
-    /// harness; `{{emulator}}` becomes the base URL of the emulated OpenAI.
+    /// harness; `{{emulator}}` becomes the base URL of the emulated OpenAI, `{{anthropic}}` that of
+    /// the emulated Anthropic.
     #[must_use]
     pub fn config_yaml(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.config);

@@ -70,6 +70,7 @@ impl Gateway {
         };
         let provider_url = builder.provider_url.unwrap_or_else(|| emulator.base_url());
         let config = builder.config.replace("{{emulator}}", &provider_url);
+        let config = config.replace("{{anthropic}}", &emulator.anthropic_url());
         let mut environment = builder.environment;
         let admin_key = builder.admin_key;
         environment.extend(admin_key.map(|key| ("GATEWAY_ADMIN_KEY".to_owned(), key.into())));
@@ -218,6 +219,7 @@ impl Gateway {
     /// The file could not be written, or the signal not be sent.
     pub fn reload_sidecar(&self, config: &str) -> Result<(), HarnessError> {
         let config = config.replace("{{emulator}}", &self.provider_url);
+        let config = config.replace("{{anthropic}}", &self.emulator.anthropic_url());
         fs::write(self.dir.path().join(CONFIG_FILE), config)
             .map_err(HarnessError::io("writing the config"))?;
         self.sidecar.signal("HUP")

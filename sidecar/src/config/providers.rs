@@ -75,7 +75,11 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
         model_path,
     } = document;
     let name = check.problems.required(&format!("{path}.name"), name, "`name: openai-main`");
-    let kind = check.problems.required(&format!("{path}.type"), r#type, "`type: openai`, `type: anthropic` or `type: local`");
+    let kind = check.problems.required(
+        &format!("{path}.type"),
+        r#type,
+        "`type: openai`, `type: anthropic` or `type: local`",
+    );
     let name = name.map(|name| check.name(&format!("{path}.name"), name));
     let models = models_of(&format!("{path}.models"), models, check);
     let keys = keys_of(path, api_key, api_keys, check);

@@ -153,7 +153,9 @@ fn the_environment_overrides_and_appends() {
     assert_eq!(config.providers[1].name, "second");
     match &config.providers[0].kind {
         crate::llm::ProviderKind::OpenAi { api_keys, .. } => assert_eq!(api_keys[0].expose(), "12345"),
-        crate::llm::ProviderKind::Anthropic { .. } | crate::llm::ProviderKind::Local { .. } => panic!("type openai"),
+        crate::llm::ProviderKind::Anthropic { .. } | crate::llm::ProviderKind::Local { .. } => {
+            panic!("type openai")
+        }
     }
 }
 

@@ -148,10 +148,11 @@ pub(super) fn stop(finish: &Finish) -> (&'static str, Option<&str>) {
 pub fn write_answer(answer: &ChatAnswer) -> Vec<u8> {
     let text = Some(answer.text.as_str()).filter(|text| !text.is_empty());
     let (stop_reason, stop_sequence) = stop(&answer.finish);
-    let tools = answer
-        .tool_uses
-        .iter()
-        .map(|tool| Block::ToolUse { id: &tool.id, name: &tool.name, input: &tool.input });
+    let tools = answer.tool_uses.iter().map(|tool| Block::ToolUse {
+        id: &tool.id,
+        name: &tool.name,
+        input: &tool.input,
+    });
     document::write(&Message {
         id: &answer.id,
         r#type: "message",

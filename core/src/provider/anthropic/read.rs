@@ -214,7 +214,9 @@ fn result(content: Option<TextOr<Block>>, path: &str) -> Result<Vec<ResultPart>,
         match part(Role::User, block, &path)? {
             Part::Text(text) => Ok(ResultPart::Text(text)),
             Part::Image(image) => Ok(ResultPart::Image(image)),
-            Part::ToolUse(_) | Part::ToolResult { .. } => Err(wrong(&format!("{path}.type"), "text or image")),
+            Part::ToolUse(_) | Part::ToolResult { .. } => {
+                Err(wrong(&format!("{path}.type"), "text or image"))
+            }
         }
     };
     blocks.into_iter().enumerate().map(read).collect()

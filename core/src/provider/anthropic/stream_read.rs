@@ -121,7 +121,9 @@ impl Reader {
     fn delta(&self, index: u64, delta: Delta, each: &mut dyn FnMut(StreamEvent)) {
         match (delta.r#type.as_deref(), delta.text, delta.partial_json) {
             (Some("text_delta"), Some(text), _) if !text.is_empty() => each(StreamEvent::Text(text)),
-            (Some("input_json_delta"), _, Some(json)) if !json.is_empty() && self.open_tool == Some(index) => {
+            (Some("input_json_delta"), _, Some(json))
+                if !json.is_empty() && self.open_tool == Some(index) =>
+            {
                 each(StreamEvent::ToolInput { index, json });
             }
             _ => {}

@@ -158,11 +158,7 @@ fn source(image: &Image) -> Source<'_> {
 }
 
 fn tool(tool: &Tool) -> ToolDocument<'_> {
-    ToolDocument {
-        name: &tool.name,
-        description: tool.description.as_deref(),
-        input_schema: &tool.schema,
-    }
+    ToolDocument { name: &tool.name, description: tool.description.as_deref(), input_schema: &tool.schema }
 }
 
 /// Whether tools may be used in parallel is part of the choice here, so it makes one.
@@ -171,7 +167,9 @@ fn choice(request: &ChatRequest) -> Option<Choice<'_>> {
     let (r#type, name) = match &request.tool_choice {
         None if only_one => ("auto", None),
         None => return None,
-        Some(ToolChoice::None) => return Some(Choice { r#type: "none", name: None, disable_parallel_tool_use: None }),
+        Some(ToolChoice::None) => {
+            return Some(Choice { r#type: "none", name: None, disable_parallel_tool_use: None });
+        }
         Some(ToolChoice::Auto) => ("auto", None),
         Some(ToolChoice::Any) => ("any", None),
         Some(ToolChoice::Named(name)) => ("tool", Some(name.as_str())),

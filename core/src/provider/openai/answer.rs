@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::write::Call;
 use crate::chat::{ChatAnswer, Finish, TokenUsage, ToolUse};
-use crate::provider::{Malformed, document};
+use crate::provider::Malformed;
+use crate::provider::document::{self, Piece, TextOr};
 
 #[derive(Deserialize)]
 struct Found {
@@ -22,7 +23,7 @@ struct FoundChoice {
 
 #[derive(Deserialize)]
 struct FoundMessage {
-    content: Option<String>,
+    content: Option<TextOr<Piece>>,
     refusal: Option<String>,
     tool_calls: Option<Vec<FoundCall>>,
 }
@@ -98,7 +99,7 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
     Ok(ChatAnswer {
         id: found.id.unwrap_or_default(),
         model: found.model.unwrap_or_default(),
-        text: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
+        text: choice.message.content.map(TextOr::joined).or(choice.message.refusal).unwrap_or_default(),
         tool_uses,
         finish,
         usage: found.usage.map(TokenUsage::from).unwrap_or_default(),

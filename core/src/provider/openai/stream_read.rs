@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::answer::{UsageFound, finish};
 use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
 use crate::provider::Malformed;
+use crate::provider::document::{Piece, TextOr};
 
 /// Most tools of one answer.
 const TOOLS_MAX: u64 = 1024;
@@ -36,7 +37,7 @@ struct Choice {
 
 #[derive(Deserialize, Default)]
 struct Delta {
-    content: Option<String>,
+    content: Option<TextOr<Piece>>,
     refusal: Option<String>,
     tool_calls: Option<Vec<Call>>,
 }
@@ -87,7 +88,8 @@ impl Reader {
         let first = chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index == 0);
         let Some(choice) = first else { return Ok(()) };
         let delta = choice.delta.unwrap_or_default();
-        for text in [delta.content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
+        let content = delta.content.map(TextOr::joined);
+        for text in [content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
             each(StreamEvent::Text(text));
         }
         for call in delta.tool_calls.unwrap_or_default() {
@@ -105,8 +107,7 @@ impl Reader {
     /// The first delta of a call names it; a name repeated in later ones adds nothing.
     fn call(&mut self, call: Call, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
         let index = call.index;
-        let Function { name, arguments } =
-            call.function.unwrap_or(Function { name: None, arguments: None });
+        let Function { name, arguments } = call.function.unwrap_or(Function { name: None, arguments: None });
         if index >= self.tools {
             let name = name.filter(|_| index < TOOLS_MAX).ok_or(Malformed)?;
             self.tools = index + 1;

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::error::ApiError;
 use super::models::{self, Kind};
 use super::params::{Params, Streaming};
-use super::text::{self, Generated, Usage};
-use super::{DONE, document, event, ids};
+use super::{DONE, document, event, tools};
 use crate::emulator::answer::{Answer, Payload};
+use crate::emulator::ids;
+use crate::emulator::text::{self, Generated, Usage};
 
 const KNOWN: [&str; 35] = [
     "audio",
@@ -127,6 +128,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     let newer = params.whole("max_completion_tokens", 1..=u64::MAX)?;
     let older = params.whole("max_tokens", 1..=u64::MAX)?;
     let streaming = params.streaming()?;
+    if let Some(name) = tools::forced(&params)? {
+        return Ok(tools::answer(model, &name, &prompt.last_user_text, prompt.tokens, streaming));
+    }
 
     let generated = text::reply(&prompt.last_user_text, newer.or(older));
     let completion_tokens = text::tokens(&generated.text).len();

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::models::{self, Kind};
 use super::params::{Params, Streaming};
-use super::text::{self, Generated, Usage};
-use super::{DONE, document, event, ids};
+use super::{DONE, document, event};
 use crate::emulator::answer::{Answer, Payload};
+use crate::emulator::ids;
+use crate::emulator::text::{self, Generated, Usage};
 
 const KNOWN: [&str; 18] = [
     "best_of",

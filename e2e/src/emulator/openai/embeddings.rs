@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::document;
 use super::error::ApiError;
 use super::models::{self, Kind};
 use super::params::Params;
-use super::{document, text};
 use crate::emulator::answer::Answer;
+use crate::emulator::text;
 
 const KNOWN: [&str; 5] = ["dimensions", "encoding_format", "input", "model", "user"];
 const DIMENSIONS_MAX: u64 = 1536;

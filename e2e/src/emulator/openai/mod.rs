@@ -4,10 +4,9 @@ mod chat;
 mod completions;
 mod embeddings;
 mod error;
-mod ids;
 mod models;
 mod params;
-mod text;
+mod tools;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -15,6 +14,7 @@ use serde::Serialize;
 
 use self::error::ApiError;
 use super::answer::{Answer, Payload};
+use super::ids;
 
 /// Where the API is mounted.
 pub(super) const BASE_PATH: &str = "/openai/v1";

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_when_to_come_back_only_if_it_knows() {
-        let busy = refuse(&Reply::new(Code::LocalModelBusy, "busy").retry_after_ms(1500), Protocol::OpenAi, "");
+        let busy =
+            refuse(&Reply::new(Code::LocalModelBusy, "busy").retry_after_ms(1500), Protocol::OpenAi, "");
         assert_eq!(busy.status(), 429);
         assert_eq!(busy.headers()["retry-after"], "2");
         assert_eq!(busy.headers()["retry-after-ms"], "1500");

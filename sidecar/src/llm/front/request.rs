@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn an_anthropic_body_is_not_llm_bridges() {
-        let body = Bytes::from_static(br#"{"provider":"p","model":"m","messages":[{}],"parameters":{"a":1}}"#);
+        let body =
+            Bytes::from_static(br#"{"provider":"p","model":"m","messages":[{}],"parameters":{"a":1}}"#);
         let request = LlmRequest::read(Endpoint::Messages, body.clone()).expect("valid");
         assert_eq!((request.provider, request.body), (None, body));
     }

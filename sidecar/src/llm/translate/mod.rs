@@ -67,11 +67,8 @@ impl Translation {
     }
 
     fn stream(&self, body: Body) -> Body {
-        let style = StreamStyle {
-            created: now(),
-            include_usage: self.include_usage,
-            request_id: &self.request_id,
-        };
+        let style =
+            StreamStyle { created: now(), include_usage: self.include_usage, request_id: &self.request_id };
         let translator = StreamTranslator::new(self.provider, self.caller, style);
         Body::new(TranslatedStream::new(body, translator))
     }

@@ -161,7 +161,10 @@ mod tests {
         let quota = Bytes::from_static(
             br#"{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}"#,
         );
-        assert_eq!(normalise(429, &quota, &OPENAI).and_then(|e| e.code).as_deref(), Some("insufficient_quota"));
+        assert_eq!(
+            normalise(429, &quota, &OPENAI).and_then(|e| e.code).as_deref(),
+            Some("insufficient_quota")
+        );
     }
 
     #[test]
@@ -194,7 +197,8 @@ mod tests {
         assert_eq!(normalised_for(&ANTHROPIC, 529, overloaded).as_deref(), Some(overloaded));
         let openais = r#"{"error":{"message":"Overloaded","type":"service_unavailable_error","param":null,"code":null}}"#;
         assert_eq!(normalised(529, overloaded).as_deref(), Some(openais));
-        let limited = r#"{"error":{"message":"slow","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#;
+        let limited =
+            r#"{"error":{"message":"slow","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#;
         let anthropics =
             r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"},"request_id":"r1"}"#;
         assert_eq!(normalised_for(&ANTHROPIC, 429, limited).as_deref(), Some(anthropics));

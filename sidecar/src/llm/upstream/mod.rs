@@ -25,8 +25,8 @@ use tidegate_core::route::Protocol;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
-use self::connect::Transport;
 pub use self::answer::ANSWER_BYTES_MAX;
+use self::connect::Transport;
 pub use self::connect::Unusable;
 use self::stream::{ErrorStyle, WatchedStream};
 use super::metrics::{Observation, Outcome};
@@ -138,7 +138,8 @@ impl Upstream {
     /// servers that are compatible with it know the older.
     #[must_use]
     pub fn token_limit_field(&self) -> TokenLimitField {
-        let is_openais = self.chat.host().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"));
+        let is_openais =
+            self.chat.host().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"));
         if is_openais { TokenLimitField::MaxCompletionTokens } else { TokenLimitField::MaxTokens }
     }
 
