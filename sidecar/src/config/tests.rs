@@ -231,3 +231,20 @@ fn a_missing_or_endless_file_is_one_clear_problem() {
         found.to_string().contains("/nonexistent/gateway.yaml") && found.to_string().contains("--config")
     );
 }
+
+#[test]
+fn an_anthropic_provider_has_a_url_and_no_model_file() {
+    let yaml =
+        "providers: [{name: a, type: anthropic, base_url: 'https://api.anthropic.com/v1/', api_key: k}]";
+    let config = parse(yaml, &env(&[])).expect("valid");
+    assert_eq!(config.providers[0].kind.label(), "anthropic");
+    let crate::llm::ProviderKind::Anthropic { base_url, api_keys } = &config.providers[0].kind else {
+        panic!("type anthropic")
+    };
+    assert_eq!((base_url.to_string().as_str(), api_keys.len()), ("https://api.anthropic.com/v1", 1));
+    let yaml = "providers: [{name: a, type: anthropic, model_path: x}]";
+    let problems = parse(yaml, &env(&[])).expect_err("wrong").to_string();
+    for field in ["providers[0].model_path", "providers[0].base_url", "https://api.anthropic.com/v1"] {
+        assert!(problems.contains(field), "{problems}");
+    }
+}

@@ -142,7 +142,6 @@ struct Message<'a> {
 
 /// Usage as written.
 #[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the names are OpenAI's")]
 pub(super) struct UsageWritten {
     prompt_tokens: u64,
     completion_tokens: u64,

@@ -79,6 +79,13 @@ pub fn openai(name: &str, addr: SocketAddr) -> ProviderSettings {
     }
 }
 
+/// Settings of an `anthropic` provider at `addr` with the model `m`.
+pub fn anthropic(name: &str, addr: SocketAddr) -> ProviderSettings {
+    let base_url = format!("http://{addr}/base").parse().expect("a URL");
+    let api_keys = vec![Secret::new("sk-ant-one")];
+    ProviderSettings { kind: ProviderKind::Anthropic { base_url, api_keys }, ..openai(name, addr) }
+}
+
 impl Gateway {
     pub async fn start(settings: Vec<ProviderSettings>) -> Self {
         let mut registry = Registry::default();

@@ -263,3 +263,27 @@ async fn a_missing_or_broken_model_file_is_an_error_at_start() {
         assert!(error.problem.contains(what) && error.problem.contains("scripts/setup"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn anthropics_callers_are_answered_too() {
+    let gateway = gateway().await;
+    let ask = |rest: &str| {
+        format!(
+            r#"{{"model":"{MODEL}","max_tokens":4,"messages":[{{"role":"user","content":"Say hello."}}]{rest}}}"#
+        )
+    };
+    let whole = gateway.post("/v1/messages", &[], &ask("")).await.json();
+    assert_eq!(
+        (&whole["type"], &whole["content"][0]["type"]),
+        (&"message".into(), &"text".into()),
+        "{whole}"
+    );
+    assert!(whole["usage"]["output_tokens"].as_u64().is_some_and(|n| (1..=4).contains(&n)), "{whole}");
+
+    let stream = gateway.post("/v1/messages", &[], &ask(r#","stream":true"#)).await;
+    assert!(stream.text().starts_with("event: message_start\n"), "{}", stream.text());
+    assert!(stream.text().ends_with("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+
+    let refused = gateway.post("/v1/messages", &[], &ask(r#","top_k":5"#)).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["type"].as_str()), (400, Some("error")));
+}

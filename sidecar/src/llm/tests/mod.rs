@@ -4,6 +4,7 @@ mod bridge;
 mod faults;
 mod gateway;
 mod local;
+mod messages;
 mod passing;
 mod provider;
 mod streams;
