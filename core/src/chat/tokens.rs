@@ -1,6 +1,6 @@
 //! How many tokens a text has, without any model's vocabulary: an estimate, for callers who ask
-//! before they send. Byte-pair vocabularies differ by some 20 % among themselves; this one rule
-//! stays within that of them for prose in European and East Asian languages and for code.
+//! before they send. Against what providers reported for recorded requests it was within a
+//! quarter for conversations, and up to 40 % too high where tools' schemas made up most of it.
 
 use super::{ChatRequest, Part, ResultPart};
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_estimate_is_near_what_vocabularies_say() {
+    fn words_digits_and_characters_are_counted() {
         for (text, least, most) in [
             ("", 0, 0),
             ("Hello, world!", 4, 4),
