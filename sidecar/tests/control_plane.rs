@@ -41,7 +41,8 @@ async fn health_is_public_and_errors_have_the_shape_of_openai() {
     let key = [("x-api-key", USER)];
     let anthropic = sidecar.send(Method::GET, "/v1/messages", &[key[0], ("x-request-id", "r1")], "").await;
     assert_eq!(anthropic.json()["request_id"], "r1");
-    assert_eq!(anthropic.json()["error"]["type"], "not_found_error");
+    assert_eq!(anthropic.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(anthropic.json()["error"]["type"], "invalid_request_error");
     assert!(sidecar.end().await);
 }
 
