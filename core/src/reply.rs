@@ -52,8 +52,16 @@ codes! {
     MissingApiKey => "missing_api_key", 401, "authentication_error", "authentication_error";
     /// The credential is unknown, revoked or expired.
     InvalidApiKey => "invalid_api_key", 401, "authentication_error", "authentication_error";
+    /// The name or the password is wrong.
+    InvalidCredentials => "invalid_credentials", 401, "authentication_error", "authentication_error";
+    /// The refresh token is unknown, expired, or was used before.
+    InvalidRefreshToken => "invalid_refresh_token", 401, "authentication_error", "authentication_error";
+    /// Too many bad credentials came from this address.
+    TooManyAttempts => "too_many_attempts", 429, "rate_limit_error", "rate_limit_error";
     /// More than one credential was sent.
     DuplicateCredential => "duplicate_credential", 400, "invalid_request_error", "invalid_request_error";
+    /// The key's allow-list does not have this model.
+    ModelNotAllowed => "model_not_allowed", 403, "permission_error", "permission_error";
     /// The caller's role does not allow this.
     PermissionDenied => "permission_denied", 403, "permission_error", "permission_error";
     /// The credential could not be checked.

@@ -50,17 +50,27 @@ pub struct Remembered {
     pub caller: Option<Rc<Caller>>,
 }
 
+/// Too many bad credentials came from this source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// When to come back, in milliseconds.
+    pub retry_after_ms: u64,
+}
+
 impl Remembered {
     /// What the sidecar said at `now_ms`.
-    #[must_use]
-    pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Self {
+    ///
+    /// # Errors
+    /// The sidecar did not look at the credential, so there is nothing to remember.
+    pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Result<Self, Limited> {
         let (caller, ttl_ms, generation) = match verdict {
             Verdict::Granted { identity, ttl_ms, generation } => {
                 (Some(Caller::new(identity)), ttl_ms, generation)
             }
             Verdict::Denied { ttl_ms, generation } => (None, ttl_ms, generation),
+            Verdict::Limited { retry_after_ms } => return Err(Limited { retry_after_ms }),
         };
-        Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, caller }
+        Ok(Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, caller })
     }
 
     /// Whether it was given before the generation this VM knows of.
@@ -169,12 +179,13 @@ mod tests {
 
     #[test]
     fn a_verdict_survives_its_cell() {
-        let identity = Identity { tenant: "a".into(), key: Some("k".into()), role: Role::Operator };
+        let scope = Some("0123456789abcdef0123456789abcdef".into());
+        let identity = Identity { tenant: "a".into(), key: Some("k".into()), role: Role::Operator, scope };
         for verdict in [
             Verdict::Granted { identity, ttl_ms: 5, generation: 3 },
             Verdict::Denied { ttl_ms: 5, generation: 3 },
         ] {
-            let remembered = Remembered::new(digest(b"secret"), verdict, 100);
+            let remembered = Remembered::new(digest(b"secret"), verdict, 100).expect("a verdict");
             assert_eq!(Remembered::decode(&remembered.encode()), Some(remembered.clone()));
             assert!(remembered.holds(&digest(b"secret"), 104, 3));
             assert!(!remembered.holds(&digest(b"secret"), 105, 3), "expired");
@@ -182,5 +193,7 @@ mod tests {
             assert!(!remembered.holds(&digest(b"other"), 104, 3), "another's");
         }
         assert_eq!(Remembered::decode(b""), None);
+        let limited = Verdict::Limited { retry_after_ms: 7 };
+        assert_eq!(Remembered::new(digest(b"x"), limited, 1), Err(Limited { retry_after_ms: 7 }));
     }
 }

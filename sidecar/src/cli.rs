@@ -14,6 +14,8 @@ usage:
   tidegate check --config FILE   validate FILE and print every error with its YAML path
   tidegate envoy --config FILE   print a complete envoy.yaml for FILE
   tidegate hash-key KEY          print the digest of KEY for auth.api_keys[].hash
+  tidegate hash-password         read a password from standard input, print its hash for auth.users
+  tidegate check-audit --config FILE   verify the audit log of a sidecar that is not running
   tidegate --help | --version
 
 FILE is configs/gateway.yaml unless given. Any key of FILE can be overridden by the environment:
@@ -36,6 +38,10 @@ pub enum Command {
     Envoy(PathBuf),
     /// Print a key's digest.
     HashKey(String),
+    /// Print the hash of a password on standard input.
+    HashPassword,
+    /// Verify the audit log.
+    CheckAudit(PathBuf),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -66,7 +72,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         ["envoy"] => Ok(Command::Envoy(file)),
         ["hash-key", key] if config.is_none() => Ok(Command::HashKey((*key).to_owned())),
         ["hash-key"] => Err("hash-key needs the key: tidegate hash-key KEY".into()),
-        [] => Err("which command? run, check, envoy or hash-key; see --help".into()),
+        ["hash-password"] if config.is_none() => Ok(Command::HashPassword),
+        ["check-audit"] => Ok(Command::CheckAudit(file)),
+        [] => Err("which command? run, check, envoy, hash-key, hash-password or check-audit; see --help".into()),
         _ => Err(format!("unknown command `{}`; see --help", words.join(" ")).into()),
     }
 }
@@ -85,13 +93,15 @@ mod tests {
         assert_eq!(parsed("--config=a.yaml check"), Ok(Command::Check("a.yaml".into())));
         assert_eq!(parsed("envoy"), Ok(Command::Envoy("configs/gateway.yaml".into())));
         assert_eq!(parsed("hash-key k"), Ok(Command::HashKey("k".into())));
+        assert_eq!(parsed("hash-password"), Ok(Command::HashPassword));
+        assert_eq!(parsed("check-audit -c a"), Ok(Command::CheckAudit("a".into())));
         assert_eq!(parsed("run --help"), Ok(Command::Help));
         assert_eq!(parsed("--version"), Ok(Command::Version));
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "serve", "hash-key", "run run", "run --port 1", "run a b c", "check --config"] {
+        for line in ["", "serve", "hash-key", "hash-password secret", "run run", "run --port 1", "run a b c", "check --config"] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

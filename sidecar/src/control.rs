@@ -2,16 +2,21 @@
 //! Each change is checked, kept, and published to the filters as one new document.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use serde_json::{Value, json};
 use tidegate_core::policy::{AuthPolicy, Invalid, Limits};
+use tidegate_core::wire::Identity;
 
+use crate::audit::{self, Act, Action, Actor};
 use crate::config::limiter::{Limiter, Rates};
 use crate::config::{self, Config, Env, Problems};
-use crate::keys::{KeyError, KeyRecord, Keys, NewKey};
+use crate::keys::{KeyError, KeyRecord, Keys, NewKey, unix_ms};
 use crate::metrics::ControlMetrics;
+use crate::sessions::{Opened, SessionError, Sessions};
 use crate::snapshot::{Parts, Publisher};
 use crate::store::{Store, StoreError};
+use crate::tokens::{Refused, TokenError, Tokens, looks_like_token};
 
 const RATES: &str = "limits";
 
@@ -26,6 +31,8 @@ pub enum ChangeError {
     Store(StoreError),
     /// It is about a key.
     Key(KeyError),
+    /// An issuer of tokens cannot be used on this machine.
+    Issuer(String),
 }
 
 impl From<StoreError> for ChangeError {
@@ -53,6 +60,7 @@ impl std::fmt::Display for ChangeError {
             Self::Document(invalid) => invalid.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
+            Self::Issuer(problem) => f.write_str(problem),
         }
     }
 }
@@ -92,6 +100,8 @@ pub struct Control {
     body_bytes_max: u64,
     store: Arc<Store>,
     keys: Arc<Keys>,
+    sessions: Sessions,
+    tokens: RwLock<Arc<Tokens>>,
     publisher: Publisher,
     metrics: ControlMetrics,
 }
@@ -100,7 +110,7 @@ impl Control {
     /// Puts the configuration, with what was changed at run time laid on it, in force.
     ///
     /// # Errors
-    /// The store cannot be read, or filters would refuse the document.
+    /// The store cannot be read, an issuer cannot be used, or filters would refuse the document.
     pub fn start(
         config: Config,
         origin: Origin,
@@ -116,12 +126,16 @@ impl Control {
                 Rates::default()
             }
         };
+        let sessions = Sessions::start(store.clone())?;
+        let tokens = Tokens::new(&config.auth).map_err(ChangeError::Issuer)?;
+        let tokens = RwLock::new(Arc::new(tokens));
         let body_bytes_max = config.server.body_bytes_max;
         let state = State { config, changed };
         let publisher =
             Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
-        Ok(Self { state: Mutex::new(state), origin, body_bytes_max, store, keys, publisher, metrics })
+        let state = Mutex::new(state);
+        Ok(Self { state, origin, body_bytes_max, store, keys, sessions, tokens, publisher, metrics })
     }
 
     /// The documents in force.
@@ -134,6 +148,76 @@ impl Control {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What is kept over a restart.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The tokens in force.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who presents `credential`, an API key or a token, and for how many more milliseconds it
+    /// is good. The one place where that is decided.
+    ///
+    /// # Errors
+    /// It is not good, or it could not be checked.
+    pub async fn authenticate(&self, credential: &str) -> Result<(Identity, u64), Refused> {
+        let now_ms = unix_ms();
+        if let Some(known) = self.keys.authenticate(credential, now_ms) {
+            return Ok(known);
+        }
+        if !looks_like_token(credential) {
+            return Err(TokenError::Malformed.into());
+        }
+        self.tokens().verify(credential, &self.sessions, now_ms).await
+    }
+
+    /// Begins a session of a user who has just shown the password.
+    ///
+    /// # Errors
+    /// See [`Sessions::begin`]; the user may have been removed in the meantime.
+    pub fn begin_session(&self, user: &str) -> Result<Opened, SessionError> {
+        let tokens = self.tokens();
+        let (Some(own), Some(user)) = (tokens.own(), tokens.user(user)) else {
+            return Err(SessionError::Unknown);
+        };
+        self.sessions.begin(&user.name, &user.stamp(), own.refresh_ttl_ms, unix_ms())
+    }
+
+    /// Exchanges a refresh token for the next one. A second use of one ends its session, and
+    /// with it the session's access tokens, in every worker.
+    ///
+    /// # Errors
+    /// See [`Sessions::refresh`].
+    pub fn refresh_session(&self, token: &str, from: &str) -> Result<Opened, SessionError> {
+        let now_ms = unix_ms();
+        let opened = match self.sessions.refresh(token, from, now_ms) {
+            Err(SessionError::Reused) => {
+                tracing::warn!(%from, "a refresh token was used twice; its session was ended");
+                self.forget_verdicts();
+                return Err(SessionError::Reused);
+            }
+            other => other?,
+        };
+        let tokens = self.tokens();
+        let user = tokens.user(&opened.user);
+        let goes_on = user.is_some_and(|u| self.sessions.is_open(&opened.sid, &u.name, &u.stamp(), now_ms));
+        if goes_on { Ok(opened) } else { Err(SessionError::Unknown) }
+    }
+
+    /// The session has ended already; if filters cannot be told, they notice within minutes.
+    fn forget_verdicts(&self) {
+        let state = self.lock();
+        let told = self.keys.raise_generation().map_err(ChangeError::from).and_then(|()| self.publish(&state));
+        if let Err(error) = told {
+            tracing::error!(%error, "filters could not be told that a session was ended");
+        }
     }
 
     /// The limits in force.
@@ -150,12 +234,20 @@ impl Control {
     ///
     /// # Errors
     /// Values out of range, or the store failed; nothing has changed then.
-    pub fn change_limits(&self, rates: Option<Rates>) -> Result<LimitsInForce, ChangeError> {
+    pub fn change_limits(&self, rates: Option<Rates>, by: &Actor) -> Result<LimitsInForce, ChangeError> {
         let mut state = self.lock();
+        let action = if rates.is_some() { Action::LimitsChanged } else { Action::LimitsReset };
         let changed = rates.map_or_else(Rates::default, |rates| rates.over(state.changed.clone()));
         let limits = limits(&state.config.limiter, &changed).map_err(ChangeError::Invalid)?;
         let kept = (changed != Rates::default()).then_some(&changed);
-        self.store.put(RATES, kept)?;
+        let act = act(by, action, RATES, json!(state.changed), json!(changed));
+        self.store.write(|writer| {
+            match kept {
+                Some(changed) => writer.put(RATES, changed)?,
+                None => writer.remove(RATES)?,
+            }
+            audit::append(writer, act)
+        })?;
         state.changed = changed.clone();
         self.publish(&state)?;
         Ok(LimitsInForce { limits, changed })
@@ -165,20 +257,36 @@ impl Control {
     ///
     /// # Errors
     /// See [`Keys::create`].
-    pub fn create_key(&self, new: NewKey) -> Result<(KeyRecord, String), ChangeError> {
+    pub fn create_key(&self, new: NewKey, by: &Actor) -> Result<(KeyRecord, String), ChangeError> {
         let state = self.lock();
-        let made = self.keys.create(&state.config.auth.api_keys, new)?;
+        let made = self.keys.create(&state.config.auth, new, by)?;
         self.publish(&state)?;
         Ok(made)
+    }
+
+    /// Gives a key a new secret; the text is the only copy of it.
+    ///
+    /// # Errors
+    /// See [`Keys::rotate`].
+    pub fn rotate_key(
+        &self,
+        id: &str,
+        grace_ms: u64,
+        by: &Actor,
+    ) -> Result<(KeyRecord, String), ChangeError> {
+        let state = self.lock();
+        let rotated = self.keys.rotate(&state.config.auth, id, grace_ms, by)?;
+        self.publish(&state)?;
+        Ok(rotated)
     }
 
     /// Takes a key out of force.
     ///
     /// # Errors
     /// See [`Keys::revoke`].
-    pub fn revoke_key(&self, id: &str) -> Result<(), ChangeError> {
+    pub fn revoke_key(&self, id: &str, by: &Actor) -> Result<(), ChangeError> {
         let state = self.lock();
-        self.keys.revoke(&state.config.auth.api_keys, id)?;
+        self.keys.revoke(&state.config.auth, id, by)?;
         self.publish(&state)
     }
 
@@ -200,7 +308,9 @@ impl Control {
         let next = config::load(&self.origin.path, &self.origin.env).map_err(ChangeError::Invalid)?;
         let mut state = self.lock();
         limits(&next.limiter, &state.changed).map_err(ChangeError::Invalid)?;
-        self.keys.install(&next.auth.api_keys)?;
+        let tokens = Arc::new(Tokens::new(&next.auth).map_err(ChangeError::Issuer)?);
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        self.keys.install(&next.auth)?;
         let waiting = state.config.restart_needed_for(&next);
         if !waiting.is_empty() {
             tracing::warn!(
@@ -209,7 +319,12 @@ impl Control {
             );
         }
         state.config = next;
-        self.publish(&state)
+        let before = self.publisher.latest().revision.clone();
+        self.publish(&state)?;
+        let after = self.publisher.latest().revision.clone();
+        let (before, after) = (json!({"revision": before}), json!({"revision": after}));
+        let act = act(&Actor::system("SIGHUP"), Action::ConfigReloaded, "config", before, after);
+        Ok(self.store.write(|writer| audit::append(writer, act))?)
     }
 
     fn publish(&self, state: &State) -> Result<(), ChangeError> {
@@ -231,6 +346,10 @@ impl Control {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn act(by: &Actor, action: Action, target: &str, before: Value, after: Value) -> Act {
+    Act { actor: by.clone(), action, target: target.to_owned(), before, after, at_ms: unix_ms() }
 }
 
 fn limits(limiter: &Limiter, changed: &Rates) -> Result<Limits, Problems> {

@@ -6,8 +6,10 @@ use std::time::Instant;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::attempts::Attempts;
 use crate::control::Control;
 use crate::llm::Providers;
+use crate::login::Login;
 use crate::metrics::FilterStats;
 use crate::secret::Secret;
 
@@ -28,6 +30,10 @@ pub struct Gateway {
     pub started: Instant,
     /// Turns true when the process has been told to stop.
     pub draining: watch::Receiver<bool>,
+    /// Checks passwords.
+    pub login: Login,
+    /// Bad credentials by where they came from.
+    pub guesses: Attempts,
 }
 
 impl Gateway {

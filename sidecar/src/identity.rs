@@ -12,16 +12,19 @@ use tidegate_core::wire::{Identity, header};
 
 use crate::control::Control;
 use crate::secret::Secret;
+use crate::tokens::Refused;
 
 /// Headers that may carry a credential.
 const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+/// When to try again if an issuer's keys could not be had, in milliseconds.
+const UNAVAILABLE_RETRY_MS: u64 = 1000;
 
 /// Decides whether a request of `class` may go on, and as whom; nobody is asked on public paths.
 ///
 /// # Errors
 /// The refusal: 401 without a good credential, 400 with several, 403 where the role or the
 /// internal secret is missing.
-pub fn admit(
+pub async fn admit(
     control: &Control,
     token: &Secret,
     class: RouteClass,
@@ -35,9 +38,9 @@ pub fn admit(
             "this path is for the filter, and x-tidegate-internal is missing or wrong; render envoy.yaml again \
              with `tidegate envoy` if Envoy should have it",
         )),
-        RouteClass::Llm(_) => who(control, token, headers, true).map(Some),
+        RouteClass::Llm(_) => who(control, token, headers, true).await.map(Some),
         RouteClass::Admin => {
-            let identity = who(control, token, headers, false)?;
+            let identity = who(control, token, headers, false).await?;
             if !identity.role.may_administer() {
                 let message = "this path needs a key with role operator or admin";
                 return Err(Reply::new(Code::PermissionDenied, message));
@@ -47,14 +50,23 @@ pub fn admit(
     }
 }
 
-fn who(control: &Control, token: &Secret, headers: &HeaderMap, anonymous: bool) -> Result<Identity, Reply> {
+async fn who(
+    control: &Control,
+    token: &Secret,
+    headers: &HeaderMap,
+    anonymous: bool,
+) -> Result<Identity, Reply> {
     if carries(headers, header::PROXIED, token)
         && let Some(identity) = told(headers)
     {
         return Ok(identity);
     }
     if let Some(credential) = credential(headers)? {
-        return control.keys().authenticate(credential).ok_or_else(invalid);
+        return match control.authenticate(credential).await {
+            Ok((identity, _)) => Ok(identity),
+            Err(Refused::Bad(_)) => Err(invalid()),
+            Err(Refused::Unavailable) => Err(unavailable()),
+        };
     }
     let policy = control.publisher().latest();
     let tenant = policy.snapshot.auth.anonymous_tenant.as_deref().filter(|_| anonymous);
@@ -65,10 +77,19 @@ fn who(control: &Control, token: &Secret, headers: &HeaderMap, anonymous: bool) 
 }
 
 fn invalid() -> Reply {
-    Reply::new(Code::InvalidApiKey, "the API key is unknown or revoked")
+    Reply::new(Code::InvalidApiKey, "the API key or token is unknown, revoked or expired")
 }
 
-fn carries(headers: &HeaderMap, name: &str, token: &Secret) -> bool {
+/// The keys of a token's issuer could not be had.
+#[must_use]
+pub fn unavailable() -> Reply {
+    let message = "the token could not be checked, because its issuer's keys could not be fetched";
+    Reply::new(Code::AuthUnavailable, message).retry_after_ms(UNAVAILABLE_RETRY_MS)
+}
+
+/// Whether the header `name` is the shared secret.
+#[must_use]
+pub fn carries(headers: &HeaderMap, name: &str, token: &Secret) -> bool {
     headers.get(name).is_some_and(|value| value.as_bytes().ct_eq(token.expose().as_bytes()).into())
 }
 

@@ -4,6 +4,8 @@
 //! A request enters in [`server::Entry`]; what is in force changes in [`control::Control`].
 
 pub mod admin;
+pub mod attempts;
+pub mod audit;
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -18,10 +20,14 @@ pub mod internal;
 pub mod keys;
 pub mod llm;
 pub mod logging;
+pub mod login;
 pub mod metrics;
 pub mod refusal;
 pub mod run;
 pub mod secret;
 pub mod server;
+pub mod sessions;
 pub mod snapshot;
+pub mod source;
 pub mod store;
+pub mod tokens;

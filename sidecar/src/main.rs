@@ -1,6 +1,6 @@
 //! The command `tidegate`.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,12 +9,14 @@ use tidegate::cli::{self, Command};
 use tidegate::config::{self, Config, Env, Problems};
 use tidegate::control::Origin;
 use tidegate::keys::Digest;
-use tidegate::{cpu, envoy_config, logging, run, store};
+use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
 /// Said of a section that is read but not put in force.
 const WITHOUT_EFFECT: &str = "is valid, but has no effect in this version";
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
+/// Longest line looked at for a password, in bytes.
+const PASSWORD_LINE_MAX: u64 = 4096;
 
 fn main() -> ExitCode {
     if !cpu::is_fit() {
@@ -60,6 +62,11 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
             config::auth::usable(&key).map_err(|what| anyhow::anyhow!("the key {what}"))?;
             print(&format!("{}\n", Digest::of(&key)))?;
         }
+        Command::HashPassword => print(&format!("{}\n", login::hash(&password()?).map_err(anyhow::Error::msg)?))?,
+        Command::CheckAudit(path) => match config::load(&path, &environment()) {
+            Ok(config) => return check_audit(&config),
+            Err(problems) => return Ok(refused(&path, &problems)),
+        },
         Command::Check(path) => match config::load(&path, &environment()) {
             Ok(config) => {
                 for section in &config.without_effect {
@@ -82,6 +89,24 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line, so that it need not stand in a shell's history.
+fn password() -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(PASSWORD_LINE_MAX).read_line(&mut line).context("cannot read the password")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn check_audit(config: &Config) -> anyhow::Result<ExitCode> {
+    let verdict = audit::verify(&store::Store::open(&config.store.path)?)?;
+    match verdict.broken_at {
+        None => {
+            print(&format!("audit log: ok, {} entries, head {}\n", verdict.entries, verdict.head))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(seq) => anyhow::bail!("the audit log was tampered with: entry {seq} does not fit"),
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

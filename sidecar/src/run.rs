@@ -9,15 +9,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::attempts::{Allowance, Attempts};
 use crate::config::{Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
+use crate::login::Login;
 use crate::llm::{self, Providers};
 use crate::metrics::{self, ControlMetrics, FilterStats};
 use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
 
+/// Bad credentials from one place: a hundred at once, then five a second. API keys cannot be
+/// guessed at any rate; this keeps guessers from keeping the sidecar busy.
+const BAD_CREDENTIALS: Allowance = Allowance { burst: 100, interval_ms: 200 };
 /// The operator's key, from the environment.
 const ADMIN_KEY: &str = "GATEWAY_ADMIN_KEY";
 
@@ -92,12 +97,15 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
 
     // Late, because a key that is made here can be shown only if the start succeeds.
     let (keys, admin_key) =
-        Keys::start(store.clone(), &config.auth.api_keys, from_environment).map_err(StartError::Keys)?;
+        Keys::start(store.clone(), &config.auth, from_environment).map_err(StartError::Keys)?;
     let control = Control::start(config.clone(), origin, store, Arc::new(keys), control_metrics)
         .map_err(StartError::Policy)?;
     let (drain, draining) = watch::channel(false);
     let control = Arc::new(control);
-    let gateway = Gateway { control, providers, filters, registry, token, started, draining };
+    let guesses = Attempts::new(BAD_CREDENTIALS);
+    let login = Login::default();
+    let gateway =
+        Gateway { control, providers, filters, registry, token, started, draining, login, guesses };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
 }
 

@@ -10,6 +10,9 @@ use super::Identity;
 pub struct AuthenticateRequest {
     /// The secret as presented, without a `Bearer ` prefix. Never logged.
     pub credential: String,
+    /// Address that connected to Envoy, so that guessing from one place can be slowed down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// What the sidecar decides.
@@ -31,5 +34,11 @@ pub enum Verdict {
         ttl_ms: u64,
         /// [`crate::policy::AuthPolicy::generation`] under which this was decided.
         generation: u64,
+    },
+    /// Too many bad credentials came from this source, so this one was not looked at. Concerns
+    /// this request alone: never remembered.
+    Limited {
+        /// When to come back, in milliseconds.
+        retry_after_ms: u64,
     },
 }

@@ -11,7 +11,7 @@ mod auth;
 mod identity;
 
 pub use auth::{AuthenticateRequest, Verdict};
-pub use identity::{Identity, Role, is_name};
+pub use identity::{Identity, Role, SCOPE_DIGITS, is_name};
 
 /// Header names of the contract; all lower case.
 pub mod header {

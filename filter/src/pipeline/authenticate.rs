@@ -11,7 +11,7 @@ use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path};
 
 use super::sanitise::{Credential, Head};
 use crate::ports::{Call, SharedCells};
-use crate::verdicts::{Caller, CredentialDigest, Found, Remembered, digest};
+use crate::verdicts::{Caller, CredentialDigest, Found, Limited, Remembered, digest};
 use crate::vm::Vm;
 
 /// How long the sidecar has for a verdict, in milliseconds.
@@ -70,7 +70,7 @@ pub fn decide(
             });
             caller.map(Decision::Known).ok_or_else(|| refused(vm))
         }
-        None => ask(vm, digest, credential),
+        None => ask(vm, digest, credential, head.source.clone()),
     }
 }
 
@@ -88,7 +88,8 @@ pub fn check_role(identity: &Identity) -> Result<(), Reply> {
 /// Remembers the sidecar's answer. No answer refuses this request and is not remembered.
 ///
 /// # Errors
-/// 401 for a refused credential, 503 when there was no usable answer.
+/// 401 for a refused credential, 429 when too many bad ones came from this source, 503 when
+/// there was no usable answer.
 pub fn learn(
     vm: &mut Vm,
     cells: &impl SharedCells,
@@ -100,7 +101,10 @@ pub fn learn(
     let Some(verdict) = answer.and_then(|json| serde_json::from_slice::<Verdict>(json).ok()) else {
         return Err(unavailable(vm));
     };
-    let remembered = Remembered::new(digest, verdict, now_ns / 1_000_000);
+    let remembered = match Remembered::new(digest, verdict, now_ns / 1_000_000) {
+        Ok(remembered) => remembered,
+        Err(Limited { retry_after_ms }) => return Err(limited(vm, retry_after_ms)),
+    };
     let caller = remembered.caller.clone();
     // A verdict from before a revocation that this VM already knows of is no verdict.
     if remembered.is_outdated(generation) {
@@ -118,11 +122,17 @@ fn without_credential(vm: &mut Vm, class: RouteClass, policy: &AuthPolicy) -> Re
     Err(Reply::new(Code::MissingApiKey, "no API key was sent; send `authorization: Bearer <key>`"))
 }
 
-fn ask(vm: &mut Vm, digest: CredentialDigest, credential: &[u8]) -> Result<Decision, Reply> {
+fn ask(
+    vm: &mut Vm,
+    digest: CredentialDigest,
+    credential: &[u8],
+    source: Option<String>,
+) -> Result<Decision, Reply> {
     let Ok(credential) = std::str::from_utf8(credential) else {
         return Err(refused(vm));
     };
-    let Ok(body) = serde_json::to_vec(&AuthenticateRequest { credential: credential.to_owned() }) else {
+    let question = AuthenticateRequest { credential: credential.to_owned(), source };
+    let Ok(body) = serde_json::to_vec(&question) else {
         return Err(unavailable(vm));
     };
     vm.counts.add(Counter::AuthCallout);
@@ -132,7 +142,13 @@ fn ask(vm: &mut Vm, digest: CredentialDigest, credential: &[u8]) -> Result<Decis
 
 fn refused(vm: &mut Vm) -> Reply {
     vm.counts.add(Counter::AuthDenied);
-    Reply::new(Code::InvalidApiKey, "the API key is unknown, revoked or expired")
+    Reply::new(Code::InvalidApiKey, "the API key or token is unknown, revoked or expired")
+}
+
+fn limited(vm: &mut Vm, retry_after_ms: u64) -> Reply {
+    vm.counts.add(Counter::AuthDenied);
+    let message = "too many bad credentials came from this address; wait as `retry-after` says";
+    Reply::new(Code::TooManyAttempts, message).retry_after_ms(retry_after_ms)
 }
 
 fn unavailable(vm: &mut Vm) -> Reply {

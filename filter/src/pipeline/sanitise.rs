@@ -12,6 +12,8 @@ use crate::ports::EditHeaders;
 
 /// Longest client-chosen request id that is echoed, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Longest text of an IP address, in bytes.
+const ADDRESS_BYTES_MAX: usize = 45;
 /// Longest credential looked at, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
 
@@ -42,6 +44,8 @@ pub struct Head {
     pub content_length: Option<u64>,
     /// The one credential.
     pub credential: Credential,
+    /// The address that connected to Envoy, which Envoy adds last to `x-forwarded-for`.
+    pub source: Option<String>,
     /// What the client's `cache-control` allows.
     pub control: RequestControl,
     /// `x-gateway-provider`.
@@ -60,6 +64,7 @@ impl Default for Head {
             is_post: false,
             content_length: None,
             credential: Credential::Absent,
+            source: None,
             control: RequestControl::FREE,
             pin: Vec::new(),
             request_id: String::new(),
@@ -83,6 +88,7 @@ impl Head {
                 b"content-length" => head.content_length = parse(value),
                 b"cache-control" => head.control = RequestControl::parse(value),
                 b"x-gateway-provider" => head.pin = value.to_vec(),
+                b"x-forwarded-for" => head.source = last_address(value),
                 b"x-request-id" => head.read_request_id(value),
                 b"authorization" | b"x-api-key" | b"api-key" | b"x-goog-api-key" => {
                     head.credential = match head.credential {
@@ -166,6 +172,13 @@ fn strip(name: &[u8], host: &impl EditHeaders) {
     }
 }
 
+/// What clients write into the header stands further to the left.
+fn last_address(value: &[u8]) -> Option<String> {
+    let last = value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
+    let text = std::str::from_utf8(last).ok()?;
+    (1..=ADDRESS_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
+}
+
 fn parse(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
@@ -173,6 +186,15 @@ fn parse(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_source_is_what_envoy_added_and_not_what_a_client_claims() {
+        assert_eq!(last_address(b"10.0.0.1, ::1, 192.0.2.7 ").as_deref(), Some("192.0.2.7"));
+        assert_eq!(last_address(b"192.0.2.7").as_deref(), Some("192.0.2.7"));
+        for bad in [&b""[..], b"1.2.3.4,", b"\xff", &[b'1'; ADDRESS_BYTES_MAX + 1]] {
+            assert_eq!(last_address(bad), None);
+        }
+    }
 
     #[test]
     fn a_credential_has_one_form() {

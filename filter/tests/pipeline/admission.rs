@@ -7,6 +7,7 @@ use tidegate_filter::pipeline::Flow;
 const BODY: &str = r#"{"model":"m","messages":[]}"#;
 const GRANTED: &str = r#"{"verdict":"granted","identity":{"tenant":"acme","key":"k1","role":"user"},"ttl_ms":60000,"generation":1}"#;
 const ADMIN: &str = r#"{"verdict":"granted","identity":{"tenant":"ops","key":"k2","role":"admin"},"ttl_ms":60000,"generation":1}"#;
+const LIMITED: &str = r#"{"verdict":"limited","retry_after_ms":1500}"#;
 const DENIED: &str = r#"{"verdict":"denied","ttl_ms":1000,"generation":1}"#;
 
 fn with(extra: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -51,6 +52,21 @@ fn a_credential_is_asked_for_once_and_known_to_every_vm() {
     }
     assert_eq!(stream(&process).headers(&mut two, &headers, false), Flow::Pause);
     assert_eq!(two.counts.get(Counter::AuthLocal), 1, "the shared verdict became a local one");
+}
+
+#[test]
+fn a_guesser_is_told_to_wait_and_nothing_is_remembered_of_it() {
+    let (process, mut vm) = (Process::new(), vm(&policy()));
+    let headers = with(&[("x-api-key", "guess"), ("x-forwarded-for", "10.9.9.9, 192.0.2.7")]);
+    for _ in 0..2 {
+        let mut stream = stream(&process);
+        let Flow::Ask(call) = stream.headers(&mut vm, &headers, false) else { panic!("asks the sidecar") };
+        let question: serde_json::Value = serde_json::from_slice(&call.body).expect("JSON");
+        assert_eq!(question["source"], "192.0.2.7");
+        let refused = reply(stream.answer(&mut vm, Some(LIMITED)));
+        assert_eq!((refused.status, code(&refused).as_str()), (429, "too_many_attempts"));
+        assert_eq!(header(&refused, "retry-after-ms"), Some("1500"));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -10,13 +11,16 @@ use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::policy::BucketPolicy;
 use tidegate_core::reply::Code;
+use tidegate_core::wire::Identity;
 
 use super::{BODY_BYTES_MAX, change as run, respond};
+use crate::audit::Actor;
 use crate::body;
 use crate::config::limiter::Rates;
 use crate::control::LimitsInForce;
 use crate::gateway::Gateway;
 use crate::refusal::json;
+use crate::source::Source;
 
 /// The answer: all that is in force, and what of it was changed at run time.
 #[derive(Debug, Serialize)]
@@ -48,19 +52,28 @@ pub async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// Changes the fields that are named.
-pub async fn change(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+pub async fn change(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+    Extension(source): Extension<Source>,
+    body: Body,
+) -> Response {
     let result = async {
         let rates = body::json::<Rates>(body, BODY_BYTES_MAX, Code::InvalidConfig).await?;
-        let control = gateway.control.clone();
-        let in_force = run(move || control.change_limits(Some(rates))).await?;
+        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let in_force = run(move || control.change_limits(Some(rates), &by)).await?;
         Ok(shown(&gateway, in_force))
     };
     respond(result.await)
 }
 
 /// Goes back to the configuration file's.
-pub async fn reset(State(gateway): State<Arc<Gateway>>) -> Response {
-    let control = gateway.control.clone();
-    let result = run(move || control.change_limits(None)).await;
+pub async fn reset(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+    Extension(source): Extension<Source>,
+) -> Response {
+    let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+    let result = run(move || control.change_limits(None, &by)).await;
     respond(result.map(|in_force| shown(&gateway, in_force)))
 }

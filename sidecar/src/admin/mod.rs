@@ -1,6 +1,7 @@
 //! What operators do while the gateway runs. The role was checked before the router; keys ask
 //! for the role admin on top.
 
+mod audit;
 mod keys;
 mod limits;
 mod metrics;
@@ -10,8 +11,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use tidegate_core::reply::{Code, Reply};
+use tidegate_core::wire::{Identity, Role};
 
 use crate::config::metrics::Metrics;
 use crate::control::ChangeError;
@@ -31,6 +33,9 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
     let router = Router::new()
         .route("/admin/keys", get(keys::list).post(keys::create))
         .route("/admin/keys/{id}", delete(keys::revoke))
+        .route("/admin/keys/{id}/rotate", post(keys::rotate))
+        .route("/admin/audit", get(audit::list))
+        .route("/admin/audit/verify", get(audit::verify))
         .route("/admin/limits", get(limits::show).put(limits::change).delete(limits::reset))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {
@@ -38,6 +43,13 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
     } else {
         router
     }
+}
+
+fn admin_only(identity: &Identity) -> Result<(), Reply> {
+    if identity.role == Role::Admin {
+        return Ok(());
+    }
+    Err(Reply::new(Code::PermissionDenied, "this path needs a key with role admin"))
 }
 
 /// Runs a change, which waits for the disk, off the async threads.
@@ -64,6 +76,7 @@ fn explain(error: &ChangeError) -> Reply {
         ChangeError::Document(invalid) => {
             Reply::new(Code::InvalidConfig, invalid.to_string()).with_param(invalid.field.clone())
         }
+        ChangeError::Issuer(problem) => Reply::new(Code::InvalidConfig, problem.as_str()),
         ChangeError::Key(error @ KeyError::Unknown) => Reply::new(Code::NotFound, error.to_string()),
         ChangeError::Key(error @ (KeyError::NotStored(_) | KeyError::Full)) => {
             Reply::new(Code::InvalidRequest, error.to_string())

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use tidegate_core::wire::Role;
 
+use super::jwt::{self, Jwt, User, UserDocument};
 use super::Check;
 use super::server::Server;
 use crate::keys::Digest;
@@ -10,6 +11,10 @@ use crate::secret::Secret;
 
 /// Most keys in the file; the others belong into the store.
 const API_KEYS_MAX: usize = 1024;
+/// Most models of one allow-list.
+const MODELS_MAX: usize = 256;
+/// Longest name of a model, in bytes.
+const MODEL_BYTES_MAX: usize = 256;
 /// Shortest key that an operator may choose, in bytes.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest key, in bytes.
@@ -22,6 +27,8 @@ pub struct Document {
     anonymous: Option<AnonymousDocument>,
     protect_other_routes: Option<bool>,
     api_keys: Option<Vec<Option<KeyDocument>>>,
+    jwt: Option<jwt::Document>,
+    users: Option<Vec<Option<UserDocument>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +47,8 @@ struct KeyDocument {
     hash: Option<String>,
     tenant: Option<String>,
     role: Option<Role>,
+    expires_at: Option<u64>,
+    allowed_models: Option<Vec<String>>,
 }
 
 /// A key of the file, as its digest.
@@ -53,6 +62,10 @@ pub struct ApiKey {
     pub tenant: String,
     /// What they may do.
     pub role: Role,
+    /// When it ends, in seconds since 1970.
+    pub expires_at: Option<u64>,
+    /// The models it may use; all, if there is no list.
+    pub allowed_models: Option<Vec<String>>,
 }
 
 /// The validated section.
@@ -64,11 +77,15 @@ pub struct Auth {
     pub protect_other_routes: bool,
     /// Keys of the file.
     pub api_keys: Vec<ApiKey>,
+    /// Whose tokens are believed.
+    pub jwt: Jwt,
+    /// Who may log in.
+    pub users: Vec<User>,
 }
 
 /// Checks the section.
 pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> Auth {
-    let Document { anonymous, protect_other_routes, api_keys } = document;
+    let Document { anonymous, protect_other_routes, api_keys, jwt, users } = document;
     let AnonymousDocument { enabled, tenant, i_know } = anonymous.unwrap_or_default();
     let tenant = check.name("auth.anonymous.tenant", tenant.unwrap_or_else(|| "demo".to_owned()));
     let enabled = enabled.unwrap_or(false);
@@ -93,15 +110,19 @@ pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> A
         }
         keys.push(key);
     }
+    let jwt = jwt::validate(jwt.unwrap_or_default(), check);
+    let users = jwt::users(users, &jwt, check);
     Auth {
         anonymous_tenant: enabled.then_some(tenant),
         protect_other_routes: protect_other_routes.unwrap_or(true),
         api_keys: keys,
+        jwt,
+        users,
     }
 }
 
 fn api_key(path: &str, document: KeyDocument, check: &mut Check<'_>) -> Option<ApiKey> {
-    let KeyDocument { name, key, hash, tenant, role } = document;
+    let KeyDocument { name, key, hash, tenant, role, expires_at, allowed_models } = document;
     let name = check.problems.required(&format!("{path}.name"), name, "`name: ci`");
     let tenant = check.problems.required(&format!("{path}.tenant"), tenant, "`tenant: acme`");
     let name = name.map(|name| check.name(&format!("{path}.name"), name));
@@ -127,7 +148,11 @@ fn api_key(path: &str, document: KeyDocument, check: &mut Check<'_>) -> Option<A
             None
         }
     };
-    Some(ApiKey { name: name?, digest: digest?, tenant: tenant?, role: role.unwrap_or(Role::User) })
+    if let Some(Err(what)) = allowed_models.as_deref().map(usable_models) {
+        check.problems.add(format!("{path}.allowed_models"), what);
+    }
+    let role = role.unwrap_or(Role::User);
+    Some(ApiKey { name: name?, digest: digest?, tenant: tenant?, role, expires_at, allowed_models })
 }
 
 fn key_digest(path: &str, key: &Secret, check: &mut Check<'_>) -> Option<Digest> {
@@ -139,6 +164,20 @@ fn key_digest(path: &str, key: &Secret, check: &mut Check<'_>) -> Option<Digest>
             None
         }
     }
+}
+
+/// Whether `models` can be a key's allow-list.
+///
+/// # Errors
+/// A sentence that says what a list must be.
+pub fn usable_models(models: &[String]) -> Result<(), String> {
+    let fits = |model: &String| (1..=MODEL_BYTES_MAX).contains(&model.len());
+    if (1..=MODELS_MAX).contains(&models.len()) && models.iter().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "must name 1 to {MODELS_MAX} models of at most {MODEL_BYTES_MAX} bytes; leave it out to allow all"
+    ))
 }
 
 /// Whether an operator may choose `key`.

@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod breaker;
 pub mod cache;
+pub mod jwt;
 mod later;
 pub mod limiter;
 pub mod logging;

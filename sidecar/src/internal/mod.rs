@@ -16,10 +16,14 @@ use tidegate_core::event::Report;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::wire::{AuthenticateRequest, SNAPSHOT_WAIT_MS_MAX, Verdict, path};
 
+use crate::attempts::Place;
 use crate::body;
 use crate::gateway::Gateway;
+use crate::identity::unavailable;
+use crate::keys::unix_ms;
 use crate::metrics::ReportError;
 use crate::refusal::{empty, json, refuse_here};
+use crate::tokens::{Refused, looks_like_token};
 
 /// Largest body of an authentication question, in bytes.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
@@ -29,6 +33,8 @@ const REPORT_BYTES_MAX: usize = 256 << 10;
 const GRANTED_TTL_MS: u64 = 300_000;
 /// How long a filter may go on refusing a bad key without asking, in milliseconds.
 const DENIED_TTL_MS: u64 = 60_000;
+/// The same for a bad token, which may become good: its time may come, or its issuer's new key.
+const DENIED_TOKEN_TTL_MS: u64 = 1_000;
 
 /// The routes.
 pub fn router() -> Router<Arc<Gateway>> {
@@ -65,19 +71,35 @@ async fn snapshot(
 /// Whether a credential is good.
 async fn authenticate(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
     let question = body::json::<AuthenticateRequest>(body, QUESTION_BYTES_MAX, Code::InvalidRequest).await;
-    let AuthenticateRequest { credential } = match question {
+    let AuthenticateRequest { credential, source } = match question {
         Ok(question) => question,
         // The message would name a field, never the credential.
         Err(reply) => return refuse_here(&reply),
     };
-    let keys = gateway.control.keys();
+    // Without an address there is nobody to hold it against but everybody.
+    let place = source.map_or(Place::Unknown, |source| Place::of(&source));
+    let is_known = place != Place::Unknown;
+    if is_known && let Err(retry_after_ms) = gateway.guesses.take(place, unix_ms()) {
+        return json(StatusCode::OK, &Verdict::Limited { retry_after_ms });
+    }
     // Before the look-up: a verdict must never claim a newer generation than it was made under.
-    let generation = keys.generation();
-    let verdict = match keys.authenticate(&credential) {
-        Some(identity) => Verdict::Granted { identity, ttl_ms: GRANTED_TTL_MS, generation },
-        None => Verdict::Denied { ttl_ms: DENIED_TTL_MS, generation },
-    };
-    json(StatusCode::OK, &verdict)
+    let generation = gateway.control.keys().generation();
+    let decided = gateway.control.authenticate(&credential).await;
+    if is_known && !matches!(decided, Err(Refused::Bad(_))) {
+        gateway.guesses.give_back(place, unix_ms());
+    }
+    match decided {
+        Ok((identity, left_ms)) => {
+            let ttl_ms = left_ms.min(GRANTED_TTL_MS);
+            json(StatusCode::OK, &Verdict::Granted { identity, ttl_ms, generation })
+        }
+        Err(Refused::Bad(why)) => {
+            tracing::debug!(?why, "credential refused");
+            let ttl_ms = if looks_like_token(&credential) { DENIED_TOKEN_TTL_MS } else { DENIED_TTL_MS };
+            json(StatusCode::OK, &Verdict::Denied { ttl_ms, generation })
+        }
+        Err(Refused::Unavailable) => refuse_here(&unavailable()),
+    }
 }
 
 /// What a filter has counted.

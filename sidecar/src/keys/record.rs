@@ -1,9 +1,11 @@
 //! What is known about a key.
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::wire::{Identity, Role};
+use sha2::{Digest as _, Sha256};
+use tidegate_core::wire::{Identity, Role, SCOPE_DIGITS};
 
 use super::Digest;
+use super::random::hex;
 use crate::config::auth::ApiKey;
 
 /// Where a key stands, which is where it can be removed.
@@ -37,6 +39,21 @@ pub struct NewKey {
     pub tenant: String,
     /// What they may do.
     pub role: Role,
+    /// When it ends, in seconds since 1970.
+    pub expires_at: Option<u64>,
+    /// The models it may use; all, if there is no list.
+    pub allowed_models: Option<Vec<String>>,
+}
+
+/// The secret before the last rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Previous {
+    /// What is compared.
+    #[serde(with = "digest_text")]
+    pub digest: Digest,
+    /// When it ends, in milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// A key without the key.
@@ -58,14 +75,25 @@ pub struct KeyRecord {
     pub created_ms: u64,
     /// Where it stands.
     pub source: Source,
+    /// When it ends, in seconds since 1970.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// The models it may use; all, if there is no list.
+    #[serde(default)]
+    pub allowed_models: Option<Vec<String>>,
+    /// The secret before this one, while it is still good.
+    #[serde(default)]
+    pub previous: Option<Previous>,
 }
 
 impl NewKey {
     /// The record of this key, to be kept in the store.
     #[must_use]
     pub fn record(self, id: String, digest: Digest, created_ms: u64) -> KeyRecord {
-        let Self { name, tenant, role } = self;
-        KeyRecord { id, name, tenant, role, digest, created_ms, source: Source::Store }
+        let Self { name, tenant, role, expires_at, allowed_models } = self;
+        let source = Source::Store;
+        let previous = None;
+        KeyRecord { id, name, tenant, role, digest, created_ms, source, expires_at, allowed_models, previous }
     }
 }
 
@@ -73,29 +101,62 @@ impl KeyRecord {
     /// The record of a key in the configuration.
     #[must_use]
     pub fn of_config(key: &ApiKey) -> Self {
-        let ApiKey { name, digest, tenant, role } = key.clone();
-        Self { id: name.clone(), name, tenant, role, digest, created_ms: 0, source: Source::Config }
+        let ApiKey { name, digest, tenant, role, expires_at, allowed_models } = key.clone();
+        let new = NewKey { name: name.clone(), tenant, role, expires_at, allowed_models };
+        Self { source: Source::Config, ..new.record(name, digest, 0) }
     }
 
     /// The record of `GATEWAY_ADMIN_KEY`.
     #[must_use]
     pub fn of_environment(digest: Digest) -> Self {
-        Self {
-            id: "gateway_admin_key".to_owned(),
+        let new = NewKey {
             name: "GATEWAY_ADMIN_KEY".to_owned(),
             tenant: "admin".to_owned(),
             role: Role::Admin,
-            digest,
-            created_ms: 0,
-            source: Source::Environment,
-        }
+            expires_at: None,
+            allowed_models: None,
+        };
+        Self { source: Source::Environment, ..new.record("gateway_admin_key".to_owned(), digest, 0) }
     }
 
     /// The caller that presents this key.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity { tenant: self.tenant.clone(), key: Some(self.id.clone()), role: self.role }
+        let scope = self.allowed_models.as_deref().map(scope);
+        Identity { tenant: self.tenant.clone(), key: Some(self.id.clone()), role: self.role, scope }
     }
+
+    /// When it ends, in milliseconds since 1970.
+    #[must_use]
+    pub fn ends_ms(&self) -> u64 {
+        self.expires_at.map_or(u64::MAX, |seconds| seconds.saturating_mul(1000))
+    }
+
+    /// What the audit log keeps of it.
+    #[must_use]
+    pub fn for_audit(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "tenant": self.tenant,
+            "role": self.role,
+            "expires_at": self.expires_at,
+            "allowed_models": self.allowed_models,
+            "previous_until_ms": self.previous.as_ref().map(|previous| previous.until_ms),
+        })
+    }
+}
+
+/// The same for the same models, whatever their order.
+fn scope(models: &[String]) -> String {
+    let mut models: Vec<&String> = models.iter().collect();
+    models.sort_unstable();
+    models.dedup();
+    let mut hash = Sha256::new();
+    for model in models {
+        hash.update((model.len() as u64).to_le_bytes());
+        hash.update(model);
+    }
+    hex(hash.finalize().get(..SCOPE_DIGITS / 2).unwrap_or_default())
 }
 
 mod digest_text {

@@ -15,10 +15,11 @@ pub mod settings;
 mod translate;
 mod upstream;
 
-pub use front::router;
+pub use front::{AllowedModels, router};
 pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
 pub use settings::{ProviderKind, ProviderSettings};
+pub use upstream::Transport;
 
 #[cfg(test)]
 mod tests;

@@ -12,12 +12,15 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use tidegate_core::route::{Protocol, RouteClass, classify};
-use tidegate_core::wire::header;
+use tidegate_core::wire::{Identity, header};
 use tower_service::Service as _;
 
 use crate::gateway::Gateway;
 use crate::identity::admit;
+use crate::keys::{Keys, unix_ms};
+use crate::llm::AllowedModels;
 use crate::refusal::{method_not_allowed, not_found, refuse};
+use crate::source::Source;
 
 const ANSWERED: HeaderName = HeaderName::from_static(header::ANSWERED);
 const YES: HeaderValue = HeaderValue::from_static("1");
@@ -50,10 +53,12 @@ impl Entry {
             Protocol::Anthropic => request_id(&request),
             Protocol::OpenAi => String::new(),
         };
-        let mut response = match admit(&gateway.control, &gateway.token, class, request.headers()) {
+        let source = Source::of(request.headers(), &gateway.token);
+        request.extensions_mut().insert(source);
+        let mut response = match admit(&gateway.control, &gateway.token, class, request.headers()).await {
             Ok(identity) => {
                 if let Some(identity) = identity {
-                    request.extensions_mut().insert(identity);
+                    note(gateway.control.keys(), identity, &mut request);
                 }
                 let Ok(response) = router.call(request).await;
                 spelled_out(response, protocol, &request_id)
@@ -75,6 +80,15 @@ fn log(class: RouteClass, response: &Response) {
     } else {
         tracing::debug!(class = class.label(), status = status.as_u16(), "answered");
     }
+}
+
+/// What handlers need to know of the caller.
+fn note(keys: &Keys, identity: Identity, request: &mut Request<Body>) {
+    keys.used(&identity, unix_ms());
+    if let Some(models) = keys.allowed_models(&identity) {
+        request.extensions_mut().insert(AllowedModels(models));
+    }
+    request.extensions_mut().insert(identity);
 }
 
 /// Only Anthropic's error bodies carry it.

@@ -11,13 +11,14 @@ use http::Request;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::refusal::{empty, not_found};
-use crate::{admin, demo, health, internal, llm};
+use crate::{admin, demo, health, internal, llm, login};
 
 /// Everything on the sidecar's port.
 pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
     let own = Router::new()
         .merge(internal::router())
         .merge(health::router())
+        .merge(login::router())
         .merge(admin::router(&config.metrics))
         .with_state(gateway.clone());
     let own = if config.server.demo { own.merge(demo::router()) } else { own };

@@ -1,18 +1,18 @@
-//! State that survives a restart: keys made at run time, the auth generation, and limits that
-//! were changed over the admin API. Embedded: one redb file, one process.
+//! State that survives a restart: keys made at run time, the auth generation, limits that were
+//! changed over the admin API, sessions, and the audit log. Embedded: one redb file, one process.
 
 mod token;
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use token::{TokenError, internal_token};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(Table::AUDIT_NAME);
 /// Pages that redb may keep in memory, in bytes; the state is small.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -62,6 +62,36 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
+/// A table of records by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Keys made at run time.
+    Keys,
+    /// Sessions of users.
+    Sessions,
+}
+
+impl Table {
+    /// What the audit log's table is called in errors.
+    pub const AUDIT_NAME: &'static str = "audit";
+
+    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        match self {
+            Self::Keys => TableDefinition::new("keys"),
+            Self::Sessions => TableDefinition::new("sessions"),
+        }
+    }
+}
+
+/// One transaction: all of it is kept, or nothing.
+pub struct Writer<'a>(&'a WriteTransaction);
+
+impl std::fmt::Debug for Writer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
 /// The embedded store. Its calls block on the disk: from async code they go through
 /// `spawn_blocking`.
 #[derive(Debug)]
@@ -84,7 +114,9 @@ impl Store {
         private(path).map_err(|e| open(e.to_string()))?;
         let write = database.begin_write()?;
         write.open_table(META)?;
-        write.open_table(KEYS)?;
+        write.open_table(Table::Keys.definition())?;
+        write.open_table(Table::Sessions.definition())?;
+        write.open_table(AUDIT)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -98,28 +130,12 @@ impl Store {
         table.get(name)?.map(|value| decode(name, value.value())).transpose()
     }
 
-    /// Writes the value called `name`, or removes it.
-    ///
-    /// # Errors
-    /// The database failed; then nothing has changed.
-    pub fn put<T: Serialize>(&self, name: &str, value: Option<&T>) -> Result<(), StoreError> {
-        let write = self.database.begin_write()?;
-        {
-            let mut table = write.open_table(META)?;
-            match value {
-                Some(value) => table.insert(name, encode(name, value)?.as_slice())?,
-                None => table.remove(name)?,
-            };
-        }
-        Ok(write.commit()?)
-    }
-
-    /// All stored keys, by id.
+    /// All records of a table, by id.
     ///
     /// # Errors
     /// The database failed, or an entry is not a `T`.
-    pub fn keys<T: DeserializeOwned>(&self) -> Result<Vec<T>, StoreError> {
-        let table = self.database.begin_read()?.open_table(KEYS)?;
+    pub fn all<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<T>, StoreError> {
+        let table = self.database.begin_read()?.open_table(table.definition())?;
         table
             .iter()?
             .map(|entry| {
@@ -129,20 +145,131 @@ impl Store {
             .collect()
     }
 
-    /// Writes the key `id`, or removes it.
+    /// Runs `work` as one transaction.
     ///
     /// # Errors
-    /// The database failed; then nothing has changed.
-    pub fn put_key<T: Serialize>(&self, id: &str, key: Option<&T>) -> Result<(), StoreError> {
+    /// What `work` says, or the database failed; then nothing has changed.
+    pub fn write<T>(&self, work: impl FnOnce(&Writer<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let write = self.database.begin_write()?;
-        {
-            let mut table = write.open_table(KEYS)?;
-            match key {
-                Some(key) => table.insert(id, encode(id, key)?.as_slice())?,
-                None => table.remove(id)?,
-            };
+        let value = work(&Writer(&write))?;
+        write.commit()?;
+        Ok(value)
+    }
+
+    /// Up to `limit` entries of the audit log below `before`, from the highest down.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn bytes_before(&self, before: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let table = self.database.begin_read()?.open_table(AUDIT)?;
+        let rows = table.range(..before)?.rev().take(limit);
+        rows.map(|row| row.map(|(seq, bytes)| (seq.value(), bytes.value().to_vec())).map_err(Into::into))
+            .collect()
+    }
+
+    /// Shows all entries of the audit log to `look` from the lowest up, until it says no.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn each_bytes(&self, mut look: impl FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
+        let table = self.database.begin_read()?.open_table(AUDIT)?;
+        for row in table.iter()? {
+            let (seq, bytes) = row?;
+            if !look(seq.value(), bytes.value()) {
+                break;
+            }
         }
-        Ok(write.commit()?)
+        Ok(())
+    }
+
+    /// Reads what was stored under `entry`, a name for errors.
+    ///
+    /// # Errors
+    /// It is not a `T`.
+    pub fn decode<T: DeserializeOwned>(entry: &str, bytes: &[u8]) -> Result<T, StoreError> {
+        decode(entry, bytes)
+    }
+}
+
+impl Writer<'_> {
+    /// Reads the value called `name`, if there is one.
+    ///
+    /// # Errors
+    /// The database failed, or the value is not a `T`.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let table = self.0.open_table(META)?;
+        table.get(name)?.map(|value| decode(name, value.value())).transpose()
+    }
+
+    /// Writes the value called `name`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn put<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+        self.0.open_table(META)?.insert(name, encode(name, value)?.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes the value called `name`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.0.open_table(META)?.remove(name)?;
+        Ok(())
+    }
+
+    /// Writes the record `id`, or removes it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn put_record<T: Serialize>(
+        &self,
+        table: Table,
+        id: &str,
+        record: Option<&T>,
+    ) -> Result<(), StoreError> {
+        let mut table = self.0.open_table(table.definition())?;
+        match record {
+            Some(record) => table.insert(id, encode(id, record)?.as_slice())?,
+            None => table.remove(id)?,
+        };
+        Ok(())
+    }
+
+    /// The audit log's entry `seq`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn bytes(&self, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.0.open_table(AUDIT)?;
+        Ok(table.get(seq)?.map(|bytes| bytes.value().to_vec()))
+    }
+
+    /// Writes the audit log's entry `seq`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn put_bytes(&self, seq: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.0.open_table(AUDIT)?.insert(seq, bytes)?;
+        Ok(())
+    }
+
+    /// Removes the audit log's entry `seq`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn remove_bytes(&self, seq: u64) -> Result<(), StoreError> {
+        self.0.open_table(AUDIT)?.remove(seq)?;
+        Ok(())
+    }
+
+    /// `value` as it is stored.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
+        encode(Table::AUDIT_NAME, value)
     }
 }
 
@@ -170,14 +297,17 @@ mod tests {
         let path = folder.path().join("below/state.redb");
         let store = Store::open(&path).expect("opens");
         assert_eq!(store.get::<u64>("generation").expect("reads"), None);
-        store.put("generation", Some(&7_u64)).expect("writes");
-        store.put_key("a", Some(&"x")).expect("writes");
-        store.put_key("b", Some(&"y")).expect("writes");
-        store.put_key::<String>("a", None).expect("removes");
+        let written = store.write(|writer| {
+            writer.put("generation", &7_u64)?;
+            writer.put_record(Table::Keys, "a", Some(&"x"))?;
+            writer.put_record(Table::Keys, "b", Some(&"y"))?;
+            writer.put_record::<String>(Table::Keys, "a", None)
+        });
+        written.expect("writes");
         drop(store);
         let store = Store::open(&path).expect("opens again");
         assert_eq!(store.get::<u64>("generation").expect("reads"), Some(7));
-        assert_eq!(store.keys::<String>().expect("reads"), ["y"]);
+        assert_eq!(store.all::<String>(Table::Keys).expect("reads"), ["y"]);
         assert!(matches!(store.get::<String>("generation"), Err(StoreError::Corrupt { .. })));
     }
 

@@ -9,12 +9,13 @@ mod request;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use http::header::HeaderName;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
@@ -31,6 +32,16 @@ const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
 const ATTEMPTS: HeaderName = HeaderName::from_static(header::ATTEMPTS);
 /// Where Anthropic's clients look for the request's id.
 const ANTHROPIC_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// The models a caller may use, among the extensions of its requests; without it, all.
+#[derive(Debug, Clone)]
+pub struct AllowedModels(pub Arc<[String]>);
+
+impl AllowedModels {
+    fn has(&self, model: &str) -> bool {
+        self.0.iter().any(|allowed| allowed == model)
+    }
+}
 
 /// What every handler needs.
 #[derive(Debug)]
@@ -66,12 +77,18 @@ fn on(task: Task, scope: Scope) -> MethodRouter<Arc<Front>> {
     })
 }
 
-async fn list_models(State(front): State<Arc<Front>>) -> Response {
-    models::list(&front.providers, front.started)
+type Allowed = Option<Extension<AllowedModels>>;
+
+async fn list_models(State(front): State<Arc<Front>>, allowed: Allowed) -> Response {
+    models::list(&front.providers, front.started, |id| allowed.as_ref().is_none_or(|list| list.has(id)))
 }
 
-async fn look_up_model(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Response {
-    models::look_up(&front.providers, front.started, &id)
+async fn look_up_model(
+    State(front): State<Arc<Front>>,
+    allowed: Allowed,
+    Path(id): Path<String>,
+) -> Response {
+    models::look_up(&front.providers, front.started, &id, |id| allowed.as_ref().is_none_or(|l| l.has(id)))
 }
 
 impl Front {
@@ -79,7 +96,7 @@ impl Front {
         let (head, body) = request.into_parts();
         let protocol = task.endpoint().protocol();
         let caller = Caller { protocol, request_id: request_id(&head.headers) };
-        let answered = self.answer(task, scope, &caller, &head.headers, body).await;
+        let answered = self.answer(task, scope, &caller, &head, body).await;
         let mut response = answered.unwrap_or_else(|reply| refuse(&reply, protocol, caller.request_id));
         if protocol == Protocol::Anthropic
             && let Some(id) = head.headers.get(header::REQUEST_ID)
@@ -96,11 +113,16 @@ impl Front {
         task: Task,
         scope: Scope,
         caller: &Caller<'_>,
-        headers: &HeaderMap,
+        head: &Parts,
         body: Body,
     ) -> Result<Response, Reply> {
+        let headers = &head.headers;
         let body = body::read(headers, body, self.body_bytes_max).await?;
         let request = LlmRequest::read(task.endpoint(), body)?;
+        if head.extensions.get::<AllowedModels>().is_some_and(|allowed| !allowed.has(&request.model)) {
+            let message = "This key may not use this model; GET /v1/models lists those it may.";
+            return Err(Reply::new(Code::ModelNotAllowed, message).with_param("model"));
+        }
         let pinned = pinned(headers)?.or(request.provider.as_deref());
         let picked = self.providers.pick(task.endpoint(), scope, &request.model, pinned)?;
         let answered = run(task, &picked, caller, headers, &request).await;

@@ -25,10 +25,11 @@ struct Model<'a> {
     owned_by: &'a str,
 }
 
-/// Every model of an enabled provider, once, by name.
+/// Every model of an enabled provider that the caller may use, once, by name.
 #[must_use]
-pub fn list(providers: &Providers, created: u64) -> Response {
-    let known = known(providers);
+pub fn list(providers: &Providers, created: u64, is_allowed: impl Fn(&str) -> bool) -> Response {
+    let mut known = known(providers);
+    known.retain(|id, _| is_allowed(id));
     let model = |(id, owned_by)| Model { id, object: "model", created, owned_by };
     json(
         StatusCode::OK,
@@ -38,8 +39,13 @@ pub fn list(providers: &Providers, created: u64) -> Response {
 
 /// One model, or `model_not_found`.
 #[must_use]
-pub fn look_up(providers: &Providers, created: u64, id: &str) -> Response {
-    match known(providers).get(id) {
+pub fn look_up(
+    providers: &Providers,
+    created: u64,
+    id: &str,
+    is_allowed: impl Fn(&str) -> bool,
+) -> Response {
+    match known(providers).get(id).filter(|_| is_allowed(id)) {
         Some(owned_by) => json(StatusCode::OK, &Model { id, object: "model", created, owned_by }),
         None => {
             let reply = Reply::new(Code::ModelNotFound, "No enabled provider lists this model.");

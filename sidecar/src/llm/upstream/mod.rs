@@ -26,8 +26,7 @@ use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
 pub use self::answer::ANSWER_BYTES_MAX;
-use self::connect::Transport;
-pub use self::connect::Unusable;
+pub use self::connect::{Transport, Unusable};
 use self::stream::{ErrorStyle, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use crate::secret::Secret;
