@@ -6,6 +6,8 @@ use tidegate_e2e::harness::{Client, Gateway, chat, expect_error};
 
 const PASSWORD: &str = "correct horse";
 /// Argon2id of [`PASSWORD`].
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$ezyyWf7nn6UC1No4WLeUtA$+ZmLlC/5cz7gyYZ/q8Z5SYPQJY4dKF1kY+aRCQbey38";
 const CONFIG: &str = "\
 providers:
   - name: openai
@@ -86,5 +88,8 @@ async fn a_restricted_key_is_not_served_from_the_cache_what_it_may_not_ask_for()
         assert_eq!(client.get(&gateway.url("/v1/models")).await.unwrap().status, 200, "both in the grace");
     }
     let log = gateway.admin().get(&gateway.url("/admin/audit")).await.unwrap().json();
-    assert_eq!((&log["data"][0]["action"], &log["data"][0]["actor"]["from"]), (&json!("key_rotated"), &json!("127.0.0.1")));
+    assert_eq!(
+        (&log["data"][0]["action"], &log["data"][0]["actor"]["from"]),
+        (&json!("key_rotated"), &json!("127.0.0.1"))
+    );
 }

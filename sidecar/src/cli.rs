@@ -74,7 +74,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         ["hash-key"] => Err("hash-key needs the key: tidegate hash-key KEY".into()),
         ["hash-password"] if config.is_none() => Ok(Command::HashPassword),
         ["check-audit"] => Ok(Command::CheckAudit(file)),
-        [] => Err("which command? run, check, envoy, hash-key, hash-password or check-audit; see --help".into()),
+        [] => {
+            Err("which command? run, check, envoy, hash-key, hash-password or check-audit; see --help".into())
+        }
         _ => Err(format!("unknown command `{}`; see --help", words.join(" ")).into()),
     }
 }
@@ -101,7 +103,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "serve", "hash-key", "hash-password secret", "run run", "run --port 1", "run a b c", "check --config"] {
+        for line in [
+            "",
+            "serve",
+            "hash-key",
+            "hash-password secret",
+            "run run",
+            "run --port 1",
+            "run a b c",
+            "check --config",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

@@ -214,7 +214,8 @@ impl Control {
     /// The session has ended already; if filters cannot be told, they notice within minutes.
     fn forget_verdicts(&self) {
         let state = self.lock();
-        let told = self.keys.raise_generation().map_err(ChangeError::from).and_then(|()| self.publish(&state));
+        let told =
+            self.keys.raise_generation().map_err(ChangeError::from).and_then(|()| self.publish(&state));
         if let Err(error) = told {
             tracing::error!(%error, "filters could not be told that a session was ended");
         }

@@ -62,7 +62,9 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
             config::auth::usable(&key).map_err(|what| anyhow::anyhow!("the key {what}"))?;
             print(&format!("{}\n", Digest::of(&key)))?;
         }
-        Command::HashPassword => print(&format!("{}\n", login::hash(&password()?).map_err(anyhow::Error::msg)?))?,
+        Command::HashPassword => {
+            print(&format!("{}\n", login::hash(&password()?).map_err(anyhow::Error::msg)?))?
+        }
         Command::CheckAudit(path) => match config::load(&path, &environment()) {
             Ok(config) => return check_audit(&config),
             Err(problems) => return Ok(refused(&path, &problems)),
@@ -94,7 +96,11 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
 /// One line, so that it need not stand in a shell's history.
 fn password() -> anyhow::Result<String> {
     let mut line = String::new();
-    std::io::stdin().lock().take(PASSWORD_LINE_MAX).read_line(&mut line).context("cannot read the password")?;
+    std::io::stdin()
+        .lock()
+        .take(PASSWORD_LINE_MAX)
+        .read_line(&mut line)
+        .context("cannot read the password")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

@@ -14,8 +14,8 @@ use crate::config::{Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
-use crate::login::Login;
 use crate::llm::{self, Providers};
+use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
 use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
@@ -104,8 +104,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control = Arc::new(control);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
-    let gateway =
-        Gateway { control, providers, filters, registry, token, started, draining, login, guesses };
+    let gateway = Gateway { control, providers, filters, registry, token, started, draining, login, guesses };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
 }
 

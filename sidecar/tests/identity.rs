@@ -90,9 +90,16 @@ async fn bad_logins_are_refused_alike_and_run_out() {
         }
         refused = login(&sidecar, "alice", "wrong horse").await;
     }
-    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"));
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
+    );
     assert!(refused.headers.contains_key("retry-after") && refused.headers.contains_key("retry-after-ms"));
-    assert_eq!(login(&sidecar, "alice", PASSWORD).await.code(), "too_many_attempts", "even with the password");
+    assert_eq!(
+        login(&sidecar, "alice", PASSWORD).await.code(),
+        "too_many_attempts",
+        "even with the password"
+    );
 }
 
 #[tokio::test]
@@ -130,10 +137,17 @@ async fn a_key_is_held_to_its_models_its_end_and_its_rotation() {
     let made = sidecar.admin(Method::POST, "/admin/keys", wanted).await.json();
     let (id, key) = (made["id"].as_str().expect("id"), made["key"].as_str().expect("key"));
     let header = [("x-api-key", key)];
-    let ask = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "x"}]}).to_string();
+    let ask =
+        |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "x"}]}).to_string();
     let path = "/v1/chat/completions";
     let refused = sidecar.send(Method::POST, path, &header, &ask("b")).await;
     assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "model_not_allowed"));
+    let messages = r#"{"model": "b", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}"#;
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        let refused = sidecar.send(Method::POST, path, &header, messages).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}: {}", refused.text());
+        assert_eq!(refused.json()["error"]["type"], "permission_error");
+    }
     let passed = sidecar.send(Method::POST, path, &header, &ask("a")).await;
     assert_eq!(passed.code(), "upstream_unreachable");
     let models = sidecar.send(Method::GET, "/v1/models", &header, "").await.json();
@@ -199,14 +213,20 @@ async fn every_act_is_in_the_audit_log_with_who_and_from_where() {
     assert_eq!(actions, ["config_reloaded", "key_revoked", "limits_reset", "limits_changed", "key_created"]);
     let (first, changed) = (&entries[4], &entries[3]);
     assert_eq!(first["actor"]["from"], "192.0.2.7");
-    assert_eq!((&first["actor"]["key"], &first["actor"]["role"]), (&json!("gateway_admin_key"), &json!("admin")));
+    assert_eq!(
+        (&first["actor"]["key"], &first["actor"]["role"]),
+        (&json!("gateway_admin_key"), &json!("admin"))
+    );
     assert_eq!((&first["before"], &first["after"]["tenant"]), (&Value::Null, &json!("acme")));
     assert_eq!((&changed["before"], &changed["after"]["default_rate"]), (&json!({}), &json!(7.0)));
     let text = serde_json::to_string(&entries).expect("JSON");
     assert!(!text.contains(key) && !text.contains("sha256"));
 
     let verdict = sidecar.admin(Method::GET, "/admin/audit/verify", "").await.json();
-    assert_eq!((&verdict["ok"], &verdict["entries"], &verdict["head"]), (&json!(true), &json!(5), &entries[0]["hash"]));
+    assert_eq!(
+        (&verdict["ok"], &verdict["entries"], &verdict["head"]),
+        (&json!(true), &json!(5), &entries[0]["hash"])
+    );
     let page = sidecar.admin(Method::GET, "/admin/audit?limit=1&before=3", "").await.json();
     assert_eq!(page["data"][0]["seq"], 2);
     for query in ["limit=0", "limit=1001", "limit=x", "after=1"] {

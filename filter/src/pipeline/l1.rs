@@ -77,7 +77,13 @@ impl Exchange {
         vm.canonical.shrink_to(CANONICAL_BYTES_KEPT);
         vm.tape.canonical(body, &mut vm.canonical);
         let identity = &self.caller.as_ref()?.identity;
-        let key = CacheKey::new(&identity.tenant, identity.scope.as_deref(), &self.head.path, &self.head.pin, &vm.canonical);
+        let key = CacheKey::new(
+            &identity.tenant,
+            identity.scope.as_deref(),
+            &self.head.path,
+            &self.head.pin,
+            &vm.canonical,
+        );
         self.l1.key = Some(key);
         if !self.l1.may_serve {
             vm.counts.add(Counter::L1Bypass);

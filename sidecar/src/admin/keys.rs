@@ -176,8 +176,7 @@ pub async fn rotate(
         admin_only(&identity)?;
         let bytes = body::read(body, BODY_BYTES_MAX).await?;
         let text = if bytes.is_empty() { "{}".into() } else { bytes };
-        let Rotation { grace_s } =
-            body::json(Body::from(text), BODY_BYTES_MAX, Code::InvalidRequest).await?;
+        let Rotation { grace_s } = body::json(Body::from(text), BODY_BYTES_MAX, Code::InvalidRequest).await?;
         if grace_s > GRACE_S_MAX {
             return Err(wrong("grace_s", format!("must be 0 to {GRACE_S_MAX} seconds")));
         }

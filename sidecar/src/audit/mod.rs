@@ -193,7 +193,8 @@ pub fn verify(store: &Store) -> Result<Verdict, StoreError> {
         broken_at.is_none()
     })?;
     let entries = next.saturating_sub(first);
-    let ends_well = next == head.seq.saturating_add(1) && last.map_or_else(String::new, |l| hex(&l)) == head.hash;
+    let ends_well =
+        next == head.seq.saturating_add(1) && last.map_or_else(String::new, |l| hex(&l)) == head.hash;
     if broken_at.is_none() && !ends_well {
         broken_at = Some(next);
     }
@@ -258,12 +259,20 @@ mod tests {
         };
         type Tamper<'a> = Box<dyn Fn(&Writer<'_>) -> Result<(), StoreError> + 'a>;
         let cases: [(&str, u64, Tamper<'_>); 5] = [
-            ("changed", 2, Box::new(|w| {
-                let mut bytes = w.bytes(2)?.expect("there");
-                *bytes.last_mut().expect("byte") = b' ';
-                w.put_bytes(2, &bytes)
-            })),
-            ("changed with its hash", 3, Box::new(|w| w.put_bytes(2, &rewritten(&w.bytes(2)?.expect("there"))))),
+            (
+                "changed",
+                2,
+                Box::new(|w| {
+                    let mut bytes = w.bytes(2)?.expect("there");
+                    *bytes.last_mut().expect("byte") = b' ';
+                    w.put_bytes(2, &bytes)
+                }),
+            ),
+            (
+                "changed with its hash",
+                3,
+                Box::new(|w| w.put_bytes(2, &rewritten(&w.bytes(2)?.expect("there")))),
+            ),
             ("removed", 2, Box::new(|w| w.remove_bytes(2))),
             ("removed at the front", 1, Box::new(|w| w.remove_bytes(1))),
             ("removed at the end", 3, Box::new(|w| w.remove_bytes(3))),

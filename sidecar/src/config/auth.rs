@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use tidegate_core::wire::Role;
 
-use super::jwt::{self, Jwt, User, UserDocument};
 use super::Check;
+use super::jwt::{self, Jwt, User, UserDocument};
 use super::server::Server;
 use crate::keys::Digest;
 use crate::secret::Secret;

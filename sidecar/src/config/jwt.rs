@@ -262,7 +262,8 @@ fn usable_hash(text: &str) -> Result<(), String> {
     if parsed.algorithm != argon2::ARGON2ID_IDENT || parsed.hash.is_none() {
         return Err(format!("is not of argon2id; {hint}"));
     }
-    let params = argon2::Params::try_from(&parsed).map_err(|_| format!("has parameters out of range; {hint}"))?;
+    let params =
+        argon2::Params::try_from(&parsed).map_err(|_| format!("has parameters out of range; {hint}"))?;
     if !HASH_KIB.contains(&params.m_cost()) || params.t_cost() > HASH_PASSES_MAX {
         return Err(format!(
             "must use m={} to m={} (KiB) and at most t={HASH_PASSES_MAX}; {hint}",
@@ -300,7 +301,9 @@ fn signing_key(
             Some((SigningKey::of_secret(secret.as_bytes()), Digest::of(&secret)))
         }
         (Some(_), None, Some(_)) => {
-            check.problems.add("auth.jwt.algorithm", "must be HS256 with a secret; others need private_key_path");
+            check
+                .problems
+                .add("auth.jwt.algorithm", "must be HS256 with a secret; others need private_key_path");
             None
         }
         (None, Some(path), Some(algorithm @ (Algorithm::Rs256 | Algorithm::EdDsa))) => {

@@ -30,7 +30,7 @@ fn by() -> Actor {
 }
 
 fn who(keys: &Keys, credential: &str) -> Option<Identity> {
-    who(&keys, credential, unix_ms()).map(|(identity, _)| identity)
+    keys.authenticate(credential, unix_ms()).map(|(identity, _)| identity)
 }
 
 #[test]

@@ -95,8 +95,7 @@ async fn refresh(
 
 async fn log_in(gateway: &Gateway, source: &Source, body: Body) -> Result<Response, Reply> {
     let tokens = tokens(&gateway.control)?;
-    let Credentials { username, password } =
-        body::json(body, BODY_BYTES_MAX, Code::InvalidRequest).await?;
+    let Credentials { username, password } = body::json(body, BODY_BYTES_MAX, Code::InvalidRequest).await?;
     if password.expose().len() > passwords::PASSWORD_BYTES_MAX || username.len() > NAME_BYTES_MAX {
         return Err(wrong());
     }

@@ -44,10 +44,7 @@ pub struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self {
-            admitted: Semaphore::new(AT_ONCE_MAX + WAITING_MAX),
-            computing: Semaphore::new(AT_ONCE_MAX),
-        }
+        Self { admitted: Semaphore::new(AT_ONCE_MAX + WAITING_MAX), computing: Semaphore::new(AT_ONCE_MAX) }
     }
 }
 

@@ -113,7 +113,8 @@ impl Sessions {
         let current = digest(&refresh_token);
         let ends_ms = now_ms.saturating_add(ttl_ms);
         let (user, stamp) = (user.to_owned(), stamp.to_owned());
-        let record = Record { sid: sid.clone(), user: user.clone(), stamp, current, began_ms: now_ms, ends_ms };
+        let record =
+            Record { sid: sid.clone(), user: user.clone(), stamp, current, began_ms: now_ms, ends_ms };
         let _one_at_a_time = self.change();
         let gone = superfluous(&self.table.read().unwrap_or_else(PoisonError::into_inner), &user, now_ms);
         self.store.write(|writer| {
@@ -178,7 +179,12 @@ fn superfluous(table: &HashMap<String, Record>, user: &str, now_ms: u64) -> Vec<
 
 fn revocation(record: &Record, from: &str, now_ms: u64) -> Act {
     Act {
-        actor: Actor { key: format!("user.{}", record.user), tenant: None, role: None, from: from.to_owned() },
+        actor: Actor {
+            key: format!("user.{}", record.user),
+            tenant: None,
+            role: None,
+            from: from.to_owned(),
+        },
         action: Action::SessionRevoked,
         target: record.sid.clone(),
         before: serde_json::json!({"user": record.user, "began_ms": record.began_ms}),

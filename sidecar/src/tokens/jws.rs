@@ -103,8 +103,7 @@ impl<'t> Unverified<'t> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
@@ -136,11 +135,9 @@ impl<'t> Unverified<'t> {
         }
         let fits = match key {
             VerifyingKey::Hs256(key) => hmac::verify(key, self.signed.as_bytes(), &self.signature),
-            VerifyingKey::Rs256(key) => key.verify(
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-                self.signed.as_bytes(),
-                &self.signature,
-            ),
+            VerifyingKey::Rs256(key) => {
+                key.verify(&signature::RSA_PKCS1_2048_8192_SHA256, self.signed.as_bytes(), &self.signature)
+            }
             VerifyingKey::EdDsa(key) => UnparsedPublicKey::new(&signature::ED25519, key)
                 .verify(self.signed.as_bytes(), &self.signature),
         };
@@ -216,8 +213,9 @@ impl SigningKey {
             }
             (Algorithm::EdDsa, PrivateKeyDer::Pkcs8(key)) => {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
-                pair.map(|pair| Self::EdDsa(Box::new(pair)))
-                    .map_err(|e| format!("is no Ed25519 key ({e}); make one with `openssl genpkey -algorithm ed25519`"))
+                pair.map(|pair| Self::EdDsa(Box::new(pair))).map_err(|e| {
+                    format!("is no Ed25519 key ({e}); make one with `openssl genpkey -algorithm ed25519`")
+                })
             }
             _ => Err(format!("is of a kind that {} cannot use", algorithm.as_str())),
         }

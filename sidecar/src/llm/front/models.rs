@@ -39,12 +39,7 @@ pub fn list(providers: &Providers, created: u64, is_allowed: impl Fn(&str) -> bo
 
 /// One model, or `model_not_found`.
 #[must_use]
-pub fn look_up(
-    providers: &Providers,
-    created: u64,
-    id: &str,
-    is_allowed: impl Fn(&str) -> bool,
-) -> Response {
+pub fn look_up(providers: &Providers, created: u64, id: &str, is_allowed: impl Fn(&str) -> bool) -> Response {
     match known(providers).get(id).filter(|_| is_allowed(id)) {
         Some(owned_by) => json(StatusCode::OK, &Model { id, object: "model", created, owned_by }),
         None => {
