@@ -131,3 +131,21 @@ fn run_shows_its_key_once_reloads_on_sighup_and_exits_0_on_sigterm() {
         assert_eq!(shown.contains("tg-"), first, "{shown}");
     }
 }
+
+#[test]
+fn passwords_are_hashed_from_standard_input_and_the_audit_log_is_checked() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().expect("folder");
+    let hash = |password: &str| {
+        let mut command = tidegate(folder.path());
+        command.arg("hash-password").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("starts");
+        child.stdin.take().expect("piped").write_all(password.as_bytes()).expect("writes");
+        child.wait_with_output().expect("ends")
+    };
+    assert!(text(&hash("correct horse\n").stdout).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert_eq!(hash("short\n").status.code(), Some(1));
+    let file = write(folder.path(), "");
+    let checked = output(folder.path(), &["check-audit", "--config", &file]);
+    assert!(checked.status.success() && text(&checked.stdout).starts_with("audit log: ok, 0 entries"));
+}

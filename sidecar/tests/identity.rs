@@ -103,6 +103,26 @@ async fn bad_logins_are_refused_alike_and_run_out() {
 }
 
 #[tokio::test]
+async fn who_is_taken_out_of_the_file_is_out_at_the_reload() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut sidecar = Sidecar::start(folder.path(), &users("user")).await;
+    let granted = login(&sidecar, "alice", PASSWORD).await.json();
+    let token = granted["access_token"].clone();
+    let before = verdict(&sidecar, &token, "192.0.2.1").await;
+    assert_eq!(before["verdict"], "granted");
+    let yaml = std::fs::read_to_string(&sidecar.config_path).expect("reads");
+    std::fs::write(&sidecar.config_path, yaml.replace("name: alice", "name: bob")).expect("writes");
+    let control = sidecar.gateway.control.clone();
+    tokio::task::spawn_blocking(move || control.reload()).await.expect("finished").expect("reloaded");
+    let after = verdict(&sidecar, &token, "192.0.2.1").await;
+    assert_eq!(after["verdict"], "denied");
+    assert!(after["generation"].as_u64() > before["generation"].as_u64());
+    assert_eq!(refresh(&sidecar, &granted["refresh_token"]).await.code(), "invalid_refresh_token");
+    sidecar.tell_to_stop();
+    assert!(sidecar.end().await);
+}
+
+#[tokio::test]
 async fn without_users_nobody_logs_in() {
     let folder = tempfile::tempdir().expect("folder");
     let sidecar = Sidecar::start(folder.path(), "").await;

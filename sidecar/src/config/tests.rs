@@ -46,7 +46,7 @@ providers:
   -
   - {name: l, type: local, base_url: "http://x"}
 auth:
-  jwt: {}
+  ram: {}
   api_keys: [{name: k, tenant: t}, {name: k2, tenant: t, key: short}, {name: k3, tenant: t, hash: "md5:1"}]
 kafka: {brokers: []}
 logging: {format: xml}
@@ -80,7 +80,7 @@ store: {type: etcd}
         "providers[2]",
         "providers[3].base_url",
         "providers[3].model_path",
-        "auth.jwt",
+        "auth.ram",
         "auth.api_keys[0].hash",
         "auth.api_keys[1].key",
         "auth.api_keys[2].hash",
@@ -247,4 +247,47 @@ fn an_anthropic_provider_has_a_url_and_no_model_file() {
     for field in ["providers[0].model_path", "providers[0].base_url", "https://api.anthropic.com/v1"] {
         assert!(problems.contains(field), "{problems}");
     }
+}
+
+#[test]
+fn mistakes_about_tokens_and_users_are_named() {
+    let hash = |text: &str| format!("auth: {{users: [{{name: a, tenant: t, password_hash: '{text}'}}]}}");
+    for (yaml, path) in [
+        ("auth: {jwt: {secret: short}}", "auth.jwt.secret"),
+        ("auth: {jwt: {algorithm: RS256}}", "auth.jwt.algorithm"),
+        ("auth: {jwt: {algorithm: none}}", "auth.jwt.algorithm"),
+        ("auth: {jwt: {private_key_path: missing.pem}}", "auth.jwt.algorithm"),
+        ("auth: {jwt: {private_key_path: missing.pem, algorithm: EdDSA}}", "auth.jwt.private_key_path"),
+        ("auth: {jwt: {secret: 0123456789abcdef0123456789abcdef, algorithm: RS256}}", "auth.jwt.algorithm"),
+        ("auth: {jwt: {access_ttl: 0s}}", "auth.jwt.access_ttl"),
+        ("auth: {jwt: {refresh_ttl: 1m}}", "auth.jwt.refresh_ttl"),
+        ("auth: {jwt: {leeway: 1h}}", "auth.jwt.leeway"),
+        ("auth: {jwt: {issuers: [{issuer: a, audience: b}]}}", "auth.jwt.issuers[0].jwks_url"),
+        (
+            "auth: {jwt: {issuers: [{issuer: a, audience: b, jwks_url: 'http://idp.example/k'}]}}",
+            "auth.jwt.issuers[0].jwks_url",
+        ),
+        (
+            "auth: {jwt: {issuers: [{issuer: tidegate, audience: b, jwks_path: k}]}}",
+            "auth.jwt.issuers[0].issuer",
+        ),
+        (&hash("hunter22"), "auth.users[0].password_hash"),
+        (
+            &hash("$argon2i$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"),
+            "auth.users[0].password_hash",
+        ),
+        (
+            &hash("$argon2id$v=19$m=64,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"),
+            "auth.users[0].password_hash",
+        ),
+        (
+            "auth: {api_keys: [{name: k, tenant: t, key: 0123456789abcdef, allowed_models: []}]}",
+            "auth.api_keys[0].allowed_models",
+        ),
+    ] {
+        assert!(paths(yaml).contains(&path.to_owned()), "{yaml}: {:?}", problems(yaml));
+        assert!(problems(yaml).iter().all(|p| !p.contains("hunter22")), "secrets stay out");
+    }
+    let no_key = hash("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(paths(&no_key), ["auth.jwt.secret"]);
 }
