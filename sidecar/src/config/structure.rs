@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: [&str; 15] = [
+const LATER: [&str; 13] = [
     "clustering",
     "policy",
     "redis",
@@ -22,9 +22,7 @@ const LATER: [&str; 15] = [
     "tracing",
     "cache.l2",
     "cache.backend",
-    "auth.jwt",
     "auth.ram",
-    "auth.users",
     "price",
 ];
 
