@@ -114,9 +114,8 @@ const PUBLIC_PREFIXES: [&str; 7] =
 
 /// Classifies a request path; the query string is ignored.
 ///
-/// A path under `/v1` or `/local` that is not a known operation counts as [`RouteClass::Admin`]
-/// would be too strict and `Other` too lax for: it is an LLM path without an endpoint, so it is
-/// treated as `Llm(Models)`, which authenticates, limits and lets the sidecar answer 404.
+/// A path under `/v1` or `/local` that is not a known operation is treated as `Llm(Models)`, which
+/// authenticates, limits and lets the sidecar answer 404.
 #[must_use]
 pub fn classify(path: &str) -> RouteClass {
     let path = path.split_once(['?', '#']).map_or(path, |(p, _)| p);

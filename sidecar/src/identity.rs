@@ -8,14 +8,12 @@ use http::HeaderMap;
 use subtle::ConstantTimeEq as _;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
-use tidegate_core::wire::{Identity, header};
+use tidegate_core::wire::{CREDENTIAL_HEADERS, Identity, header, several_credentials};
 
 use crate::control::Control;
 use crate::secret::Secret;
 use crate::tokens::Refused;
 
-/// Headers that may carry a credential.
-const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 /// When to try again if an issuer's keys could not be had, in milliseconds.
 const UNAVAILABLE_RETRY_MS: u64 = 1000;
 
@@ -100,14 +98,12 @@ fn told(headers: &HeaderMap) -> Option<Identity> {
 
 /// The one credential of a request, without its scheme.
 fn credential(headers: &HeaderMap) -> Result<Option<&str>, Reply> {
-    let mut found = CREDENTIALS
+    let mut found = CREDENTIAL_HEADERS
         .iter()
         .flat_map(|name| headers.get_all(*name).into_iter().map(move |value| (*name, value)));
     let Some((name, value)) = found.next() else { return Ok(None) };
     if found.next().is_some() {
-        let message = "more than one credential was sent; send exactly one of authorization, x-api-key, api-key, \
-                       x-goog-api-key";
-        return Err(Reply::new(Code::DuplicateCredential, message));
+        return Err(several_credentials());
     }
     let text = value.to_str().map_err(|_| invalid())?;
     if name != "authorization" {

@@ -8,9 +8,11 @@
 //! call-outs, which alone opens `/internal`.
 
 mod auth;
+mod credential;
 mod identity;
 
 pub use auth::{AuthenticateRequest, Verdict};
+pub use credential::{CREDENTIAL_HEADERS, several_credentials};
 pub use identity::{Identity, Role, SCOPE_DIGITS, is_name};
 
 /// Header names of the contract; all lower case.

@@ -7,7 +7,7 @@ use tidegate_core::event::Counter;
 use tidegate_core::policy::AuthPolicy;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
-use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path};
+use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path, several_credentials};
 
 use super::sanitise::{Credential, Head};
 use crate::ports::{Call, SharedCells};
@@ -54,12 +54,7 @@ pub fn decide(
         Credential::Present(credential) => credential,
         Credential::Absent => return without_credential(vm, head.class, policy),
         Credential::Malformed => return Err(refused(vm)),
-        Credential::Several => {
-            return Err(Reply::new(
-                Code::DuplicateCredential,
-                "more than one credential was sent; send exactly one of authorization, x-api-key, api-key, x-goog-api-key",
-            ));
-        }
+        Credential::Several => return Err(several_credentials()),
     };
     let digest = digest(credential);
     match vm.verdicts.look_up(cells, &digest, now_ns / 1_000_000, policy.generation) {

@@ -4,7 +4,7 @@
 use tidegate_core::cache::control::RequestControl;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{RouteClass, classify};
-use tidegate_core::wire::header;
+use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
 use crate::cells::hash;
 use crate::headers::HeaderMap;
@@ -90,7 +90,7 @@ impl Head {
                 b"x-gateway-provider" => head.pin = value.to_vec(),
                 b"x-forwarded-for" => head.source = last_address(value),
                 b"x-request-id" => head.read_request_id(value),
-                b"authorization" | b"x-api-key" | b"api-key" | b"x-goog-api-key" => {
+                name if CREDENTIAL_HEADERS.iter().any(|header| header.as_bytes() == name) => {
                     head.credential = match head.credential {
                         Credential::Absent => Credential::read(name, value),
                         _ => Credential::Several,
