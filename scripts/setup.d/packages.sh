@@ -44,7 +44,11 @@ install_build_packages() {
   local -a missing=()
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   command -v make >/dev/null || missing+=(make)
+  command -v c++ >/dev/null || missing+=(g++ libc6-dev)
   command -v curl >/dev/null || missing+=(curl ca-certificates)
+  # librdkafka is built from source (Debian's is too old); etcd's client compiles its protocol.
+  command -v cmake >/dev/null || missing+=(cmake)
+  command -v protoc >/dev/null || missing+=(protobuf-compiler libprotobuf-dev)
   command -v python3 >/dev/null || missing+=(python3 python3-pip python3-venv)
   if ((${#missing[@]} > 0)); then
     need_packages "the build" "${missing[@]}"
