@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod cache;
 pub mod chat;
 pub mod event;
+pub mod incident;
 pub mod limit;
 pub mod policy;
 pub mod provider;

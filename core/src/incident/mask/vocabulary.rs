@@ -1,0 +1,263 @@
+//! The lists that masking works with.
+
+/// Names of request fields, block types and roles in the APIs of the providers. Quoted, they say
+/// what an error is about and carry nothing of the caller's. Sorted.
+const API_WORDS: [&str; 96] = [
+    "Authorization",
+    "api-key",
+    "api_key",
+    "application/json",
+    "arguments",
+    "array",
+    "assistant",
+    "auto",
+    "boolean",
+    "cache_control",
+    "choices",
+    "code",
+    "content",
+    "content-type",
+    "content_filter",
+    "contents",
+    "data",
+    "description",
+    "developer",
+    "dimensions",
+    "document",
+    "echo",
+    "effort",
+    "embedding",
+    "encoding_format",
+    "enum",
+    "file",
+    "frequency_penalty",
+    "function",
+    "function_call",
+    "functions",
+    "id",
+    "image",
+    "image_url",
+    "images",
+    "input",
+    "input_schema",
+    "instructions",
+    "integer",
+    "items",
+    "json",
+    "json_object",
+    "json_schema",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "message",
+    "messages",
+    "metadata",
+    "modalities",
+    "model",
+    "n",
+    "name",
+    "null",
+    "number",
+    "object",
+    "parallel_tool_calls",
+    "parameters",
+    "presence_penalty",
+    "prompt",
+    "properties",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_effort",
+    "required",
+    "response_format",
+    "role",
+    "schema",
+    "seed",
+    "service_tier",
+    "signature",
+    "stop",
+    "store",
+    "stream",
+    "stream_options",
+    "strict",
+    "string",
+    "system",
+    "temperature",
+    "text",
+    "thinking",
+    "tool",
+    "tool_call_id",
+    "tool_calls",
+    "tool_choice",
+    "tool_result",
+    "tool_use",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "type",
+    "user",
+    "x-api-key",
+];
+
+/// Whether `value` is a word of the providers' APIs.
+#[must_use]
+pub fn is_api_word(value: &str) -> bool {
+    API_WORDS.binary_search(&value).is_ok()
+}
+
+/// How names of models begin, in lower case; a digit, hyphen, dot or colon must follow somewhere.
+pub(super) const MODEL_FAMILIES: [&str; 66] = [
+    "abab",
+    "ada-",
+    "ai21",
+    "amazon.",
+    "anthropic.",
+    "aya-",
+    "babbage",
+    "baichuan",
+    "bge-",
+    "bloom",
+    "chatglm",
+    "chatgpt-",
+    "claude",
+    "codellama",
+    "codestral",
+    "codex-",
+    "cogview",
+    "cohere.",
+    "command-",
+    "dall-e",
+    "davinci",
+    "dbrx",
+    "deepseek",
+    "devstral",
+    "dolphin",
+    "doubao",
+    "embed-",
+    "ernie",
+    "falcon",
+    "gemini",
+    "gemma",
+    "glm-",
+    "gpt",
+    "granite",
+    "grok",
+    "hermes",
+    "hunyuan",
+    "imagen",
+    "internlm",
+    "jamba",
+    "kimi",
+    "learnlm",
+    "llama",
+    "llava",
+    "magistral",
+    "meta.",
+    "minimax",
+    "ministral",
+    "mistral",
+    "mixtral",
+    "moonshot-",
+    "nemotron",
+    "nova-",
+    "palm-",
+    "phi-",
+    "pixtral",
+    "qianfan",
+    "qwen",
+    "qwq",
+    "sonar",
+    "starcoder",
+    "text-embedding",
+    "titan",
+    "vicuna",
+    "voyage",
+    "whisper-",
+];
+
+/// How identifiers begin that may have no digit.
+pub(super) const ID_PREFIXES: [&str; 16] = [
+    "asst_",
+    "batch_",
+    "call_",
+    "chatcmpl-",
+    "cmpl-",
+    "file-",
+    "gen-lang-client-",
+    "msg_",
+    "org-",
+    "proj_",
+    "req_",
+    "resp_",
+    "rs_",
+    "run_",
+    "thread_",
+    "toolu_",
+];
+
+/// How credentials begin.
+pub(super) const KEY_PREFIXES: [&str; 12] =
+    ["AIza", "AKIA", "ASIA", "eyJ", "gsk_", "hf_", "nvapi-", "pk-", "r8_", "sk-", "sk_", "xai-"];
+
+/// Last labels of names that are hosts.
+pub(super) const HOST_ENDINGS: [&str; 30] = [
+    "ai",
+    "app",
+    "biz",
+    "ca",
+    "cloud",
+    "cn",
+    "co",
+    "com",
+    "de",
+    "dev",
+    "edu",
+    "eu",
+    "fr",
+    "gov",
+    "in",
+    "info",
+    "internal",
+    "io",
+    "jp",
+    "lan",
+    "local",
+    "localdomain",
+    "mx",
+    "net",
+    "org",
+    "ru",
+    "tech",
+    "tw",
+    "uk",
+    "us",
+];
+
+/// Words with digits that are words.
+pub(super) const PLAIN_WORDS: [&str; 20] = [
+    "H2", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP2", "OAuth2", "Python3", "S3", "SHA256", "UTF-8", "UTF8",
+    "base64", "http/1.1", "http2", "oauth2", "s3", "sha256", "ssh2", "utf-8", "utf8",
+];
+
+/// Units of time, as they follow a number without a space.
+pub(super) const TIME_UNITS: [&str; 16] = [
+    "d", "days", "h", "hours", "hrs", "m", "min", "mins", "minutes", "ms", "ns", "s", "sec", "seconds",
+    "secs", "us",
+];
+
+/// Units of size, and multipliers, as they follow a number without a space; in lower case.
+pub(super) const SIZE_UNITS: [&str; 12] =
+    ["%", "b", "g", "gb", "gib", "k", "kb", "kib", "mb", "mib", "tb", "x"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_that_is_searched_is_sorted() {
+        assert!(API_WORDS.is_sorted());
+        assert!(is_api_word("tool_use") && !is_api_word("hunter2"));
+    }
+}
