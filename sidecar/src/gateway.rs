@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
+use crate::redis::Redis;
 use crate::secret::Secret;
 
 /// One running gateway.
@@ -18,6 +19,8 @@ use crate::secret::Secret;
 pub struct Gateway {
     /// What can change, and changes it.
     pub control: Arc<Control>,
+    /// What the gateways share, if the configuration has it.
+    pub redis: Option<Redis>,
     /// Who answers LLM requests.
     pub providers: Arc<Providers>,
     /// What the filters count.

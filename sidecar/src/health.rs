@@ -13,6 +13,7 @@ use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
 
 use crate::gateway::Gateway;
+use crate::redis::State as RedisState;
 use crate::refusal::{json, refuse};
 
 /// What "not ready yet" asks the caller to wait, in milliseconds.
@@ -73,6 +74,14 @@ struct Components {
     policy: Policy,
     providers: Providers,
     filters: Filters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<Redis>,
+}
+
+/// Only where it is configured. Without it the gateway goes on, so it never makes it unavailable.
+#[derive(Debug, Serialize)]
+struct Redis {
+    state: RedisState,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,6 +119,7 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
                 up_to_date: vms.iter().filter(|vm| vm.revision == revision).count(),
             },
             policy: Policy { revision },
+            redis: gateway.redis.as_ref().map(|redis| Redis { state: redis.state() }),
         },
     };
     json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detailed)

@@ -22,6 +22,7 @@ pub mod llm;
 pub mod logging;
 pub mod login;
 pub mod metrics;
+pub mod redis;
 pub mod refusal;
 pub mod run;
 pub mod secret;

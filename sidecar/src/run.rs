@@ -17,6 +17,7 @@ use crate::keys::{Digest, KeyError, Keys};
 use crate::llm::{self, Providers};
 use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
+use crate::redis::Redis;
 use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
 
@@ -92,6 +93,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let filters = Arc::new(FilterStats::new(config.limiter.cleanup_interval));
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
+    let redis = config.redis.clone().map(|settings| Redis::start(settings, &mut registry));
     let providers =
         Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
 
@@ -104,7 +106,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control = Arc::new(control);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
-    let gateway = Gateway { control, providers, filters, registry, token, started, draining, login, guesses };
+    let gateway =
+        Gateway { control, redis, providers, filters, registry, token, started, draining, login, guesses };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
 }
 

@@ -29,6 +29,7 @@ mod paths;
 mod ports;
 mod process;
 mod raw;
+mod redis;
 mod wait;
 
 pub use builder::GatewayBuilder;
@@ -46,4 +47,5 @@ pub use paths::{
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};
 pub use raw::RawConnection;
+pub use redis::{RedisCluster, RedisServer};
 pub use wait::eventually;

@@ -91,6 +91,16 @@ pub fn client_python() -> Result<PathBuf, HarnessError> {
     existing("Python with the openai client", path, "run `scripts/setup test`")
 }
 
+/// A program of the system that `scripts/setup test` installs.
+///
+/// # Errors
+/// It is in no folder of `PATH`.
+pub(super) fn on_path(name: &str, what: &'static str) -> Result<PathBuf, HarnessError> {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| HarnessError::Missing { what, path: name.into(), fix: "run `scripts/setup test`" })
+}
+
 pub(super) fn existing(
     what: &'static str,
     path: PathBuf,

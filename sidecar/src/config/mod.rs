@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod problem;
 pub mod providers;
+pub mod redis;
 pub mod server;
 mod source;
 pub mod store;
@@ -49,6 +50,8 @@ pub struct Config {
     pub l1: L1Policy,
     /// Where state is kept.
     pub store: store::Store,
+    /// What the gateways share.
+    pub redis: Option<redis::RedisSettings>,
     /// Who answers LLM requests.
     pub providers: Vec<ProviderSettings>,
     /// Who may call.
@@ -71,6 +74,7 @@ impl Config {
             breaker: _,
             l1: _,
             store,
+            redis,
             providers,
             auth: _,
             metrics,
@@ -80,6 +84,7 @@ impl Config {
         [
             ("server", *server != next.server),
             ("store", *store != next.store),
+            ("redis", *redis != next.redis),
             ("providers", *providers != next.providers),
             ("metrics", *metrics != next.metrics),
             ("logging", *logging != next.logging),
@@ -99,6 +104,7 @@ struct Document {
     breaker: Option<breaker::Document>,
     cache: Option<cache::Document>,
     store: Option<store::Document>,
+    redis: Option<redis::Document>,
     providers: Option<Vec<Option<providers::Document>>>,
     auth: Option<auth::Document>,
     metrics: Option<metrics::Document>,
@@ -189,6 +195,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         breaker,
         cache,
         store,
+        redis,
         providers,
         auth,
         metrics,
@@ -204,6 +211,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
         l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
         store: store::validate(store.unwrap_or_default(), &mut check),
+        redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),

@@ -10,10 +10,9 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: [&str; 13] = [
+const LATER: [&str; 12] = [
     "clustering",
     "policy",
-    "redis",
     "bus",
     "embedding",
     "routing",

@@ -64,7 +64,7 @@ mod tests {
         let catalog = Catalog::new(&["b".to_owned(), "a".to_owned()]);
         assert_eq!(catalog.find("a").expect("listed"), "a");
         assert!(catalog.find("c").is_none());
-        assert_eq!(catalog.list(), ["a".into(), "b".into()]);
+        assert_eq!(catalog.list(), ["a", "b"].map(Box::<str>::from));
     }
 
     #[test]

@@ -1,0 +1,13 @@
+# shellcheck shell=bash
+# Servers that the tests run against: the real ones, each started by the tests on free ports.
+
+# install_redis: redis-server with redis-cli beside it. Debian starts a service on installing, which nobody asked for.
+install_redis() {
+  if command -v redis-server >/dev/null && command -v redis-cli >/dev/null; then
+    return
+  fi
+  need_packages "the tests with Redis" redis-server
+  if command -v systemctl >/dev/null; then
+    systemctl disable --now redis-server >/dev/null 2>&1 || say "the redis-server service could not be stopped"
+  fi
+}
