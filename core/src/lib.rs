@@ -15,4 +15,5 @@ pub mod provider;
 pub mod reply;
 pub mod route;
 pub mod sse;
+pub mod usage;
 pub mod wire;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 use serde::Deserialize;
+use tidegate_core::usage::{PRICE_MAX, Price};
 
 use super::Check;
 use super::value::Span;
@@ -36,6 +37,16 @@ pub struct Document {
     timeout: Option<Span>,
     connect_timeout: Option<Span>,
     model_path: Option<String>,
+    price: Option<PriceDocument>,
+}
+
+/// US dollars per million tokens, as they may be written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PriceDocument {
+    input: Option<f64>,
+    output: Option<f64>,
+    cached_input: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -73,6 +84,7 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
         timeout,
         connect_timeout,
         model_path,
+        price,
     } = document;
     let name = check.problems.required(&format!("{path}.name"), name, "`name: openai-main`");
     let kind = check.problems.required(
@@ -84,6 +96,7 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
     let models = models_of(&format!("{path}.models"), models, check);
     let keys = keys_of(path, api_key, api_keys, check);
     let weight = check.problems.within(&format!("{path}.weight"), weight.unwrap_or(1), 1..=WEIGHT_MAX, "");
+    let price = price_of(&format!("{path}.price"), price.unwrap_or_default(), check);
     let kind = match kind? {
         Kind::OpenAi => {
             misplaced(path, "model_path", model_path.is_some(), "type: local", check);
@@ -111,7 +124,27 @@ fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<Pro
         enabled: enabled.unwrap_or(true),
         timeout: span(&format!("{path}.timeout"), timeout, 60, check),
         connect_timeout: span(&format!("{path}.connect_timeout"), connect_timeout, 5, check),
+        price,
     })
+}
+
+/// Cached tokens cost what others do, unless a price of their own is given.
+fn price_of(path: &str, document: PriceDocument, check: &mut Check<'_>) -> Price {
+    let PriceDocument { input, output, cached_input } = document;
+    let mut one = |field: &str, value: f64| {
+        check.problems.within(
+            &format!("{path}.{field}"),
+            value,
+            0.0..=PRICE_MAX,
+            " US dollars per million tokens",
+        )
+    };
+    let input = one("input", input.unwrap_or(0.0));
+    Price {
+        input,
+        output: one("output", output.unwrap_or(0.0)),
+        cached_input: one("cached_input", cached_input.unwrap_or(input)),
+    }
 }
 
 fn misplaced(path: &str, field: &str, present: bool, belongs: &str, check: &mut Check<'_>) {

@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: [&str; 12] = [
+const LATER: [&str; 11] = [
     "clustering",
     "policy",
     "bus",
@@ -22,7 +22,6 @@ const LATER: [&str; 12] = [
     "cache.l2",
     "cache.backend",
     "auth.ram",
-    "price",
 ];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.
@@ -53,9 +52,7 @@ fn display(path: &Path) -> String {
 fn explain(path: &Path, message: &str) -> String {
     if message.starts_with("unknown field") {
         let name = path.to_string();
-        let known_later = LATER.iter().any(|later| *later == name)
-            || (name.starts_with("providers[") && name.ends_with("].price"));
-        if known_later {
+        if LATER.iter().any(|later| *later == name) {
             return format!("`{name}` is not supported by this version; remove it");
         }
         return message.replacen("expected", "use", 1);

@@ -1,3 +1,5 @@
+use tidegate_core::usage::Price;
+
 use super::*;
 
 fn env(pairs: &[(&str, &str)]) -> Env {
@@ -124,6 +126,10 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("server: {upstreams: [{name: u, prefix: /v1/x, address: 'h:1'}]}", "belongs to the gateway"),
         ("server: {upstreams: [{name: u, prefix: /internal, address: 'h:1'}]}", "belongs to the gateway"),
         ("server: {upstreams: [{name: u, prefix: /x, address: 'h'}]}", "host:port"),
+        (
+            "providers: [{name: a, type: openai, base_url: 'https://h/v1', price: {input: -1}}]",
+            "must be 0 to 1000000 US dollars per million tokens",
+        ),
         ("limiter: {rules: [{tenant: a, rate: 1}, {tenant: a, rate: 1}]}", "one rule a tenant"),
     ] {
         let found = problems(yaml);
@@ -290,4 +296,15 @@ fn mistakes_about_tokens_and_users_are_named() {
     }
     let no_key = hash("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA");
     assert_eq!(paths(&no_key), ["auth.jwt.secret"]);
+}
+
+#[test]
+fn cached_tokens_cost_what_others_do_unless_they_have_a_price() {
+    let of = |price: &str| {
+        let yaml =
+            format!("providers: [{{name: a, type: openai, base_url: 'https://h/v1', price: {price}}}]");
+        parse(&yaml, &env(&[])).expect("valid").providers[0].price
+    };
+    assert_eq!(of("{input: 2, output: 8}"), Price { input: 2.0, output: 8.0, cached_input: 2.0 });
+    assert_eq!(of("{input: 2, cached_input: 0.5}"), Price { input: 2.0, output: 0.0, cached_input: 0.5 });
 }

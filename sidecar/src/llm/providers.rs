@@ -8,6 +8,7 @@ use http::{HeaderValue, Uri};
 use prometheus_client::registry::Registry;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
+use tidegate_core::usage::Price;
 use tokio::task::JoinHandle;
 
 use super::balance::Balance;
@@ -60,6 +61,8 @@ pub struct Provider {
     pub catalog: Arc<Catalog>,
     /// Its counters.
     pub metrics: Arc<ProviderMetrics>,
+    /// What its tokens cost.
+    pub price: Price,
     weight: u32,
 }
 
@@ -192,7 +195,8 @@ impl Drop for Providers {
 
 impl Provider {
     fn start(settings: ProviderSettings, metrics: &LlmMetrics) -> Result<Self, (&'static str, String)> {
-        let ProviderSettings { name, kind, models, weight, enabled, timeout, connect_timeout } = settings;
+        let ProviderSettings { name, kind, models, weight, enabled, timeout, connect_timeout, price } =
+            settings;
         let engine = match (&kind, enabled) {
             (_, false) => Engine::Disabled,
             (ProviderKind::OpenAi { base_url, api_keys }, true) => {
@@ -220,6 +224,7 @@ impl Provider {
             catalog: Arc::new(Catalog::new(configured)),
             name: name.into(),
             engine,
+            price,
             weight,
         })
     }

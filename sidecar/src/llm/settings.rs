@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use tidegate_core::usage::Price;
 
 use crate::secret::Secret;
 
 /// One upstream that answers LLM requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProviderSettings {
     /// Unique name; a metric label and the value of `x-gateway-provider`, so 1 to 64 of
     /// `A-Z a-z 0-9 . _ -`.
@@ -27,6 +28,8 @@ pub struct ProviderSettings {
     pub timeout: Duration,
     /// Longest wait for a connection, TLS included.
     pub connect_timeout: Duration,
+    /// What its tokens cost.
+    pub price: Price,
 }
 
 /// The protocol or engine behind a provider.

@@ -16,6 +16,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::provider::TestProvider;
+use tidegate_core::usage::Price;
+
 use crate::llm::{ProviderKind, ProviderSettings, Providers, router};
 use crate::secret::Secret;
 
@@ -76,6 +78,7 @@ pub fn openai(name: &str, addr: SocketAddr) -> ProviderSettings {
         enabled: true,
         timeout: DEADLINE,
         connect_timeout: DEADLINE,
+        price: Price::default(),
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::gateway::{DEADLINE, Gateway, Received, piece, until, whole};
 use crate::llm::local::QUEUE_MAX;
+use tidegate_core::usage::Price;
+
 use crate::llm::{ProviderKind, ProviderSettings, Providers};
 
 const MODEL: &str = "smollm2-135m-instruct";
@@ -29,6 +31,7 @@ fn settings(model_path: PathBuf) -> ProviderSettings {
         enabled: true,
         timeout: DEADLINE,
         connect_timeout: DEADLINE,
+        price: Price::default(),
     }
 }
 
