@@ -82,7 +82,7 @@ impl RunningBed {
                 let filter = noop_filter()?;
                 plain("noop", Some(&filter), provider).await?
             }
-            Bed::Settings | Bed::FilterOnly | Bed::Full(_) => gateway(bed, provider).await?,
+            Bed::Settings | Bed::FilterOnly | Bed::StoreAll | Bed::Full(_) => gateway(bed, provider).await?,
         };
         let mut running = Self { address, rss_at_rest: Pair::default(), parts };
         running.rss_at_rest = running.rss_mib()?;
@@ -126,20 +126,21 @@ async fn plain(
 }
 
 async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), BenchError> {
-    let link = match bed {
+    let settings = match bed {
         Bed::Full(Link::Socket) => {
             let socket = provider.dir.path().join("sidecar.sock");
             format!("server: {{sidecar_socket: \"{}\"}}\n", socket.display())
         }
         Bed::Full(Link::H2c) => "server: {sidecar_protocol: h2c}\n".to_owned(),
+        Bed::StoreAll => "cache: {l1: {admission: always}}\n".to_owned(),
         _ => String::new(),
     };
     let mut builder = Gateway::builder()
         .workers(WORKERS)
-        .config_yaml(&format!("{link}{}", gateway_config()))
+        .config_yaml(&format!("{settings}{}", gateway_config()))
         .provider_url(&provider.base_url());
     let upstream = provider.port.number();
-    if matches!(bed, Bed::FilterOnly | Bed::Settings) {
+    if matches!(bed, Bed::FilterOnly | Bed::StoreAll | Bed::Settings) {
         builder = builder.patch_envoy(move |yaml| {
             let yaml = envoy_config::straight_to_provider(&yaml, upstream)?;
             if bed == Bed::Settings { envoy_config::without_filter(&yaml) } else { Ok(yaml) }

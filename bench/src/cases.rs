@@ -24,6 +24,8 @@ pub(crate) enum Bed {
     Settings,
     /// Our filter, with the provider as Envoy's own upstream.
     FilterOnly,
+    /// The same, with a cache that stores every answer.
+    StoreAll,
     /// Our filter, then the sidecar, then the provider.
     Full(Link),
 }
@@ -63,7 +65,7 @@ const fn case(id: &'static str, title: &'static str, bed: Bed, expected_line: Op
 }
 
 /// All cases; the first is what the others are compared with.
-pub(crate) const CASES: [Case; 9] = [
+pub(crate) const CASES: [Case; 10] = [
     case("bare", "bare Envoy", Bed::Bare, None),
     case("noop", "no-op filter", Bed::Noop, None),
     case("settings", "our Envoy settings, no filter", Bed::Settings, None),
@@ -71,7 +73,8 @@ pub(crate) const CASES: [Case; 9] = [
         header: Some(("cache-control", "no-store")),
         ..case("nostore", "filter only, cache passed by", Bed::FilterOnly, Some("x-gateway-cache: bypass"))
     },
-    case("filter", "filter only, L1 miss and store", Bed::FilterOnly, MISS),
+    case("filter", "filter only, L1 miss", Bed::FilterOnly, MISS),
+    case("store", "filter only, L1 miss, every answer stored", Bed::StoreAll, MISS),
     Case { unique: false, ..case("l1", "L1 hit", Bed::Full(Link::Tcp), Some("x-gateway-cache-layer: l1")) },
     case("full", "full path, L1 miss", Bed::Full(Link::Tcp), MISS),
     case("socket", "full path, Unix socket", Bed::Full(Link::Socket), MISS),

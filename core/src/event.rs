@@ -108,6 +108,8 @@ counters! {
     L1Stored => "l1.stored",
     /// Answer complete but not storable: too large, an error, or forbidden by its headers.
     L1Unstorable => "l1.unstorable",
+    /// Answer not stored, because it would push out a young one and was asked for the first time.
+    L1Unadmitted => "l1.unadmitted",
     /// Verdict found in this VM.
     AuthLocal => "auth.local",
     /// Verdict found in the shared slots.

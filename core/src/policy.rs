@@ -115,6 +115,20 @@ pub struct L1Policy {
     pub temperature_max: f64,
     /// Whether requests that offer tools are cached.
     pub allow_tools: bool,
+    /// What is stored.
+    pub admission: L1Admission,
+}
+
+/// What the exact cache stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum L1Admission {
+    /// Everything while it pushes out nothing young, else what is asked a second time
+    /// ([`crate::cache::admission`]).
+    #[default]
+    ScanResistant,
+    /// Everything.
+    Always,
 }
 
 /// Why a document was refused: the field, and what it must be.
@@ -273,6 +287,7 @@ mod tests {
                 ttl_ms: 300_000,
                 temperature_max: 1.0,
                 allow_tools: false,
+                admission: L1Admission::ScanResistant,
             },
             body_bytes_max: 10 << 20,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
 use tidegate_core::limit::Rate;
@@ -10,6 +11,7 @@ use tidegate_core::policy::{Invalid, Snapshot};
 
 use crate::answers;
 use crate::config::PluginConfig;
+use crate::full_sets::FullSets;
 use crate::ports::SharedCells;
 use crate::slices::Slices;
 use crate::verdicts::Verdicts;
@@ -123,12 +125,16 @@ pub struct Vm {
     pub counts: Counts,
     /// Reused for every request body.
     pub tape: Tape,
-    /// Reused for every canonical form.
-    pub canonical: Vec<u8>,
+    /// Reused for the text of every cache key.
+    pub key_text: Vec<u8>,
     /// Tokens taken and not yet given.
     pub slices: Slices,
     /// Where answers were last found.
     pub ways: Ways,
+    /// Sets of the exact cache that are full.
+    pub full_sets: FullSets,
+    /// Questions that the exact cache turned away.
+    pub doorkeeper: Doorkeeper,
     /// What is known of the breakers.
     pub watch: BreakerWatch,
     breaker_changes: Vec<BreakerChange>,
@@ -144,9 +150,11 @@ impl Vm {
             verdicts: Verdicts::default(),
             counts: Counts::default(),
             tape: Tape::default(),
-            canonical: Vec::new(),
+            key_text: Vec::new(),
             slices: Slices::default(),
             ways: Ways::default(),
+            full_sets: FullSets::default(),
+            doorkeeper: Doorkeeper::default(),
             watch: BreakerWatch::default(),
             breaker_changes: Vec::new(),
         }

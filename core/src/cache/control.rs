@@ -57,6 +57,7 @@ fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::L1Admission;
 
     #[test]
     fn directives_are_read_in_any_case_and_place() {
@@ -75,8 +76,14 @@ mod tests {
 
     #[test]
     fn hot_sampling_and_tools_are_not_cached_unless_allowed() {
-        let policy =
-            L1Policy { enabled: true, bytes_max: 1, ttl_ms: 1, temperature_max: 1.0, allow_tools: false };
+        let policy = L1Policy {
+            enabled: true,
+            bytes_max: 1,
+            ttl_ms: 1,
+            temperature_max: 1.0,
+            allow_tools: false,
+            admission: L1Admission::Always,
+        };
         let plain = RequestView::default();
         let hot = RequestView { temperature: Some(1.5), ..plain };
         let tools = RequestView { has_tools: true, ..RequestView::default() };

@@ -118,7 +118,7 @@ mod tests {
     fn an_entry_survives_its_slot_and_a_torn_one_does_not() {
         let entry = Entry {
             kind: Kind::Sse,
-            key: CacheKey::new("t", None, "/p", b"", b"{}"),
+            key: CacheKey::of(b"{}"),
             stored_at_ms: 1_000,
             expires_at_ms: 9_000,
             provider: b"openai",

@@ -1,5 +1,6 @@
 //! The exact cache: what may be stored, under which key, and in which slot.
 
+pub mod admission;
 pub mod control;
 mod entry;
 mod key;

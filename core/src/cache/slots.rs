@@ -73,6 +73,23 @@ impl Index {
         })
     }
 
+    /// Whether storing one more answer, of the size usual in this set, would push out a live answer
+    /// younger than `retention_ms` that has been promised `ttl_ms`.
+    #[must_use]
+    pub fn is_churning(bytes: &[u8], now_ms: u64, ttl_ms: u64, retention_ms: u64) -> bool {
+        let Some((&VERSION, rest)) = bytes.split_first() else { return false };
+        let (mut live, mut total, mut first_expiry) = (0, 0, u64::MAX);
+        for way in rest.as_chunks::<WAY_BYTES>().0.iter().map(Way::decode) {
+            if way.bytes > 0 && now_ms < way.expires_at_ms {
+                live += 1;
+                total += u64::from(way.bytes);
+                first_expiry = first_expiry.min(way.expires_at_ms);
+            }
+        }
+        let has_room = live < WAYS && total + total / (live as u64).max(1) <= SET_BYTES;
+        !has_room && now_ms < first_expiry.saturating_sub(ttl_ms).saturating_add(retention_ms)
+    }
+
     /// The bytes of the cell.
     #[must_use]
     pub fn into_cell(self) -> Vec<u8> {
@@ -182,6 +199,27 @@ mod tests {
         assert_eq!((claim.way, claim.evicted), (0, 0), "the oldest way is taken over, not emptied");
         assert_eq!(Index::find(&index.clone().into_cell(), 1, 0), None);
         assert_eq!(index.claim(100, SET_BYTES as usize + 1, 1, 0), None);
+    }
+
+    #[test]
+    fn a_set_churns_when_it_is_full_of_young_answers() {
+        let (ttl, retention) = (300_000, 60_000);
+        let churns = |index: &Index, now| Index::is_churning(&index.clone().into_cell(), now, ttl, retention);
+        let mut small = Index::default();
+        assert!(!churns(&small, 0));
+        for i in 0..WAYS as u64 {
+            assert!(!churns(&small, 10));
+            small.claim(i + 1, 1, 10 + ttl, 10).expect("fits");
+        }
+        assert!(churns(&small, 60_009) && !churns(&small, 60_010), "after a minute all may go");
+        assert!(!churns(&small, 300_010), "all have expired");
+
+        let mut large = Index::default();
+        for i in 0..4 {
+            assert!(!churns(&large, 10));
+            large.claim(i + 1, SET_BYTES as usize / 4, 10 + ttl, 10).expect("fits");
+        }
+        assert!(churns(&large, 10), "a fifth of that size does not fit");
     }
 
     proptest! {

@@ -1,10 +1,13 @@
 //! The exact cache inside Envoy: look-up before a request leaves, store after its answer is
 //! complete.
 
+use tidegate_core::cache::admission::RETENTION_MS;
 use tidegate_core::cache::control::is_eligible;
+use tidegate_core::cache::slots::Index;
 use tidegate_core::cache::{CacheKey, Entry, Kind};
 use tidegate_core::chat::RequestView;
 use tidegate_core::event::Counter;
+use tidegate_core::policy::L1Admission;
 use tidegate_core::route::{Endpoint, RouteClass};
 
 use super::Exchange;
@@ -13,8 +16,8 @@ use crate::answers;
 use crate::ports::{Cell, SharedCells};
 use crate::vm::{Policy, Vm};
 
-/// Space kept from one canonical form to the next, in bytes; a larger one gives its space back.
-const CANONICAL_BYTES_KEPT: usize = 256 << 10;
+/// Space kept from one key's text to the next, in bytes; a larger one gives its space back.
+const KEY_TEXT_BYTES_KEPT: usize = 256 << 10;
 
 /// What the cache is to this request.
 #[derive(Debug, Default)]
@@ -73,23 +76,19 @@ impl Exchange {
             }
             return None;
         }
-        vm.canonical.clear();
-        vm.canonical.shrink_to(CANONICAL_BYTES_KEPT);
-        vm.tape.canonical(body, &mut vm.canonical);
         let identity = &self.caller.as_ref()?.identity;
-        let key = CacheKey::new(
-            &identity.tenant,
-            identity.scope.as_deref(),
-            &self.head.path,
-            &self.head.pin,
-            &vm.canonical,
-        );
+        let scope = identity.scope.as_deref();
+        CacheKey::begin(&mut vm.key_text, &identity.tenant, scope, &self.head.path, &self.head.pin);
+        vm.tape.canonical(body, &mut vm.key_text);
+        let key = CacheKey::of(&vm.key_text);
+        vm.key_text.clear();
+        vm.key_text.shrink_to(KEY_TEXT_BYTES_KEPT);
         self.l1.key = Some(key);
         if !self.l1.may_serve {
             vm.counts.add(Counter::L1Bypass);
             return None;
         }
-        let hit = self.find(vm, cells, &key, key.set(policy.l1_sets));
+        let hit = self.find(vm, cells, policy, &key);
         vm.counts.add(if hit.is_some() { Counter::L1Hit } else { Counter::L1Miss });
         hit
     }
@@ -99,21 +98,57 @@ impl Exchange {
         &mut self,
         vm: &mut Vm,
         cells: &impl SharedCells,
+        policy: &Policy,
         key: &CacheKey,
-        set: u32,
     ) -> Option<LocalReply> {
-        let now_ms = self.started_ns / 1_000_000;
+        let (set, now_ms) = (key.set(policy.l1_sets), self.started_ns / 1_000_000);
         if let Some(way) = vm.ways.hint(key.tag())
             && let Some(hit) = read(cells, key, set, way, now_ms)
         {
             return Some(hit);
         }
+        if is_new_to_full_set(vm, key, set, now_ms) {
+            self.l1.may_store = false;
+            return None;
+        }
         let (index, way) = answers::look_up(cells, set, key, now_ms);
+        let Some(way) = way else {
+            self.l1.may_store = self.l1.may_store && is_admitted(vm, policy, &index, key, now_ms);
+            self.l1.index = Some(index);
+            return None;
+        };
         self.l1.index = Some(index);
-        let hit = read(cells, key, set, way?, now_ms)?;
-        vm.ways.remember(key.tag(), way?);
+        let hit = read(cells, key, set, way, now_ms)?;
+        vm.ways.remember(key.tag(), way);
         Some(hit)
     }
+}
+
+/// Whether the question's set was full of young answers a moment ago, this one's not among them, and
+/// it was not asked before: then there is nothing to find and nothing to store.
+fn is_new_to_full_set(vm: &mut Vm, key: &CacheKey, set: u32, now_ms: u64) -> bool {
+    let Some(index) = vm.full_sets.recall(set, now_ms) else { return false };
+    let is_new = Index::find(index, key.tag(), now_ms).is_none() && !vm.doorkeeper.knows(key.tag());
+    if is_new {
+        vm.counts.add(Counter::L1Unadmitted);
+    }
+    is_new
+}
+
+/// Whether the answer to a question that was not found is worth what it would push out.
+fn is_admitted(vm: &mut Vm, policy: &Policy, index: &Cell, key: &CacheKey, now_ms: u64) -> bool {
+    let l1 = &policy.snapshot.l1;
+    if l1.admission == L1Admission::Always
+        || !Index::is_churning(&index.bytes, now_ms, l1.ttl_ms, RETENTION_MS)
+    {
+        return true;
+    }
+    vm.full_sets.remember(key.set(policy.l1_sets), &index.bytes, now_ms);
+    let admitted = vm.doorkeeper.knows(key.tag());
+    if !admitted {
+        vm.counts.add(Counter::L1Unadmitted);
+    }
+    admitted
 }
 
 /// A slot can be overwritten between two reads; the entry knows whose it is.
@@ -149,6 +184,8 @@ pub fn store(
     let expires_at_ms = now_ms.saturating_add(policy.snapshot.l1.ttl_ms);
     let Answer { kind, provider, model, body } = answer;
     let entry = Entry { kind, key, stored_at_ms: now_ms, expires_at_ms, provider, model, body };
-    let stored = answers::write(cells, place.index, key.set(policy.l1_sets), &entry);
+    let set = key.set(policy.l1_sets);
+    let stored = answers::write(cells, place.index, set, &entry);
+    vm.full_sets.forget(set);
     vm.counts.add(if stored.is_some() { Counter::L1Stored } else { Counter::L1Unstorable });
 }

@@ -1,6 +1,7 @@
 //! The exact cache, and answers that pass.
 
 use tidegate_core::event::Counter;
+use tidegate_core::policy::L1Admission;
 use tidegate_filter::pipeline::Flow;
 use tidegate_filter::vm::Vm;
 
@@ -102,6 +103,37 @@ fn only_complete_good_answers_are_stored() {
 }
 
 #[test]
+fn a_stream_of_new_questions_does_not_push_young_answers_out_and_what_is_asked_again_is_stored() {
+    let process = Process::new();
+    let (mut one, mut two) = (vm(&policy()), vm(&policy()));
+    let headers = [(":status", "200"), ("content-type", "application/json")];
+    let body = |i: u32| BODY.replace("hi", &format!("question {i}"));
+    let ask = |vm: &mut Vm, i: u32| {
+        let (mut stream, flow) = chat(&process, vm, &body(i));
+        let hit = is_hit(&flow);
+        if !hit {
+            pass(&mut stream, vm, &headers, &[ANSWER.as_bytes()]);
+        }
+        hit
+    };
+    // Four sets of 32 answers.
+    assert_eq!((0..500).filter(|i| ask(&mut one, *i)).count(), 0);
+    let stored = one.counts.get(Counter::L1Stored);
+    assert!((100..=128).contains(&stored), "{stored} of 128 places are taken");
+    assert_eq!(one.counts.get(Counter::L1Unadmitted), 500 - stored);
+    assert!(ask(&mut one, 0), "the first are still there");
+
+    assert!(!ask(&mut one, 499), "was not stored the first time");
+    assert!(ask(&mut one, 499), "but the second");
+    process.advance_ms(201);
+    assert!(ask(&mut two, 499), "and every worker finds it");
+
+    process.advance_ms(59_800);
+    assert!(!ask(&mut two, 5000));
+    assert!(ask(&mut two, 5000), "what has had its time gives way at once");
+}
+
+#[test]
 fn the_clients_cache_control_is_obeyed() {
     let process = Process::new();
     let mut vm = vm(&policy());
@@ -152,8 +184,10 @@ fn tenants_pins_and_sampling_keep_answers_apart() {
 #[test]
 fn the_configured_bound_holds_under_pressure() {
     let process = Process::new();
-    let mut vm = vm(&policy());
-    let bound = policy().l1.bytes_max as usize;
+    let mut always = policy();
+    always.l1.admission = L1Admission::Always;
+    let mut vm = vm(&always);
+    let bound = always.l1.bytes_max as usize;
     let filler = "x".repeat(40_000);
     for i in 0..200 {
         let (mut stream, _) = chat(&process, &mut vm, &format!(r#"{{"model":"m","n":{i}}}"#));

@@ -5,7 +5,9 @@ use std::cell::{Cell as StdCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, FORMAT, L1Policy, Limits, Snapshot};
+use tidegate_core::policy::{
+    AuthPolicy, BreakerPolicy, BucketPolicy, FORMAT, L1Admission, L1Policy, Limits, Snapshot,
+};
 use tidegate_filter::config::PluginConfig;
 use tidegate_filter::headers::{HeaderMap, serialise};
 use tidegate_filter::pipeline::{Exchange, Flow, LocalReply};
@@ -288,6 +290,7 @@ pub fn policy() -> Snapshot {
             ttl_ms: 60_000,
             temperature_max: 1.0,
             allow_tools: false,
+            admission: L1Admission::ScanResistant,
         },
         body_bytes_max: 4096,
     }

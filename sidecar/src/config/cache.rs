@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidegate_core::cache::slots::SET_BYTES;
-use tidegate_core::policy::{L1_BYTES_MAX, L1Policy};
+use tidegate_core::policy::{L1_BYTES_MAX, L1Admission, L1Policy};
 
 use super::Problems;
 use super::breaker::millis;
@@ -28,12 +28,14 @@ struct L1Document {
     ttl: Option<Span>,
     max_temperature: Option<f64>,
     allow_tools: Option<bool>,
+    admission: Option<L1Admission>,
 }
 
 /// Checks the section.
 pub fn validate(document: Document, problems: &mut Problems) -> L1Policy {
     let Document { l1 } = document;
-    let L1Document { enabled, max_bytes, ttl, max_temperature, allow_tools } = l1.unwrap_or_default();
+    let L1Document { enabled, max_bytes, ttl, max_temperature, allow_tools, admission } =
+        l1.unwrap_or_default();
     L1Policy {
         enabled: enabled.unwrap_or(true),
         bytes_max: problems.within(
@@ -55,5 +57,6 @@ pub fn validate(document: Document, problems: &mut Problems) -> L1Policy {
             "",
         ),
         allow_tools: allow_tools.unwrap_or(false),
+        admission: admission.unwrap_or_default(),
     }
 }

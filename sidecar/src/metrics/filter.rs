@@ -222,6 +222,7 @@ const fn place(counter: Counter) -> (&'static str, Labels) {
         C::L1Bypass => ("gateway_cache_requests", &[("layer", "l1"), ("result", "bypass")]),
         C::L1Stored => ("gateway_cache_stores", &[("layer", "l1"), ("result", "stored")]),
         C::L1Unstorable => ("gateway_cache_stores", &[("layer", "l1"), ("result", "unstorable")]),
+        C::L1Unadmitted => ("gateway_cache_stores", &[("layer", "l1"), ("result", "unadmitted")]),
         C::AuthLocal => ("gateway_auth", &[("result", "local")]),
         C::AuthShared => ("gateway_auth", &[("result", "shared")]),
         C::AuthCallout => ("gateway_auth", &[("result", "callout")]),

@@ -87,7 +87,7 @@ fn written(parts: Parts) -> Result<Published, Invalid> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Policy, Limits};
+    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Admission, L1Policy, Limits};
 
     use super::*;
 
@@ -108,6 +108,7 @@ mod tests {
                 ttl_ms: 0,
                 temperature_max: 1.0,
                 allow_tools: false,
+                admission: L1Admission::ScanResistant,
             },
             body_bytes_max: 1,
         }
