@@ -4,6 +4,7 @@ pub mod admission;
 pub mod control;
 mod entry;
 mod key;
+pub mod semantic;
 pub mod slots;
 
 pub use entry::{Entry, Kind};
