@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::attempts::Attempts;
 use crate::control::Control;
+use crate::embedding::Embedder;
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
@@ -23,6 +24,8 @@ pub struct Gateway {
     pub redis: Option<Redis>,
     /// Who answers LLM requests.
     pub providers: Arc<Providers>,
+    /// Texts as vectors.
+    pub embedder: Arc<Embedder>,
     /// What the filters count.
     pub filters: Arc<FilterStats>,
     /// Everything on the metrics page.

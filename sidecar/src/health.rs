@@ -12,6 +12,7 @@ use serde::Serialize;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
 
+use crate::embedding::EmbedError;
 use crate::gateway::Gateway;
 use crate::redis::State as RedisState;
 use crate::refusal::{json, refuse};
@@ -58,6 +59,10 @@ fn reasons(gateway: &Gateway) -> Vec<String> {
     if !gateway.providers.ready() {
         reasons.extend(gateway.providers.not_ready());
     }
+    // A model that is not there is not waited for: requests are answered without.
+    if gateway.embedder.model() == Err(EmbedError::Loading) {
+        reasons.push(EmbedError::Loading.to_string());
+    }
     reasons
 }
 
@@ -74,6 +79,7 @@ struct Components {
     policy: Policy,
     providers: Providers,
     filters: Filters,
+    embedding: Embedding,
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<Redis>,
 }
@@ -82,6 +88,12 @@ struct Components {
 #[derive(Debug, Serialize)]
 struct Redis {
     state: RedisState,
+}
+
+#[derive(Debug, Serialize)]
+struct Embedding {
+    model: String,
+    state: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +132,10 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
             },
             policy: Policy { revision },
             redis: gateway.redis.as_ref().map(|redis| Redis { state: redis.state() }),
+            embedding: Embedding {
+                model: gateway.embedder.name().to_owned(),
+                state: gateway.embedder.model().map_or_else(|error| error.label(), |_| "ready"),
+            },
         },
     };
     json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detailed)

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod cpu;
 pub mod demo;
+pub mod embedding;
 pub mod envoy_config;
 pub mod gateway;
 pub mod health;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::attempts::{Allowance, Attempts};
 use crate::config::{Config, auth};
 use crate::control::{ChangeError, Control, Origin};
+use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::llm::{self, Providers};
@@ -94,6 +95,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
     let redis = config.redis.clone().map(|settings| Redis::start(settings, &mut registry));
+    let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
     let providers =
         Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
 
@@ -106,8 +108,19 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control = Arc::new(control);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
-    let gateway =
-        Gateway { control, redis, providers, filters, registry, token, started, draining, login, guesses };
+    let gateway = Gateway {
+        control,
+        redis,
+        providers,
+        embedder,
+        filters,
+        registry,
+        token,
+        started,
+        draining,
+        login,
+        guesses,
+    };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
 }
 

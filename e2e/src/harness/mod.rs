@@ -41,8 +41,8 @@ pub use gateway::{ADMIN_KEY, Gateway};
 pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
 pub use patch::{prepend_item, replace_once};
 pub use paths::{
-    chat_model, client_python, envoy_binary, fault_filter, filter, sibling_binary, sidecar_binary,
-    workspace_root,
+    EmbeddingFiles, chat_model, client_python, embedding_files, envoy_binary, fault_filter, filter,
+    sibling_binary, sidecar_binary, workspace_root,
 };
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};

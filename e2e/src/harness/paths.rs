@@ -82,6 +82,28 @@ pub fn chat_model() -> Result<PathBuf, HarnessError> {
     )
 }
 
+/// What the embedding model needs.
+#[derive(Debug, Clone)]
+pub struct EmbeddingFiles {
+    /// The folder with one folder per model, as `TIDEGATE_MODELS`.
+    pub models: PathBuf,
+    /// ONNX Runtime's library, as `ORT_DYLIB_PATH`.
+    pub library: PathBuf,
+}
+
+/// The embedding model's files: from the environment, else under `.tools`.
+///
+/// # Errors
+/// One of them is not there.
+pub fn embedding_files() -> Result<EmbeddingFiles, HarnessError> {
+    let fix = "run `scripts/setup test`, or set TIDEGATE_MODELS and ORT_DYLIB_PATH";
+    let models = env::var_os("TIDEGATE_MODELS").map_or_else(|| tools().join("models"), PathBuf::from);
+    existing("the embedding model", models.join("minilm/model.onnx"), fix)?;
+    let library = env::var_os("ORT_DYLIB_PATH")
+        .map_or_else(|| tools().join("onnxruntime/libonnxruntime.so"), PathBuf::from);
+    Ok(EmbeddingFiles { models, library: existing("ONNX Runtime", library, fix)? })
+}
+
 /// The Python that has the official `openai` client: `venv/bin/python` under `TIDEGATE_TOOLS`.
 ///
 /// # Errors

@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod breaker;
 pub mod cache;
+pub mod embedding;
 pub mod jwt;
 mod later;
 pub mod limiter;
@@ -32,6 +33,7 @@ use tidegate_core::policy::{BreakerPolicy, L1Policy};
 pub use problem::{Problem, Problems};
 pub use value::Env;
 
+use crate::embedding::Settings as EmbeddingSettings;
 use crate::llm::ProviderSettings;
 
 /// Largest configuration file, in bytes.
@@ -48,6 +50,8 @@ pub struct Config {
     pub breaker: BreakerPolicy,
     /// The exact cache inside Envoy.
     pub l1: L1Policy,
+    /// The embedding model.
+    pub embedding: EmbeddingSettings,
     /// Where state is kept.
     pub store: store::Store,
     /// What the gateways share.
@@ -73,6 +77,7 @@ impl Config {
             limiter: _,
             breaker: _,
             l1: _,
+            embedding,
             store,
             redis,
             providers,
@@ -83,6 +88,7 @@ impl Config {
         } = self;
         [
             ("server", *server != next.server),
+            ("embedding", *embedding != next.embedding),
             ("store", *store != next.store),
             ("redis", *redis != next.redis),
             ("providers", *providers != next.providers),
@@ -103,6 +109,7 @@ struct Document {
     limiter: Option<limiter::Document>,
     breaker: Option<breaker::Document>,
     cache: Option<cache::Document>,
+    embedding: Option<embedding::Document>,
     store: Option<store::Document>,
     redis: Option<redis::Document>,
     providers: Option<Vec<Option<providers::Document>>>,
@@ -194,6 +201,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         limiter,
         breaker,
         cache,
+        embedding,
         store,
         redis,
         providers,
@@ -210,6 +218,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         limiter: limiter.unwrap_or_default().validate("limiter", &mut check.problems),
         breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
         l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
+        embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
         store: store::validate(store.unwrap_or_default(), &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),

@@ -10,11 +10,10 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: [&str; 11] = [
+const LATER: &[&str] = &[
     "clustering",
     "policy",
     "bus",
-    "embedding",
     "routing",
     "security",
     "discovery",

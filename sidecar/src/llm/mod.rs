@@ -15,7 +15,7 @@ pub mod settings;
 mod translate;
 mod upstream;
 
-pub use front::{AllowedModels, router};
+pub use front::{AllowedModels, Services, router};
 pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
 pub use settings::{ProviderKind, ProviderSettings};

@@ -22,7 +22,8 @@ pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
         .merge(admin::router(&config.metrics))
         .with_state(gateway.clone());
     let own = if config.server.demo { own.merge(demo::router()) } else { own };
-    own.merge(llm::router(gateway.providers.clone(), config.server.body_bytes_max))
+    let services = llm::Services { providers: gateway.providers.clone(), embedder: gateway.embedder.clone() };
+    own.merge(llm::router(services, config.server.body_bytes_max))
         // Bare statuses, which the entry writes as errors in the caller's protocol.
         .fallback(async || empty(http::StatusCode::NOT_FOUND))
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod call;
+mod embeddings;
 mod models;
 pub(super) mod refusal;
 mod request;
@@ -26,6 +27,7 @@ use self::refusal::refuse;
 use self::request::LlmRequest;
 use super::providers::{Picked, Providers, Scope};
 use super::upstream::Caller;
+use crate::embedding::Embedder;
 
 const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
 const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
@@ -43,19 +45,28 @@ impl AllowedModels {
     }
 }
 
+/// What answers are made with.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Who answers.
+    pub providers: Arc<Providers>,
+    /// Texts as vectors.
+    pub embedder: Arc<Embedder>,
+}
+
 /// What every handler needs.
 #[derive(Debug)]
 struct Front {
-    providers: Arc<Providers>,
+    services: Services,
     body_bytes_max: u64,
     /// When this process started, in Unix seconds: the `created` of every model.
     started: u64,
 }
 
 /// The LLM API's routes. Bodies over `body_bytes_max` are refused with 413.
-pub fn router(providers: Arc<Providers>, body_bytes_max: u64) -> Router {
+pub fn router(services: Services, body_bytes_max: u64) -> Router {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let front = Arc::new(Front { providers, body_bytes_max, started });
+    let front = Arc::new(Front { services, body_bytes_max, started });
     let complete = |endpoint, scope| on(Task::Complete(endpoint), scope);
     Router::new()
         .route("/v1/chat/completions", complete(Endpoint::ChatCompletions, Scope::Any))
@@ -80,7 +91,7 @@ fn on(task: Task, scope: Scope) -> MethodRouter<Arc<Front>> {
 type Allowed = Option<Extension<AllowedModels>>;
 
 async fn list_models(State(front): State<Arc<Front>>, allowed: Allowed) -> Response {
-    models::list(&front.providers, front.started, |id| allowed.as_ref().is_none_or(|list| list.has(id)))
+    models::list(&front.services, front.started, |id| allowed.as_ref().is_none_or(|list| list.has(id)))
 }
 
 async fn look_up_model(
@@ -88,7 +99,7 @@ async fn look_up_model(
     allowed: Allowed,
     Path(id): Path<String>,
 ) -> Response {
-    models::look_up(&front.providers, front.started, &id, |id| allowed.as_ref().is_none_or(|l| l.has(id)))
+    models::look_up(&front.services, front.started, &id, |id| allowed.as_ref().is_none_or(|l| l.has(id)))
 }
 
 impl Front {
@@ -124,12 +135,21 @@ impl Front {
             return Err(Reply::new(Code::ModelNotAllowed, message).with_param("model"));
         }
         let pinned = pinned(headers)?.or(request.provider.as_deref());
-        let picked = self.providers.pick(task.endpoint(), scope, &request.model, pinned)?;
+        if task.endpoint() == Endpoint::Embeddings && self.embeds(scope, &request.model, pinned) {
+            return embeddings::answer(&self.services.embedder, &request).await;
+        }
+        let picked = self.services.providers.pick(task.endpoint(), scope, &request.model, pinned)?;
         let answered = run(task, &picked, caller, headers, &request).await;
         let mut response =
             answered.unwrap_or_else(|reply| refuse(&reply, caller.protocol, caller.request_id));
         name_provider(&mut response, picked);
         Ok(response)
+    }
+
+    /// Whether the embedding model in this process is the one that is meant.
+    fn embeds(&self, scope: Scope, model: &str, pinned: Option<&str>) -> bool {
+        let is_own = self.services.embedder.name() == model;
+        scope == Scope::Local || (is_own && pinned.is_none_or(|name| name == embeddings::LOCAL))
     }
 }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::reply::{Code, Reply};
 
-use crate::llm::providers::Providers;
+use super::{Services, embeddings};
 use crate::refusal::{json, refuse_here};
 
 #[derive(Serialize)]
@@ -27,8 +27,8 @@ struct Model<'a> {
 
 /// Every model of an enabled provider that the caller may use, once, by name.
 #[must_use]
-pub fn list(providers: &Providers, created: u64, is_allowed: impl Fn(&str) -> bool) -> Response {
-    let mut known = known(providers);
+pub fn list(services: &Services, created: u64, is_allowed: impl Fn(&str) -> bool) -> Response {
+    let mut known = known(services);
     known.retain(|id, _| is_allowed(id));
     let model = |(id, owned_by)| Model { id, object: "model", created, owned_by };
     json(
@@ -39,8 +39,8 @@ pub fn list(providers: &Providers, created: u64, is_allowed: impl Fn(&str) -> bo
 
 /// One model, or `model_not_found`.
 #[must_use]
-pub fn look_up(providers: &Providers, created: u64, id: &str, is_allowed: impl Fn(&str) -> bool) -> Response {
-    match known(providers).get(id).filter(|_| is_allowed(id)) {
+pub fn look_up(services: &Services, created: u64, id: &str, is_allowed: impl Fn(&str) -> bool) -> Response {
+    match known(services).get(id).filter(|_| is_allowed(id)) {
         Some(owned_by) => json(StatusCode::OK, &Model { id, object: "model", created, owned_by }),
         None => {
             let reply = Reply::new(Code::ModelNotFound, "No enabled provider lists this model.");
@@ -49,12 +49,15 @@ pub fn look_up(providers: &Providers, created: u64, id: &str, is_allowed: impl F
     }
 }
 
-fn known(providers: &Providers) -> BTreeMap<Box<str>, &str> {
+fn known(services: &Services) -> BTreeMap<Box<str>, &str> {
     let mut known = BTreeMap::new();
-    for provider in providers.all().iter().filter(|p| !p.is_disabled()) {
+    for provider in services.providers.all().iter().filter(|p| !p.is_disabled()) {
         for id in provider.catalog.list() {
             known.entry(id).or_insert(&*provider.name);
         }
+    }
+    if let Ok(model) = services.embedder.model() {
+        known.entry(model.name.as_str().into()).or_insert(embeddings::LOCAL);
     }
     known
 }

@@ -18,7 +18,9 @@ use tokio::task::JoinHandle;
 use super::provider::TestProvider;
 use tidegate_core::usage::Price;
 
-use crate::llm::{ProviderKind, ProviderSettings, Providers, router};
+use crate::config::{self, Env};
+use crate::embedding::{self, Embedder};
+use crate::llm::{ProviderKind, ProviderSettings, Providers, Services, router};
 use crate::secret::Secret;
 
 /// Longest that anything in a test may take before the test fails.
@@ -89,13 +91,20 @@ pub fn anthropic(name: &str, addr: SocketAddr) -> ProviderSettings {
     ProviderSettings { kind: ProviderKind::Anthropic { base_url, api_keys }, ..openai(name, addr) }
 }
 
+/// No embedding model: those tests have gateways of their own.
+fn embedding() -> embedding::Settings {
+    config::parse("embedding: {enabled: false}", &Env::new()).expect("valid").embedding
+}
+
 impl Gateway {
     pub async fn start(settings: Vec<ProviderSettings>) -> Self {
         let mut registry = Registry::default();
         let providers = Providers::start(settings, &mut registry).expect("providers start");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
-        let app = router(Arc::clone(&providers), BODY_BYTES_MAX);
+        let embedder = Arc::new(Embedder::start(embedding(), &mut registry));
+        let services = Services { providers: Arc::clone(&providers), embedder };
+        let app = router(services, BODY_BYTES_MAX);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { addr, providers, registry, client, task }
