@@ -35,6 +35,68 @@ pub struct ChatRequest {
     pub parallel_tools: Option<bool>,
     /// An opaque id of the end user.
     pub user: Option<String>,
+    /// Makes sampling repeatable, as far as the provider can.
+    pub seed: Option<i64>,
+    /// -2 to 2, per occurrence of a token.
+    pub frequency_penalty: Option<f64>,
+    /// -2 to 2, once for a token that occurred.
+    pub presence_penalty: Option<f64>,
+    /// Log probabilities: how many alternatives are wanted beside each token; none are wanted at
+    /// all without it.
+    pub logprobs: Option<u64>,
+    /// What the answer's text must be.
+    pub format: OutputFormat,
+    /// How much the model thinks before it answers; its own habit without it.
+    pub reasoning: Option<Reasoning>,
+}
+
+/// What an answer's text must be.
+#[derive(Debug, Clone, Default)]
+pub enum OutputFormat {
+    /// Any text.
+    #[default]
+    Text,
+    /// Some JSON object.
+    Json,
+    /// JSON of this schema.
+    Schema(OutputSchema),
+}
+
+/// A schema that an answer must follow.
+#[derive(Debug, Clone)]
+pub struct OutputSchema {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// JSON Schema, as written.
+    pub schema: Box<RawValue>,
+    /// Whether the answer must follow it to the letter.
+    pub strict: bool,
+}
+
+/// How much a model thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reasoning {
+    /// Not at all.
+    Off,
+    /// In words.
+    Effort(Effort),
+    /// At most so many tokens.
+    Budget(u64),
+}
+
+/// How much a model thinks, in OpenAI's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// As little as it can.
+    Minimal,
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
 }
 
 /// Who speaks.
@@ -62,6 +124,12 @@ pub enum Part {
     Text(String),
     /// A picture.
     Image(Image),
+    /// Sound.
+    Audio(Audio),
+    /// A document.
+    Document(Document),
+    /// What the model thought before it went on.
+    Thought(Thought),
     /// The model asks for a tool.
     ToolUse(ToolUse),
     /// What a tool gave.
@@ -98,6 +166,51 @@ pub enum Image {
     Url(String),
 }
 
+/// Sound in the request itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audio {
+    /// As in `wav`.
+    pub format: String,
+    /// Base64, as the caller wrote it.
+    pub data: String,
+}
+
+/// A document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its title or file name.
+    pub name: Option<String>,
+    /// What is in it.
+    pub source: DocumentSource,
+}
+
+/// Where a document is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentSource {
+    /// In the request itself.
+    Base64 {
+        /// As in `application/pdf`.
+        media_type: String,
+        /// Base64, as the caller wrote it.
+        data: String,
+    },
+    /// In the request itself, as plain text.
+    Text(String),
+    /// Somewhere else.
+    Url(String),
+}
+
+/// What a model thought. Providers sign it, and want it back with the signature.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Thought {
+    /// The text; empty when the provider keeps it secret.
+    pub text: String,
+    /// The provider's seal on it.
+    pub signature: Option<String>,
+    /// What the provider sends in place of a thought that it keeps secret.
+    pub redacted: Option<String>,
+}
+
 /// One use of a tool.
 #[derive(Debug, Clone)]
 pub struct ToolUse {
@@ -107,6 +220,8 @@ pub struct ToolUse {
     pub name: String,
     /// A JSON object, digits and order as written.
     pub input: Box<RawValue>,
+    /// The provider's seal on the thought that led to it (Gemini).
+    pub signature: Option<String>,
 }
 
 /// A tool.
@@ -118,6 +233,8 @@ pub struct Tool {
     pub description: Option<String>,
     /// JSON Schema of its input, as written.
     pub schema: Box<RawValue>,
+    /// Whether inputs must follow the schema to the letter.
+    pub strict: bool,
 }
 
 /// How freely the model uses tools.
@@ -131,100 +248,4 @@ pub enum ToolChoice {
     Any,
     /// This one.
     Named(String),
-}
-
-/// A whole answer.
-#[derive(Debug, Clone)]
-pub struct ChatAnswer {
-    /// The provider's id of it.
-    pub id: String,
-    /// The model that gave it.
-    pub model: String,
-    /// All text, put together.
-    pub text: String,
-    /// Tools it asks for, in order.
-    pub tool_uses: Vec<ToolUse>,
-    /// Why it ended.
-    pub finish: Finish,
-    /// What it used.
-    pub usage: TokenUsage,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finish {
-    /// By itself, or at a stop text that the provider does not name.
-    Stop,
-    /// At this stop text.
-    StopText(String),
-    /// At the bound on tokens.
-    Length,
-    /// To let the caller run tools.
-    ToolUse,
-    /// The provider's rules forbid more.
-    Refusal,
-}
-
-/// Token counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TokenUsage {
-    /// Tokens of the prompt, cached ones included.
-    pub input: u64,
-    /// Of these, read from the provider's prompt cache.
-    pub cache_read: u64,
-    /// Of these, written to it.
-    pub cache_write: u64,
-    /// Tokens of the answer.
-    pub output: u64,
-}
-
-/// A step of a streamed answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamEvent {
-    /// The answer begins.
-    Start {
-        /// The provider's id of it.
-        id: String,
-        /// The model that gives it.
-        model: String,
-    },
-    /// More text.
-    Text(String),
-    /// A use of a tool begins.
-    ToolStart {
-        /// The provider's number of it.
-        index: u64,
-        /// Names the use.
-        id: String,
-        /// The tool.
-        name: String,
-    },
-    /// More of the JSON text of a tool's input.
-    ToolInput {
-        /// The provider's number of the use.
-        index: u64,
-        /// A piece, split anywhere.
-        json: String,
-    },
-    /// The answer is complete.
-    Finish(Finish),
-    /// What it used so far; later counts replace earlier ones.
-    Usage(TokenUsage),
-    /// A sign of life.
-    Ping,
-    /// The stream is over, and well.
-    End,
-    /// The stream is over, and not well.
-    Error(StreamError),
-}
-
-/// What a provider says of its failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamError {
-    /// Its kind, in the words of either protocol.
-    pub kind: String,
-    /// For people.
-    pub message: String,
-    /// OpenAI's `code`, or one of ours.
-    pub code: Option<String>,
 }

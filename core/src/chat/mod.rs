@@ -1,14 +1,16 @@
 //! LLM requests: as the filter reads them, enough to decide and nothing kept; and whole chats
 //! in no provider's words, for translation.
 
+mod answer;
 mod canonical;
 mod json;
 mod request;
 mod tokens;
 
+pub use answer::{ChatAnswer, Finish, StreamError, StreamEvent, TokenUsage};
 pub use canonical::{
-    ChatAnswer, ChatRequest, Finish, Image, Part, ResultPart, Role, StreamError, StreamEvent, TokenUsage,
-    Tool, ToolChoice, ToolUse, Turn,
+    Audio, ChatRequest, Document, DocumentSource, Effort, Image, OutputFormat, OutputSchema, Part, Reasoning,
+    ResultPart, Role, Thought, Tool, ToolChoice, ToolUse, Turn,
 };
 pub use json::{DEPTH_MAX, JsonError, Tape, VALUES_MAX};
 pub use request::RequestView;

@@ -2,41 +2,97 @@
 //!
 //! Each protocol is read into and written from one canonical form ([`crate::chat`]), so that a
 //! further protocol costs two translations and not two for each that is there. What a request
-//! asks for and the other side has no word for is refused by the name of its field: an answer
-//! to something else than was asked is worse than none.
+//! asks for and the other side has no word for is refused by the name of its field, unless the
+//! operator chose to have it left out ([`Fit`]): an answer to something else than was asked is
+//! worse than none.
 
 mod anthropic;
 mod document;
+mod exchange;
+mod fit;
 mod openai;
+mod schema;
 mod stream;
+mod vendor;
 
 use crate::chat::{ChatAnswer, ChatRequest};
 use crate::reply::Reply;
-use crate::route::Protocol;
+use crate::route::{Endpoint, Protocol};
 
-pub use stream::{StreamStyle, StreamTranslator};
+pub use exchange::Exchange;
+pub use fit::Fit;
+pub use openai::adapt as adapt_openai_request;
+pub use stream::StreamTranslator;
+pub use vendor::{Credential, Dialect, ReasoningField, TokenLimitField, Vendor};
 
-/// How OpenAI's protocol is written for a provider.
+/// The form in which a caller asks for a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenLimitField {
-    /// `max_tokens`: what compatible servers know.
-    MaxTokens,
-    /// `max_completion_tokens`: what OpenAI's own newer models insist on.
-    MaxCompletionTokens,
+pub enum Front {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's messages.
+    Messages,
+}
+
+impl Front {
+    /// The form of an endpoint's requests; none where it is not about chats.
+    #[must_use]
+    pub const fn of(endpoint: Endpoint) -> Option<Self> {
+        match endpoint {
+            Endpoint::ChatCompletions => Some(Self::Chat),
+            Endpoint::Messages => Some(Self::Messages),
+            Endpoint::Completions | Endpoint::Responses | Endpoint::Embeddings | Endpoint::Models => None,
+        }
+    }
+}
+
+/// The form in which a provider takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+impl Format {
+    /// What it is called in documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OpenAI's",
+            Self::Anthropic => "Anthropic's",
+        }
+    }
+
+    /// Whether a caller's request can pass as it is.
+    #[must_use]
+    pub const fn takes(self, front: Front) -> bool {
+        matches!((self, front), (Self::OpenAi, Front::Chat) | (Self::Anthropic, Front::Messages))
+    }
+}
+
+/// A request for a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The body.
+    pub body: Vec<u8>,
+    /// The tool that stands for a schema of the answer, where the provider knows none.
+    pub schema_tool: Option<String>,
 }
 
 /// An answer that is not one in its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads a caller's request in `protocol`.
+/// Reads a caller's request.
 ///
 /// # Errors
 /// `invalid_request` with the path of a field that is wrong, or that no other protocol has.
-pub fn read_request(protocol: Protocol, body: &[u8]) -> Result<ChatRequest, Reply> {
-    match protocol {
-        Protocol::OpenAi => openai::read_request(body),
-        Protocol::Anthropic => anthropic::read_request(body),
+pub fn read_request(front: Front, body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
+    match front {
+        Front::Chat => openai::read_request(body, fit),
+        Front::Messages => anthropic::read_request(body, fit),
     }
 }
 
@@ -45,41 +101,46 @@ pub fn read_request(protocol: Protocol, body: &[u8]) -> Result<ChatRequest, Repl
 /// # Errors
 /// As [`read_request`].
 pub fn read_count_request(body: &[u8]) -> Result<ChatRequest, Reply> {
-    anthropic::read_count_request(body)
+    anthropic::read_count_request(body, &mut Fit::lenient())
 }
 
-/// Writes a request for a provider that speaks `protocol`.
+/// Writes a request for a provider that speaks `format`.
 ///
 /// # Errors
-/// `invalid_request` with the field that the protocol has no word for.
+/// `invalid_request` with the field that the provider has no word for.
 pub fn write_request(
-    protocol: Protocol,
-    request: &ChatRequest,
-    limit: TokenLimitField,
-) -> Result<Vec<u8>, Reply> {
-    match protocol {
-        Protocol::OpenAi => openai::write_request(request, limit),
-        Protocol::Anthropic => anthropic::write_request(request),
-    }
+    format: Format,
+    dialect: &Dialect,
+    mut request: ChatRequest,
+    fit: &mut Fit,
+) -> Result<Written, Reply> {
+    let schema_tool = if dialect.schemas { None } else { schema::as_tool(&mut request, fit)? };
+    let body = match format {
+        Format::OpenAi => openai::write_request(&request, dialect, fit),
+        Format::Anthropic => anthropic::write_request(&request, fit),
+    }?;
+    Ok(Written { body, schema_tool })
 }
 
 /// Reads a provider's whole answer.
 ///
 /// # Errors
-/// It is not an answer in `protocol`.
-pub fn read_answer(protocol: Protocol, body: &[u8]) -> Result<ChatAnswer, Malformed> {
-    match protocol {
-        Protocol::OpenAi => openai::read_answer(body),
-        Protocol::Anthropic => anthropic::read_answer(body),
-    }
+/// It is not an answer in `format`.
+pub fn read_answer(format: Format, exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
+    let mut answer = match format {
+        Format::OpenAi => openai::read_answer(body),
+        Format::Anthropic => anthropic::read_answer(body),
+    }?;
+    schema::restore(exchange.schema_tool.as_deref(), &mut answer);
+    Ok(answer)
 }
 
-/// Writes a whole answer for a caller; `created` is in Unix seconds.
+/// Writes a whole answer for a caller.
 #[must_use]
-pub fn write_answer(protocol: Protocol, answer: &ChatAnswer, created: u64) -> Vec<u8> {
-    match protocol {
-        Protocol::OpenAi => openai::write_answer(answer, created),
-        Protocol::Anthropic => anthropic::write_answer(answer),
+pub fn write_answer(front: Front, exchange: &Exchange, answer: &ChatAnswer) -> Vec<u8> {
+    match front {
+        Front::Chat => openai::write_answer(answer, exchange.created),
+        Front::Messages => anthropic::write_answer(answer),
     }
 }
 

@@ -2,27 +2,17 @@
 
 use crate::chat::{StreamError, StreamEvent};
 use crate::reply::Code;
-use crate::route::Protocol;
 use crate::sse::{Event, Parser};
 
-use super::{anthropic, openai};
-
-/// What the caller's stream needs beside the provider's events.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamStyle<'a> {
-    /// OpenAI: when the answer was made, in Unix seconds.
-    pub created: u64,
-    /// OpenAI: whether the caller asked for usage.
-    pub include_usage: bool,
-    /// Anthropic: the request's id, for errors.
-    pub request_id: &'a str,
-}
+use super::schema::Restore;
+use super::{Exchange, Format, Front, anthropic, openai};
 
 /// Translates one stream. Memory is bounded by one event.
 #[derive(Debug)]
 pub struct StreamTranslator {
     parser: Parser,
     reader: Reader,
+    restore: Restore,
     writer: Writer,
     ended: bool,
 }
@@ -42,24 +32,25 @@ enum Writer {
 impl StreamTranslator {
     /// A translator at the start of a stream.
     #[must_use]
-    pub fn new(provider: Protocol, caller: Protocol, style: StreamStyle<'_>) -> Self {
+    pub fn new(provider: Format, caller: Front, exchange: &Exchange) -> Self {
         let reader = match provider {
-            Protocol::OpenAi => Reader::OpenAi(openai::Reader::default()),
-            Protocol::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
+            Format::OpenAi => Reader::OpenAi(openai::Reader::default()),
+            Format::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
         };
         let writer = match caller {
-            Protocol::OpenAi => Writer::OpenAi(openai::Writer::new(style.created, style.include_usage)),
-            Protocol::Anthropic => Writer::Anthropic(anthropic::Writer::new(style.request_id)),
+            Front::Chat => Writer::OpenAi(openai::Writer::new(exchange.created, exchange.include_usage)),
+            Front::Messages => Writer::Anthropic(anthropic::Writer::new(&exchange.request_id)),
         };
-        Self { parser: Parser::new(), reader, writer, ended: false }
+        let restore = Restore::new(exchange.schema_tool.clone());
+        Self { parser: Parser::new(), reader, restore, writer, ended: false }
     }
 
     /// Feeds a chunk and appends to `out` what can be said of it.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let Self { parser, reader, writer, ended } = self;
+        let Self { parser, reader, restore, writer, ended } = self;
         parser.push(chunk, |event| {
             if !*ended {
-                *ended = translate(reader, writer, &event, out);
+                *ended = translate(reader, restore, writer, &event, out);
             }
         });
     }
@@ -72,12 +63,16 @@ impl StreamTranslator {
 }
 
 /// One event; true when it was the last.
-fn translate(reader: &mut Reader, writer: &mut Writer, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
+fn translate(
+    reader: &mut Reader,
+    restore: &mut Restore,
+    writer: &mut Writer,
+    event: &Event<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
     let mut ended = false;
     let mut each = |event: StreamEvent| {
-        if ended {
-            return;
-        }
+        let Some(event) = restore.event(event).filter(|_| !ended) else { return };
         let event = match event {
             StreamEvent::ToolInput { index, .. } if !writer.takes_input_of(index) => {
                 failure("The provider mixed the inputs of several tools; the answer is incomplete.")

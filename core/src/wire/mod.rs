@@ -39,6 +39,8 @@ pub mod header {
     pub const MODEL: &str = "x-gateway-model";
     /// Upstream attempts made for this answer.
     pub const ATTEMPTS: &str = "x-gateway-attempts";
+    /// Fields of the request that were left out for a provider that has no word for them.
+    pub const DROPPED: &str = "x-gateway-dropped";
     /// Request id, made if absent, always echoed.
     pub const REQUEST_ID: &str = "x-request-id";
 }

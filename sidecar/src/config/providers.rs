@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::Uri;
 use serde::Deserialize;
+use tidegate_core::provider::Vendor;
 use tidegate_core::usage::{PRICE_MAX, Price};
 
 use super::Check;
 use super::value::Span;
-use crate::llm::{ProviderKind, ProviderSettings};
+use crate::llm::{ProviderKind, ProviderSettings, Remote};
 use crate::secret::Secret;
 
 /// Most providers.
@@ -19,6 +20,8 @@ const API_KEYS_MAX: usize = 64;
 const MODELS_MAX: usize = 1024;
 /// Longest name of a model, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
+/// Longest version of an API, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
 /// Highest weight.
 const WEIGHT_MAX: u32 = 1000;
 
@@ -27,7 +30,7 @@ const WEIGHT_MAX: u32 = 1000;
 #[serde(deny_unknown_fields, default)]
 pub struct Document {
     name: Option<String>,
-    r#type: Option<Kind>,
+    r#type: Option<String>,
     base_url: Option<String>,
     api_key: Option<Secret>,
     api_keys: Option<Vec<Option<Secret>>>,
@@ -38,6 +41,8 @@ pub struct Document {
     connect_timeout: Option<Span>,
     model_path: Option<String>,
     price: Option<PriceDocument>,
+    api_version: Option<String>,
+    lenient: Option<bool>,
 }
 
 /// US dollars per million tokens, as they may be written.
@@ -49,12 +54,23 @@ struct PriceDocument {
     cached_input: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// A value of `type:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    OpenAi,
-    Anthropic,
+    Remote(Vendor),
     Local,
+}
+
+impl Kind {
+    fn named(text: &str) -> Option<Self> {
+        if text == "local" { Some(Self::Local) } else { Vendor::named(text).map(Self::Remote) }
+    }
+
+    /// All values, for messages.
+    fn known() -> String {
+        let labels: Vec<_> = Vendor::ALL.iter().map(|vendor| vendor.label()).collect();
+        format!("{} or local", labels.join(", "))
+    }
 }
 
 /// Checks the section.
@@ -71,61 +87,69 @@ pub fn validate(list: Option<Vec<Option<Document>>>, check: &mut Check<'_>) -> V
     providers
 }
 
-fn provider(path: &str, document: Document, check: &mut Check<'_>) -> Option<ProviderSettings> {
-    let Document {
-        name,
-        r#type,
-        base_url,
-        api_key,
-        api_keys,
-        weight,
-        enabled,
-        models,
-        timeout,
-        connect_timeout,
-        model_path,
-        price,
-    } = document;
-    let name = check.problems.required(&format!("{path}.name"), name, "`name: openai-main`");
-    let kind = check.problems.required(
-        &format!("{path}.type"),
-        r#type,
-        "`type: openai`, `type: anthropic` or `type: local`",
-    );
+fn provider(path: &str, mut document: Document, check: &mut Check<'_>) -> Option<ProviderSettings> {
+    let name = check.problems.required(&format!("{path}.name"), document.name.take(), "`name: openai-main`");
     let name = name.map(|name| check.name(&format!("{path}.name"), name));
-    let models = models_of(&format!("{path}.models"), models, check);
-    let keys = keys_of(path, api_key, api_keys, check);
-    let weight = check.problems.within(&format!("{path}.weight"), weight.unwrap_or(1), 1..=WEIGHT_MAX, "");
-    let price = price_of(&format!("{path}.price"), price.unwrap_or_default(), check);
-    let kind = match kind? {
-        Kind::OpenAi => {
-            misplaced(path, "model_path", model_path.is_some(), "type: local", check);
-            let base_url = base_url_of(path, base_url, "https://api.openai.com/v1", check)?;
-            ProviderKind::OpenAi { base_url, api_keys: keys }
-        }
-        Kind::Anthropic => {
-            misplaced(path, "model_path", model_path.is_some(), "type: local", check);
-            let base_url = base_url_of(path, base_url, "https://api.anthropic.com/v1", check)?;
-            ProviderKind::Anthropic { base_url, api_keys: keys }
-        }
-        Kind::Local => {
-            misplaced(path, "base_url", base_url.is_some(), "type: openai` or `type: anthropic", check);
-            misplaced(path, "api_key", !keys.is_empty(), "type: openai` or `type: anthropic", check);
-            let field = format!("{path}.model_path");
-            let file = check.problems.required(&field, model_path, "`model_path: model.gguf`");
-            ProviderKind::Local { model_path: check.expanded(&field, &file?).into() }
-        }
+    let models = models_of(&format!("{path}.models"), document.models.take(), check);
+    let weight = document.weight.unwrap_or(1);
+    let weight = check.problems.within(&format!("{path}.weight"), weight, 1..=WEIGHT_MAX, "");
+    let enabled = document.enabled.unwrap_or(true);
+    let timeout = span(&format!("{path}.timeout"), document.timeout, 60, check);
+    let connect_timeout = span(&format!("{path}.connect_timeout"), document.connect_timeout, 5, check);
+    let price = document.price.take().unwrap_or_default();
+    let price = price_of(&format!("{path}.price"), price, check);
+    let kind = match kind_of(path, document.r#type.take(), check)? {
+        Kind::Remote(vendor) => ProviderKind::Remote(remote(path, vendor, document, check)?),
+        Kind::Local => local(path, document, check)?,
     };
-    Some(ProviderSettings {
-        name: name?,
-        kind,
-        models,
-        weight,
-        enabled: enabled.unwrap_or(true),
-        timeout: span(&format!("{path}.timeout"), timeout, 60, check),
-        connect_timeout: span(&format!("{path}.connect_timeout"), connect_timeout, 5, check),
-        price,
+    Some(ProviderSettings { name: name?, kind, models, weight, enabled, timeout, connect_timeout, price })
+}
+
+fn kind_of(path: &str, text: Option<String>, check: &mut Check<'_>) -> Option<Kind> {
+    let field = format!("{path}.type");
+    let text = check.problems.required(&field, text, "`type: openai`, `type: anthropic` or `type: local`")?;
+    let kind = Kind::named(&text);
+    if kind.is_none() {
+        check.problems.add(field, format!("`{text}` is not a type; there are {}", Kind::known()));
+    }
+    kind
+}
+
+fn remote(path: &str, vendor: Vendor, document: Document, check: &mut Check<'_>) -> Option<Remote> {
+    misplaced(path, "model_path", document.model_path.is_some(), "type: local", check);
+    let is_azure = vendor == Vendor::Azure;
+    misplaced(path, "api_version", document.api_version.is_some() && !is_azure, "type: azure", check);
+    Some(Remote {
+        vendor,
+        api_keys: keys_of(path, document.api_key, document.api_keys, check),
+        base_url: base_url_of(path, document.base_url, vendor, check)?,
+        api_version: document.api_version.map(|text| version(path, text, check)),
+        lenient: document.lenient.unwrap_or(false),
     })
+}
+
+fn local(path: &str, document: Document, check: &mut Check<'_>) -> Option<ProviderKind> {
+    let has_key = document.api_key.is_some() || document.api_keys.is_some();
+    for (field, present) in [
+        ("base_url", document.base_url.is_some()),
+        ("api_key", has_key),
+        ("api_version", document.api_version.is_some()),
+        ("lenient", document.lenient.is_some()),
+    ] {
+        misplaced(path, field, present, "type: openai` or another that is elsewhere", check);
+    }
+    let field = format!("{path}.model_path");
+    let file = check.problems.required(&field, document.model_path, "`model_path: model.gguf`");
+    Some(ProviderKind::Local { model_path: check.expanded(&field, &file?).into() })
+}
+
+/// A version stands in addresses as it is.
+fn version(path: &str, text: String, check: &mut Check<'_>) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    if text.is_empty() || text.len() > VERSION_BYTES_MAX || !text.bytes().all(plain) {
+        check.problems.add(format!("{path}.api_version"), "must be a version such as 2024-10-21");
+    }
+    text
 }
 
 /// Cached tokens cost what others do, unless a price of their own is given.
@@ -196,9 +220,12 @@ fn keys_of(
         .collect()
 }
 
-fn base_url_of(path: &str, text: Option<String>, example: &str, check: &mut Check<'_>) -> Option<Uri> {
+fn base_url_of(path: &str, text: Option<String>, vendor: Vendor, check: &mut Check<'_>) -> Option<Uri> {
     let field = format!("{path}.base_url");
+    let example = vendor.base_url().unwrap_or("https://NAME.openai.azure.com");
+    let text = text.or_else(|| vendor.base_url().map(str::to_owned));
     let text = check.problems.required(&field, text, &format!("`base_url: {example}`"))?;
+    let text = check.expanded(&field, &text);
     let uri = text.trim_end_matches('/').parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.authority().is_some_and(|a| !a.as_str().contains('@') && !a.host().is_empty())

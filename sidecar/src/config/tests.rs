@@ -157,12 +157,8 @@ fn the_environment_overrides_and_appends() {
     assert_eq!(config.auth.anonymous_tenant.as_deref(), Some("demo"));
     assert_eq!(config.providers[0].models, ["m1", "m2"]);
     assert_eq!(config.providers[1].name, "second");
-    match &config.providers[0].kind {
-        crate::llm::ProviderKind::OpenAi { api_keys, .. } => assert_eq!(api_keys[0].expose(), "12345"),
-        crate::llm::ProviderKind::Anthropic { .. } | crate::llm::ProviderKind::Local { .. } => {
-            panic!("type openai")
-        }
-    }
+    let crate::llm::ProviderKind::Remote(remote) = &config.providers[0].kind else { panic!("type openai") };
+    assert_eq!(remote.api_keys[0].expose(), "12345");
 }
 
 #[test]
@@ -244,15 +240,30 @@ fn an_anthropic_provider_has_a_url_and_no_model_file() {
         "providers: [{name: a, type: anthropic, base_url: 'https://api.anthropic.com/v1/', api_key: k}]";
     let config = parse(yaml, &env(&[])).expect("valid");
     assert_eq!(config.providers[0].kind.label(), "anthropic");
-    let crate::llm::ProviderKind::Anthropic { base_url, api_keys } = &config.providers[0].kind else {
+    let crate::llm::ProviderKind::Remote(remote) = &config.providers[0].kind else {
         panic!("type anthropic")
     };
-    assert_eq!((base_url.to_string().as_str(), api_keys.len()), ("https://api.anthropic.com/v1", 1));
-    let yaml = "providers: [{name: a, type: anthropic, model_path: x}]";
+    let base_url = remote.base_url.to_string();
+    assert_eq!((base_url.as_str(), remote.api_keys.len()), ("https://api.anthropic.com/v1", 1));
+    let yaml = "providers: [{name: a, type: anthropic, model_path: x, api_version: '1'}]";
     let problems = parse(yaml, &env(&[])).expect_err("wrong").to_string();
-    for field in ["providers[0].model_path", "providers[0].base_url", "https://api.anthropic.com/v1"] {
+    for field in ["providers[0].model_path", "providers[0].api_version"] {
         assert!(problems.contains(field), "{problems}");
     }
+}
+
+#[test]
+fn each_type_knows_its_own_address_except_where_that_differs_between_accounts() {
+    for vendor in tidegate_core::provider::Vendor::ALL {
+        let yaml = format!("providers: [{{name: a, type: {}, api_key: k}}]", vendor.label());
+        let parsed = parse(&yaml, &env(&[]));
+        match vendor.base_url() {
+            Some(_) => assert_eq!(parsed.expect("valid").providers[0].kind.label(), vendor.label()),
+            None => assert!(parsed.expect_err("no address").to_string().contains("providers[0].base_url")),
+        }
+    }
+    let problems = parse("providers: [{name: a, type: chatgpt}]", &env(&[])).expect_err("wrong").to_string();
+    assert!(problems.contains("providers[0].type") && problems.contains("dashscope"), "{problems}");
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::{Endpoint, Protocol};
+use tidegate_core::route::Endpoint;
 use tidegate_core::usage::Price;
 use tokio::task::JoinHandle;
 
@@ -16,8 +15,8 @@ use super::catalog::Catalog;
 use super::local::LocalModel;
 use super::metrics::{LlmMetrics, ProviderMetrics};
 use super::settings::{ProviderKind, ProviderSettings};
+use super::translate::Target;
 use super::upstream::Upstream;
-use crate::secret::Secret;
 
 /// What "no provider can be used now" asks the caller to wait, in milliseconds.
 const NO_PROVIDER_RETRY_MS: u64 = 2000;
@@ -75,6 +74,17 @@ pub enum Engine {
     Local(LocalModel),
     /// Nothing: the operator switched it off.
     Disabled,
+}
+
+impl Engine {
+    /// How requests for it are written.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Remote(upstream) => upstream.target(),
+            Self::Local(_) | Self::Disabled => Target::LOCAL,
+        }
+    }
 }
 
 /// A provider and the model it will answer with.
@@ -199,11 +209,9 @@ impl Provider {
             settings;
         let engine = match (&kind, enabled) {
             (_, false) => Engine::Disabled,
-            (ProviderKind::OpenAi { base_url, api_keys }, true) => {
-                remote(&name, Protocol::OpenAi, base_url, api_keys, [timeout, connect_timeout])?
-            }
-            (ProviderKind::Anthropic { base_url, api_keys }, true) => {
-                remote(&name, Protocol::Anthropic, base_url, api_keys, [timeout, connect_timeout])?
+            (ProviderKind::Remote(remote), true) => {
+                let upstream = Upstream::new(&name, remote, timeout, connect_timeout);
+                Engine::Remote(Arc::new(upstream.map_err(|e| (e.field, e.problem))?))
             }
             (ProviderKind::Local { model_path }, true) => {
                 let model = LocalModel::start(&name, model_path, timeout);
@@ -213,9 +221,7 @@ impl Provider {
         let own_name = [name.clone()];
         let configured = match &kind {
             ProviderKind::Local { .. } if models.is_empty() => &own_name[..],
-            ProviderKind::Local { .. } | ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
-                &models
-            }
+            ProviderKind::Local { .. } | ProviderKind::Remote(_) => &models,
         };
         Ok(Self {
             name_header: HeaderValue::from_str(&name)
@@ -232,7 +238,7 @@ impl Provider {
     /// Starts reading the model list of a provider whose models are not configured.
     fn discover(&self) -> Option<JoinHandle<()>> {
         let Engine::Remote(upstream) = &self.engine else { return None };
-        if !self.catalog.list().is_empty() {
+        if !self.catalog.list().is_empty() || !upstream.lists_models() {
             return None;
         }
         let (upstream, catalog) = (Arc::clone(upstream), Arc::clone(&self.catalog));
@@ -254,10 +260,7 @@ impl Provider {
 
     fn may_serve(&self, endpoint: Endpoint, scope: Scope, model: &str) -> bool {
         let able = match &self.engine {
-            Engine::Remote(upstream) => match upstream.protocol() {
-                Protocol::OpenAi => true,
-                Protocol::Anthropic => matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages),
-            },
+            Engine::Remote(upstream) => upstream.serves(endpoint),
             Engine::Local(_) => {
                 matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages)
             }
@@ -265,15 +268,4 @@ impl Provider {
         };
         able && self.in_scope(scope) && self.catalog.find(model).is_some()
     }
-}
-
-fn remote(
-    name: &str,
-    protocol: Protocol,
-    base_url: &Uri,
-    api_keys: &[Secret],
-    [timeout, connect_timeout]: [Duration; 2],
-) -> Result<Engine, (&'static str, String)> {
-    let upstream = Upstream::new(name, protocol, base_url, api_keys, timeout, connect_timeout);
-    Ok(Engine::Remote(Arc::new(upstream.map_err(|e| (e.field, e.problem))?)))
 }

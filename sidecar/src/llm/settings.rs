@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use tidegate_core::provider::Vendor;
 use tidegate_core::usage::Price;
 
 use crate::secret::Secret;
@@ -16,8 +17,7 @@ pub struct ProviderSettings {
     pub name: String,
     /// Where the answers come from.
     pub kind: ProviderKind,
-    /// Models it serves. Empty means: those it lists under `/models` (types openai and
-    /// anthropic), or the name of the model file (type local).
+    /// Models it serves. Empty means: those it lists itself, or the provider's name (type local).
     pub models: Vec<String>,
     /// Share of the traffic among providers of the same model; at least 1.
     pub weight: u32,
@@ -32,26 +32,11 @@ pub struct ProviderSettings {
     pub price: Price,
 }
 
-/// The protocol or engine behind a provider.
+/// The server or engine behind a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProviderKind {
-    /// Any server that speaks OpenAI's API.
-    OpenAi {
-        /// Scheme, authority and the path before `/chat/completions`, as in
-        /// `https://api.openai.com/v1`.
-        base_url: Uri,
-        /// Sent as `authorization: Bearer`, in turn when there are several; none for a server
-        /// that asks for none.
-        api_keys: Vec<Secret>,
-    },
-    /// Any server that speaks Anthropic's Messages API.
-    Anthropic {
-        /// Scheme, authority and the path before `/messages`, as in
-        /// `https://api.anthropic.com/v1`.
-        base_url: Uri,
-        /// Sent as `x-api-key`, in turn when there are several.
-        api_keys: Vec<Secret>,
-    },
+    /// A server elsewhere.
+    Remote(Remote),
     /// A small language model inside this process.
     Local {
         /// GGUF file with its tokenizer.
@@ -59,13 +44,27 @@ pub enum ProviderKind {
     },
 }
 
+/// A server that answers LLM requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// What kind of server it is, which says what it is asked and how.
+    pub vendor: Vendor,
+    /// Scheme, authority and the path before the operation, as in `https://api.openai.com/v1`.
+    pub base_url: Uri,
+    /// Sent in turn when there are several; none for a server that asks for none.
+    pub api_keys: Vec<Secret>,
+    /// Azure: the version of the API, for addresses that have one.
+    pub api_version: Option<String>,
+    /// Whether fields that the server has no word for are left out instead of refused.
+    pub lenient: bool,
+}
+
 impl ProviderKind {
     /// The value of `type:` in the configuration.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::OpenAi { .. } => "openai",
-            Self::Anthropic { .. } => "anthropic",
+            Self::Remote(remote) => remote.vendor.label(),
             Self::Local { .. } => "local",
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::chat::{ChatAnswer, Finish, TokenUsage, ToolUse};
+use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
 use crate::provider::{Malformed, document};
 
 #[derive(Deserialize)]
@@ -23,6 +23,9 @@ struct FoundBlock {
     id: Option<String>,
     name: Option<String>,
     input: Option<Box<RawValue>>,
+    thinking: Option<String>,
+    signature: Option<String>,
+    data: Option<String>,
 }
 
 /// Usage as reported; a stream's later counts leave out what they do not change.
@@ -54,7 +57,7 @@ impl UsageFound {
         let cache_write = self.cache_creation_input_tokens.unwrap_or(0);
         let uncached = self.input_tokens.unwrap_or(0);
         let input = uncached.saturating_add(cache_read).saturating_add(cache_write);
-        TokenUsage { input, cache_read, cache_write, output: self.output_tokens.unwrap_or(0) }
+        TokenUsage { input, cache_read, cache_write, output: self.output_tokens.unwrap_or(0), reasoning: 0 }
     }
 }
 
@@ -69,16 +72,24 @@ pub(super) fn finish(stop_reason: Option<&str>, stop_sequence: Option<String>) -
     }
 }
 
-/// Reads an answer. Blocks that no other protocol has a word for, such as thinking, are left out.
+/// Reads an answer. Blocks that no other protocol has a word for are left out.
 pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
     let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
-    let mut text = String::new();
-    let mut tool_uses = Vec::new();
+    let (mut text, mut tool_uses, mut thoughts) = (String::new(), Vec::new(), Vec::new());
     for block in found.content {
         match (block.r#type.as_str(), block.text, block.id, block.name, block.input) {
             ("text", Some(piece), ..) => text.push_str(&piece),
-            ("tool_use", _, Some(id), Some(name), Some(input)) => tool_uses.push(ToolUse { id, name, input }),
+            ("tool_use", _, Some(id), Some(name), Some(input)) => {
+                tool_uses.push(ToolUse { id, name, input, signature: None });
+            }
             ("text" | "tool_use", ..) => return Err(Malformed),
+            ("thinking", ..) => {
+                let text = block.thinking.unwrap_or_default();
+                thoughts.push(Thought { text, signature: block.signature, redacted: None });
+            }
+            ("redacted_thinking", ..) => {
+                thoughts.push(Thought { redacted: block.data, ..Thought::default() });
+            }
             _ => {}
         }
     }
@@ -86,9 +97,11 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
         id: found.id,
         model: found.model,
         text,
+        thoughts,
         tool_uses,
         finish: finish(found.stop_reason.as_deref(), found.stop_sequence),
         usage: found.usage.total(),
+        logprobs: None,
     })
 }
 
@@ -107,8 +120,24 @@ struct Message<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block<'a> {
-    Text { text: &'a str },
-    ToolUse { id: &'a str, name: &'a str, input: &'a RawValue },
+    Text {
+        text: &'a str,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: &'a RawValue,
+        /// Gemini's seal, which its own callers send back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<&'a str>,
+    },
 }
 
 /// Usage as written.
@@ -123,7 +152,7 @@ pub(super) struct UsageWritten {
 
 impl From<TokenUsage> for UsageWritten {
     fn from(usage: TokenUsage) -> Self {
-        let TokenUsage { input, cache_read, cache_write, output } = usage;
+        let TokenUsage { input, cache_read, cache_write, output, reasoning: _ } = usage;
         Self {
             input_tokens: input.saturating_sub(cache_read).saturating_sub(cache_write),
             cache_creation_input_tokens: cache_write,
@@ -144,21 +173,29 @@ pub(super) fn stop(finish: &Finish) -> (&'static str, Option<&str>) {
     }
 }
 
-/// Writes an answer.
+/// Writes an answer. A thought of another provider has no seal, which is written as an empty one.
 pub fn write_answer(answer: &ChatAnswer) -> Vec<u8> {
     let text = Some(answer.text.as_str()).filter(|text| !text.is_empty());
     let (stop_reason, stop_sequence) = stop(&answer.finish);
+    let thoughts = answer.thoughts.iter().map(|thought| match &thought.redacted {
+        Some(data) => Block::RedactedThinking { data },
+        None => Block::Thinking {
+            thinking: &thought.text,
+            signature: thought.signature.as_deref().unwrap_or_default(),
+        },
+    });
     let tools = answer.tool_uses.iter().map(|tool| Block::ToolUse {
         id: &tool.id,
         name: &tool.name,
         input: &tool.input,
+        signature: tool.signature.as_deref(),
     });
     document::write(&Message {
         id: &answer.id,
         r#type: "message",
         role: "assistant",
         model: &answer.model,
-        content: text.map(|text| Block::Text { text }).into_iter().chain(tools).collect(),
+        content: thoughts.chain(text.map(|text| Block::Text { text })).chain(tools).collect(),
         stop_reason,
         stop_sequence,
         usage: answer.usage.into(),

@@ -1,6 +1,7 @@
 //! Anthropic's Messages API, version 2023-06-01.
 
 mod answer;
+mod content;
 mod read;
 mod stream_read;
 mod stream_write;

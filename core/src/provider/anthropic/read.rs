@@ -1,17 +1,26 @@
 //! A caller's request.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::chat::{ChatRequest, Image, Part, ResultPart, Role, Tool, ToolChoice, ToolUse, Turn};
+use super::content::{self, Block, Message};
+use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Reasoning, Tool, ToolChoice};
 use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
+use crate::provider::fit::Fit;
 use crate::reply::Reply;
 
-/// The fields that other protocols have words for, and those that may be left out without
-/// changing the answer: hints on caching and on the priority of the request.
+/// Fields that may be left out without changing the answer: they are about caches, bills and
+/// priorities.
+const HINTS: [&str; 4] = ["service_tier", "cache_control", "container", "inference_geo"];
+/// What the schema of an answer is called, since Anthropic's callers do not name it.
+const SCHEMA_NAME: &str = "answer";
+
+/// The fields that other protocols have words for.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a JSON object")]
+#[serde(expecting = "a JSON object")]
 struct Document {
     model: String,
     messages: Vec<Message>,
@@ -26,66 +35,21 @@ struct Document {
     tool_choice: Option<Choice>,
     metadata: Option<Metadata>,
     thinking: Option<Thinking>,
-    #[serde(rename = "service_tier")]
-    _service_tier: Option<IgnoredAny>,
-    #[serde(rename = "cache_control")]
-    _cache_control: Option<IgnoredAny>,
+    output_config: Option<OutputConfig>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Message {
-    role: RoleName,
-    content: TextOr<Block>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RoleName {
-    User,
-    Assistant,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Block {
-    r#type: String,
-    text: Option<String>,
-    source: Option<Source>,
-    id: Option<String>,
-    name: Option<String>,
-    input: Option<Box<RawValue>>,
-    tool_use_id: Option<String>,
-    content: Option<TextOr<Self>>,
-    is_error: Option<bool>,
-    #[serde(rename = "cache_control")]
-    _cache_control: Option<IgnoredAny>,
-    #[serde(rename = "citations")]
-    _citations: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    r#type: String,
-    media_type: Option<String>,
-    data: Option<String>,
-    url: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ToolDocument {
     r#type: Option<String>,
     name: String,
     description: Option<String>,
     input_schema: Option<Box<RawValue>>,
-    #[serde(rename = "cache_control")]
-    _cache_control: Option<IgnoredAny>,
+    strict: Option<bool>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Choice {
     r#type: String,
     name: Option<String>,
@@ -93,7 +57,6 @@ struct Choice {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Metadata {
     user_id: Option<String>,
 }
@@ -101,11 +64,24 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Thinking {
     r#type: String,
+    budget_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct OutputConfig {
+    effort: Option<String>,
+    format: Option<Format>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    r#type: String,
+    schema: Option<Box<RawValue>>,
 }
 
 /// Reads a request.
-pub fn read_request(body: &[u8]) -> Result<ChatRequest, Reply> {
-    let request = read_count_request(body)?;
+pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
+    let request = read_count_request(body, fit)?;
     match request.tokens_max {
         None => Err(missing("max_tokens")),
         Some(0) => Err(wrong("max_tokens", "at least 1")),
@@ -114,17 +90,21 @@ pub fn read_request(body: &[u8]) -> Result<ChatRequest, Reply> {
 }
 
 /// Reads a request whose answer is not wanted, only its size.
-pub fn read_count_request(body: &[u8]) -> Result<ChatRequest, Reply> {
+pub fn read_count_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
-    if document.thinking.is_some_and(|t| t.r#type != "disabled") {
-        return Err(wrong("thinking", "absent or of type disabled"));
+    for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
+        fit.cannot(unsupported(field))?;
     }
     let (tool_choice, parallel_tools) = choice(document.tool_choice)?;
-    let tools = document.tools.unwrap_or_default().into_iter().enumerate();
+    let mut tools = Vec::new();
+    for (index, tool) in document.tools.unwrap_or_default().into_iter().enumerate() {
+        tools.extend(read_tool(index, tool, fit)?);
+    }
+    let (effort, format) = document.output_config.map_or((None, None), |c| (c.effort, c.format));
     Ok(ChatRequest {
         model: document.model,
-        system: system(document.system)?,
-        turns: turns(document.messages)?,
+        system: content::system(document.system)?,
+        turns: content::turns(document.messages, fit)?,
         tokens_max: document.max_tokens,
         temperature: document.temperature,
         top_p: document.top_p,
@@ -132,115 +112,55 @@ pub fn read_count_request(body: &[u8]) -> Result<ChatRequest, Reply> {
         stops: document.stop_sequences.unwrap_or_default(),
         stream: document.stream.unwrap_or(false),
         include_usage: true,
-        tools: tools.map(tool).collect::<Result<_, _>>()?,
+        tools,
         tool_choice,
         parallel_tools,
         user: document.metadata.and_then(|m| m.user_id),
+        format: format.map(output_format).transpose()?.unwrap_or_default(),
+        reasoning: reasoning(document.thinking, effort.as_deref())?,
+        ..ChatRequest::default()
     })
 }
 
-fn system(system: Option<TextOr<Block>>) -> Result<Vec<String>, Reply> {
-    match system {
-        None => Ok(Vec::new()),
-        Some(TextOr::Text(text)) => Ok(vec![text]),
-        Some(TextOr::Parts(blocks)) => {
-            let text = |(index, block): (usize, Block)| match (block.r#type.as_str(), block.text) {
-                ("text", Some(text)) => Ok(text),
-                _ => Err(wrong(&format!("system[{index}]"), "a text block")),
-            };
-            blocks.into_iter().enumerate().map(text).collect()
-        }
-    }
-}
-
-/// Neighbouring messages of one role count as one turn, as they do at Anthropic.
-fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Reply> {
-    let mut turns: Vec<Turn> = Vec::with_capacity(messages.len());
-    for (index, message) in messages.into_iter().enumerate() {
-        let role = match message.role {
-            RoleName::User => Role::User,
-            RoleName::Assistant => Role::Assistant,
-        };
-        let path = format!("messages[{index}].content");
-        let parts = match message.content {
-            TextOr::Text(text) => vec![Part::Text(text)],
-            TextOr::Parts(blocks) => {
-                let read = |(i, block)| part(role, block, &format!("{path}[{i}]"));
-                blocks.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
-            }
-        };
-        match turns.last_mut() {
-            Some(last) if last.role == role => last.parts.extend(parts),
-            _ if parts.is_empty() => return Err(wrong(&path, "a text or at least one block")),
-            _ => turns.push(Turn { role, parts }),
-        }
-    }
-    Ok(turns)
-}
-
-fn part(role: Role, block: Block, path: &str) -> Result<Part, Reply> {
-    let required = |field: &str| missing(&format!("{path}.{field}"));
-    match (role, block.r#type.as_str()) {
-        (_, "text") => block.text.map(Part::Text).ok_or_else(|| required("text")),
-        (Role::User, "image") => {
-            image(block.source.ok_or_else(|| required("source"))?, path).map(Part::Image)
-        }
-        (Role::Assistant, "tool_use") => {
-            let input = block.input.ok_or_else(|| required("input"))?;
-            if !input.get().starts_with('{') {
-                return Err(wrong(&format!("{path}.input"), "an object"));
-            }
-            let id = block.id.ok_or_else(|| required("id"))?;
-            Ok(Part::ToolUse(ToolUse { id, name: block.name.ok_or_else(|| required("name"))?, input }))
-        }
-        (Role::User, "tool_result") => Ok(Part::ToolResult {
-            id: block.tool_use_id.ok_or_else(|| required("tool_use_id"))?,
-            content: result(block.content, path)?,
-            failed: block.is_error.unwrap_or(false),
-        }),
-        (Role::User, _) => Err(wrong(&format!("{path}.type"), "text, image or tool_result")),
-        (Role::Assistant, _) => Err(wrong(&format!("{path}.type"), "text or tool_use")),
-    }
-}
-
-fn result(content: Option<TextOr<Block>>, path: &str) -> Result<Vec<ResultPart>, Reply> {
-    let blocks = match content {
-        None => return Ok(Vec::new()),
-        Some(TextOr::Text(text)) => return Ok(vec![ResultPart::Text(text)]),
-        Some(TextOr::Parts(blocks)) => blocks,
+/// A budget says more than an effort; adaptive thinking is as much as the effort allows.
+fn reasoning(thinking: Option<Thinking>, effort: Option<&str>) -> Result<Option<Reasoning>, Reply> {
+    let effort = match effort {
+        None => None,
+        Some("low") => Some(Effort::Low),
+        Some("medium") => Some(Effort::Medium),
+        Some("high" | "xhigh" | "max") => Some(Effort::High),
+        Some(_) => return Err(wrong("output_config.effort", "low, medium or high")),
     };
-    let read = |(index, block): (usize, Block)| {
-        let path = format!("{path}.content[{index}]");
-        match part(Role::User, block, &path)? {
-            Part::Text(text) => Ok(ResultPart::Text(text)),
-            Part::Image(image) => Ok(ResultPart::Image(image)),
-            Part::ToolUse(_) | Part::ToolResult { .. } => {
-                Err(wrong(&format!("{path}.type"), "text or image"))
-            }
-        }
-    };
-    blocks.into_iter().enumerate().map(read).collect()
+    Ok(match thinking {
+        None => effort.map(Reasoning::Effort),
+        Some(Thinking { r#type, budget_tokens }) => match (r#type.as_str(), budget_tokens) {
+            ("disabled", _) => Some(Reasoning::Off),
+            ("adaptive", _) => Some(Reasoning::Effort(effort.unwrap_or(Effort::High))),
+            ("enabled", Some(tokens)) => Some(Reasoning::Budget(tokens)),
+            ("enabled", None) => return Err(missing("thinking.budget_tokens")),
+            _ => return Err(wrong("thinking.type", "enabled, adaptive or disabled")),
+        },
+    })
 }
 
-fn image(source: Source, path: &str) -> Result<Image, Reply> {
-    let required = |field: &str| missing(&format!("{path}.source.{field}"));
-    match source.r#type.as_str() {
-        "base64" => Ok(Image::Base64 {
-            media_type: source.media_type.ok_or_else(|| required("media_type"))?,
-            data: source.data.ok_or_else(|| required("data"))?,
-        }),
-        "url" => source.url.map(Image::Url).ok_or_else(|| required("url")),
-        _ => Err(wrong(&format!("{path}.source.type"), "base64 or url")),
+fn output_format(format: Format) -> Result<OutputFormat, Reply> {
+    if format.r#type != "json_schema" {
+        return Err(wrong("output_config.format.type", "json_schema"));
     }
+    let schema = format.schema.ok_or_else(|| missing("output_config.format.schema"))?;
+    let name = SCHEMA_NAME.to_owned();
+    Ok(OutputFormat::Schema(OutputSchema { name, description: None, schema, strict: true }))
 }
 
 /// Tools that Anthropic itself runs have a type of their own; nobody else runs them.
-fn tool((index, tool): (usize, ToolDocument)) -> Result<Tool, Reply> {
+fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<Tool>, Reply> {
     if tool.r#type.is_some_and(|t| t != "custom") {
-        return Err(wrong(&format!("tools[{index}].type"), "absent or custom"));
+        fit.cannot(wrong(&format!("tools[{index}].type"), "absent or custom"))?;
+        return Ok(None);
     }
     let schema = tool.input_schema.ok_or_else(|| missing(&format!("tools[{index}].input_schema")))?;
-    Ok(Tool { name: tool.name, description: tool.description, schema })
+    let ToolDocument { name, description, strict, .. } = tool;
+    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false) }))
 }
 
 fn choice(choice: Option<Choice>) -> Result<(Option<ToolChoice>, Option<bool>), Reply> {

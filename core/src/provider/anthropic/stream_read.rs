@@ -39,6 +39,8 @@ struct Block {
     id: Option<String>,
     name: Option<String>,
     input: Option<Box<RawValue>>,
+    thinking: Option<String>,
+    data: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -46,6 +48,8 @@ struct Delta {
     r#type: Option<String>,
     text: Option<String>,
     partial_json: Option<String>,
+    thinking: Option<String>,
+    signature: Option<String>,
     stop_reason: Option<String>,
     stop_sequence: Option<String>,
 }
@@ -109,11 +113,17 @@ impl Reader {
             ("text", Some(text), ..) if !text.is_empty() => each(StreamEvent::Text(text)),
             ("tool_use", _, Some(id), Some(name)) => {
                 self.open_tool = Some(index);
-                each(StreamEvent::ToolStart { index, id, name });
+                each(StreamEvent::ToolStart { index, id, name, signature: None });
                 if let Some(input) = block.input.filter(|input| input.get() != "{}") {
                     each(StreamEvent::ToolInput { index, json: input.get().to_owned() });
                 }
             }
+            ("thinking", ..) => {
+                if let Some(text) = block.thinking.filter(|text| !text.is_empty()) {
+                    each(StreamEvent::Thought(text));
+                }
+            }
+            ("redacted_thinking", ..) => each(StreamEvent::RedactedThought(block.data.unwrap_or_default())),
             _ => {}
         }
     }
@@ -125,6 +135,16 @@ impl Reader {
                 if !json.is_empty() && self.open_tool == Some(index) =>
             {
                 each(StreamEvent::ToolInput { index, json });
+            }
+            (Some("thinking_delta"), ..) => {
+                if let Some(text) = delta.thinking.filter(|text| !text.is_empty()) {
+                    each(StreamEvent::Thought(text));
+                }
+            }
+            (Some("signature_delta"), ..) => {
+                if let Some(signature) = delta.signature.filter(|text| !text.is_empty()) {
+                    each(StreamEvent::ThoughtSignature(signature));
+                }
             }
             _ => {}
         }

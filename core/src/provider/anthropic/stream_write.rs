@@ -22,6 +22,7 @@ pub struct Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
     Text,
+    Thought,
     /// By the provider's number of the use.
     Tool(u64),
 }
@@ -71,18 +72,40 @@ struct Message<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block<'a> {
-    Text { text: &'static str },
-    ToolUse { id: &'a str, name: &'a str, input: Empty },
+    Text {
+        text: &'static str,
+    },
+    Thinking {
+        thinking: &'static str,
+        signature: &'static str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Empty,
+        /// Gemini's seal, which its own callers send back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<&'a str>,
+    },
 }
 
 #[derive(Serialize)]
 struct Empty {}
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta<'a> {
-    TextDelta { text: &'a str },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
 }
 
 #[derive(Serialize)]
@@ -118,14 +141,29 @@ impl Writer {
                 if self.open != Some(Open::Text) {
                     self.begin(Open::Text, Block::Text { text: "" }, out);
                 }
-                self.delta(Delta::TextDelta { text: &text }, out);
+                self.delta(Delta::Text { text: &text }, out);
             }
-            StreamEvent::ToolStart { index, id, name } => {
-                let block = Block::ToolUse { id: &id, name: &name, input: Empty {} };
+            StreamEvent::Thought(text) => {
+                self.think(out);
+                self.delta(Delta::Thinking { thinking: &text }, out);
+            }
+            StreamEvent::ThoughtSignature(signature) => {
+                self.think(out);
+                self.delta(Delta::Signature { signature: &signature }, out);
+                self.close(out);
+            }
+            StreamEvent::RedactedThought(data) => {
+                self.begin(Open::Thought, Block::RedactedThinking { data: &data }, out);
+                self.close(out);
+            }
+            StreamEvent::Logprobs(_) => {}
+            StreamEvent::ToolStart { index, id, name, signature } => {
+                let signature = signature.as_deref();
+                let block = Block::ToolUse { id: &id, name: &name, input: Empty {}, signature };
                 self.begin(Open::Tool(index), block, out);
             }
             StreamEvent::ToolInput { json, .. } => {
-                self.delta(Delta::InputJsonDelta { partial_json: &json }, out);
+                self.delta(Delta::Input { partial_json: &json }, out);
             }
             StreamEvent::Finish(finish) => self.finish = finish,
             StreamEvent::Usage(usage) => self.usage = usage,
@@ -154,6 +192,12 @@ impl Writer {
             usage: self.usage.into(),
         };
         push(out, "message_start", &Event::MessageStart { message });
+    }
+
+    fn think(&mut self, out: &mut Vec<u8>) {
+        if self.open != Some(Open::Thought) {
+            self.begin(Open::Thought, Block::Thinking { thinking: "", signature: "" }, out);
+        }
     }
 
     fn begin(&mut self, open: Open, content_block: Block<'_>, out: &mut Vec<u8>) {

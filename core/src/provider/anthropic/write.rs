@@ -3,8 +3,12 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::chat::{ChatRequest, Image, Part, ResultPart, Role, Tool, ToolChoice, Turn};
-use crate::provider::document::{self, wrong};
+use crate::chat::{
+    ChatRequest, Document as Paper, DocumentSource, Effort, Image, Part, Reasoning, ResultPart, Role, Tool,
+    ToolChoice, Turn,
+};
+use crate::provider::document::{self, unsupported, wrong};
+use crate::provider::fit::Fit;
 use crate::reply::Reply;
 
 /// The bound on tokens when the caller sets none: Anthropic insists on one, and every model it
@@ -12,6 +16,10 @@ use crate::reply::Reply;
 const TOKENS_MAX_DEFAULT: u64 = 4096;
 /// Highest temperature that Anthropic takes.
 const TEMPERATURE_MAX: f64 = 1.0;
+/// Least that a model may be given to think, in tokens.
+const BUDGET_MIN: u64 = 1024;
+/// Tokens of thinking for an effort of low, medium and high.
+const BUDGETS: [u64; 3] = [BUDGET_MIN, 4_096, 16_384];
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -36,6 +44,14 @@ struct Document<'a> {
     tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Thinking>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Thinking {
+    Enabled { budget_tokens: u64 },
 }
 
 #[derive(Serialize)]
@@ -52,6 +68,18 @@ enum Block<'a> {
     },
     Image {
         source: Source<'a>,
+    },
+    Document {
+        source: Source<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
     },
     ToolUse {
         id: &'a str,
@@ -72,6 +100,7 @@ enum Block<'a> {
 enum Source<'a> {
     Base64 { media_type: &'a str, data: &'a str },
     Url { url: &'a str },
+    Text { media_type: &'static str, data: &'a str },
 }
 
 #[derive(Serialize)]
@@ -97,27 +126,73 @@ struct Metadata<'a> {
 }
 
 /// Writes a request.
-pub fn write_request(request: &ChatRequest) -> Result<Vec<u8>, Reply> {
-    if request.temperature.is_some_and(|t| t > TEMPERATURE_MAX) {
-        return Err(wrong("temperature", "at most 1"));
-    }
+pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Reply> {
+    let hot = request.temperature.is_some_and(|t| t > TEMPERATURE_MAX);
+    fit.cannot_if(hot, || wrong("temperature", "at most 1"))?;
+    refuse_the_unknown(request, fit)?;
     if request.turns.is_empty() {
         return Err(wrong("messages", "a list with at least one user message"));
     }
+    let (thinking, tokens_max) = thinking(request);
+    let thinks = thinking.is_some();
+    // A thinking model's temperature is fixed.
+    let temperature = request.temperature.map(|t| t.min(TEMPERATURE_MAX)).filter(|_| !thinks);
+    let mut messages = Vec::with_capacity(request.turns.len());
+    for turn in &request.turns {
+        messages.push(message(turn, fit)?);
+    }
+    messages.retain(|message| !message.content.is_empty());
     Ok(document::write(&Document {
         model: &request.model,
-        max_tokens: request.tokens_max.unwrap_or(TOKENS_MAX_DEFAULT),
+        max_tokens: tokens_max,
         system: texts(&request.system),
-        messages: request.turns.iter().map(message).collect(),
-        temperature: request.temperature,
+        messages,
+        temperature,
         top_p: request.top_p,
         top_k: request.top_k,
         stop_sequences: &request.stops,
         stream: request.stream,
         tools: request.tools.iter().map(tool).collect(),
-        tool_choice: choice(request),
+        tool_choice: choice(request, thinks),
         metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
+        thinking,
     }))
+}
+
+/// What Anthropic has no word for; older models know no strict tools.
+fn refuse_the_unknown(request: &ChatRequest, fit: &mut Fit) -> Result<(), Reply> {
+    for (field, asked) in [
+        ("seed", request.seed.is_some()),
+        ("frequency_penalty", request.frequency_penalty.is_some()),
+        ("presence_penalty", request.presence_penalty.is_some()),
+        ("logprobs", request.logprobs.is_some()),
+    ] {
+        fit.cannot_if(asked, || unsupported(field))?;
+    }
+    fit.note_strict_tools(&request.tools);
+    Ok(())
+}
+
+/// How much it may think, and the bound on tokens with that: Anthropic wants the budget below it.
+/// A caller's own bound holds for both together, as at OpenAI.
+fn thinking(request: &ChatRequest) -> (Option<Thinking>, u64) {
+    let default = TOKENS_MAX_DEFAULT;
+    let wanted = match request.reasoning {
+        None | Some(Reasoning::Off) => return (None, request.tokens_max.unwrap_or(default)),
+        Some(Reasoning::Budget(tokens)) => tokens,
+        Some(Reasoning::Effort(effort)) => {
+            let [low, medium, high] = BUDGETS;
+            match effort {
+                Effort::Minimal | Effort::Low => low,
+                Effort::Medium => medium,
+                Effort::High => high,
+            }
+        }
+    };
+    let tokens_max = request.tokens_max.unwrap_or_else(|| wanted.saturating_add(default));
+    let budget_tokens = wanted.min(tokens_max.saturating_sub(1));
+    let thinking = (budget_tokens >= BUDGET_MIN).then_some(Thinking::Enabled { budget_tokens });
+    (thinking, tokens_max)
 }
 
 /// Anthropic refuses empty texts, which OpenAI's callers send with every tool call.
@@ -125,17 +200,34 @@ fn texts(texts: &[String]) -> Vec<Block<'_>> {
     texts.iter().filter(|text| !text.is_empty()).map(|text| Block::Text { text }).collect()
 }
 
-fn message(turn: &Turn) -> Message<'_> {
+fn message<'a>(turn: &'a Turn, fit: &mut Fit) -> Result<Message<'a>, Reply> {
     let role = match turn.role {
         Role::User => "user",
         Role::Assistant => "assistant",
     };
-    Message { role, content: turn.parts.iter().filter_map(block).collect() }
+    let has_sound = turn.parts.iter().any(|part| matches!(part, Part::Audio(_)));
+    fit.cannot_if(has_sound, || wrong("messages", "without input_audio"))?;
+    Ok(Message { role, content: turn.parts.iter().filter_map(block).collect() })
 }
 
+/// Thoughts without a seal are not Anthropic's own, and it takes no others.
 fn block(part: &Part) -> Option<Block<'_>> {
     Some(match part {
         Part::Text(text) if text.is_empty() => return None,
+        Part::Audio(_) => return None,
+        Part::Document(Paper { name, source }) => {
+            let source = match source {
+                DocumentSource::Base64 { media_type, data } => Source::Base64 { media_type, data },
+                DocumentSource::Text(data) => Source::Text { media_type: "text/plain", data },
+                DocumentSource::Url(url) => Source::Url { url },
+            };
+            Block::Document { source, title: name.as_deref() }
+        }
+        Part::Thought(thought) => match (&thought.redacted, &thought.signature) {
+            (Some(data), _) => Block::RedactedThinking { data },
+            (None, Some(signature)) => Block::Thinking { thinking: &thought.text, signature },
+            (None, None) => return None,
+        },
         Part::Text(text) => Block::Text { text },
         Part::Image(image) => Block::Image { source: source(image) },
         Part::ToolUse(tool) => Block::ToolUse { id: &tool.id, name: &tool.name, input: &tool.input },
@@ -161,8 +253,9 @@ fn tool(tool: &Tool) -> ToolDocument<'_> {
     ToolDocument { name: &tool.name, description: tool.description.as_deref(), input_schema: &tool.schema }
 }
 
-/// Whether tools may be used in parallel is part of the choice here, so it makes one.
-fn choice(request: &ChatRequest) -> Option<Choice<'_>> {
+/// Whether tools may be used in parallel is part of the choice here, so it makes one. A thinking
+/// model cannot be forced to use one.
+fn choice(request: &ChatRequest, thinks: bool) -> Option<Choice<'_>> {
     let only_one = request.parallel_tools == Some(false) && !request.tools.is_empty();
     let (r#type, name) = match &request.tool_choice {
         None if only_one => ("auto", None),
@@ -171,6 +264,7 @@ fn choice(request: &ChatRequest) -> Option<Choice<'_>> {
             return Some(Choice { r#type: "none", name: None, disable_parallel_tool_use: None });
         }
         Some(ToolChoice::Auto) => ("auto", None),
+        Some(ToolChoice::Any | ToolChoice::Named(_)) if thinks => ("auto", None),
         Some(ToolChoice::Any) => ("any", None),
         Some(ToolChoice::Named(name)) => ("tool", Some(name.as_str())),
     };

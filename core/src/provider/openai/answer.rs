@@ -1,9 +1,10 @@
 //! Whole answers.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::write::Call;
-use crate::chat::{ChatAnswer, Finish, TokenUsage, ToolUse};
+use super::write_message::Call;
+use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
 use crate::provider::Malformed;
 use crate::provider::document::{self, Piece, TextOr};
 
@@ -19,12 +20,17 @@ struct Found {
 struct FoundChoice {
     message: FoundMessage,
     finish_reason: Option<String>,
+    logprobs: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct FoundMessage {
     content: Option<TextOr<Piece>>,
     refusal: Option<String>,
+    /// As DeepSeek, vLLM and most others name it.
+    reasoning_content: Option<String>,
+    /// As Groq, OpenRouter and Ollama name it.
+    reasoning: Option<String>,
     tool_calls: Option<Vec<FoundCall>>,
 }
 
@@ -46,11 +52,17 @@ pub(super) struct UsageFound {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Deserialize)]
 struct Details {
     cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
 }
 
 impl From<UsageFound> for TokenUsage {
@@ -60,6 +72,7 @@ impl From<UsageFound> for TokenUsage {
             cache_read: found.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
             cache_write: 0,
             output: found.completion_tokens.unwrap_or(0),
+            reasoning: found.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
         }
     }
 }
@@ -100,17 +113,25 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
         id: found.id.unwrap_or_default(),
         model: found.model.unwrap_or_default(),
         text: choice.message.content.map(TextOr::joined).or(choice.message.refusal).unwrap_or_default(),
+        thoughts: thought(choice.message.reasoning_content.or(choice.message.reasoning)),
         tool_uses,
         finish,
         usage: found.usage.map(TokenUsage::from).unwrap_or_default(),
+        logprobs: choice.logprobs.filter(|l| l.get() != "null"),
     })
+}
+
+fn thought(text: Option<String>) -> Vec<Thought> {
+    let text = text.filter(|text| !text.is_empty());
+    text.map(|text| Thought { text, ..Thought::default() }).into_iter().collect()
 }
 
 /// A call without an id gets its place as one: callers need some name for it.
 fn tool_use((index, call): (usize, FoundCall)) -> Result<ToolUse, Malformed> {
     let FoundFunction { name, arguments } = call.function;
     let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
-    Ok(ToolUse { id, name, input: document::object(&arguments).ok_or(Malformed)? })
+    let input = document::object(&arguments).ok_or(Malformed)?;
+    Ok(ToolUse { id, name, input, signature: None })
 }
 
 #[derive(Serialize)]
@@ -127,7 +148,7 @@ struct Completion<'a> {
 struct Choice<'a> {
     index: u32,
     message: Message<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<&'a RawValue>,
     finish_reason: &'static str,
 }
 
@@ -136,8 +157,28 @@ struct Message<'a> {
     role: &'static str,
     content: Option<&'a str>,
     refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thinking_blocks: Vec<ThinkingBlock<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<Call<'a>>,
+}
+
+/// A thought with its seal, in the form that LiteLLM's callers know.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum ThinkingBlock<'a> {
+    Thinking { thinking: &'a str, signature: &'a str },
+    RedactedThinking { data: &'a str },
+}
+
+fn thinking_block(thought: &Thought) -> Option<ThinkingBlock<'_>> {
+    match (&thought.redacted, &thought.signature) {
+        (Some(data), _) => Some(ThinkingBlock::RedactedThinking { data }),
+        (None, Some(signature)) => Some(ThinkingBlock::Thinking { thinking: &thought.text, signature }),
+        (None, None) => None,
+    }
 }
 
 /// Usage as written.
@@ -147,6 +188,13 @@ pub(super) struct UsageWritten {
     completion_tokens: u64,
     total_tokens: u64,
     prompt_tokens_details: DetailsWritten,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionDetailsWritten>,
+}
+
+#[derive(Serialize)]
+struct CompletionDetailsWritten {
+    reasoning_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -161,6 +209,8 @@ impl From<TokenUsage> for UsageWritten {
             completion_tokens: usage.output,
             total_tokens: usage.input.saturating_add(usage.output),
             prompt_tokens_details: DetailsWritten { cached_tokens: usage.cache_read },
+            completion_tokens_details: (usage.reasoning > 0)
+                .then_some(CompletionDetailsWritten { reasoning_tokens: usage.reasoning }),
         }
     }
 }
@@ -169,13 +219,22 @@ impl From<TokenUsage> for UsageWritten {
 pub fn write_answer(answer: &ChatAnswer, created: u64) -> Vec<u8> {
     let tool_calls: Vec<_> = answer.tool_uses.iter().map(Call::from).collect();
     let content = Some(answer.text.as_str()).filter(|text| !text.is_empty() || tool_calls.is_empty());
-    let message = Message { role: "assistant", content, refusal: None, tool_calls };
+    let thoughts: String = answer.thoughts.iter().map(|thought| thought.text.as_str()).collect();
+    let message = Message {
+        role: "assistant",
+        content,
+        refusal: None,
+        reasoning_content: Some(thoughts).filter(|text| !text.is_empty()),
+        thinking_blocks: answer.thoughts.iter().filter_map(thinking_block).collect(),
+        tool_calls,
+    };
+    let logprobs = answer.logprobs.as_deref();
     document::write(&Completion {
         id: &answer.id,
         object: "chat.completion",
         created,
         model: &answer.model,
-        choices: [Choice { index: 0, message, logprobs: None, finish_reason: reason(&answer.finish) }],
+        choices: [Choice { index: 0, message, logprobs, finish_reason: reason(&answer.finish) }],
         usage: answer.usage.into(),
     })
 }

@@ -1,11 +1,15 @@
 //! OpenAI's Chat Completions API.
 
+mod adapt;
 mod answer;
+mod message;
 mod read;
 mod stream_read;
 mod stream_write;
 mod write;
+mod write_message;
 
+pub use adapt::adapt;
 pub(super) use answer::{read_answer, write_answer};
 pub(super) use read::read_request;
 pub(super) use stream_read::Reader;

@@ -1,19 +1,29 @@
 //! A caller's request.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::chat::{ChatRequest, Image, Part, ResultPart, Role, Tool, ToolChoice, ToolUse, Turn};
-use crate::provider::document::{self, TextOr, missing, wrong};
+use super::message::{self, Message};
+use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Reasoning, Tool, ToolChoice};
+use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
+use crate::provider::fit::Fit;
 use crate::reply::Reply;
 
 /// Most stop texts, as in OpenAI's API.
 const STOPS_MAX: usize = 4;
+/// Most alternatives beside a token, as in OpenAI's API.
+const TOP_LOGPROBS_MAX: u64 = 20;
+/// Fields that may be left out without changing the answer: they are about caches, bills and
+/// priorities.
+const HINTS: [&str; 6] =
+    ["metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store"];
 
 /// The fields that other protocols have words for, and those that are harmless at one value.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a JSON object")]
+#[serde(expecting = "a JSON object")]
 struct Document {
     model: String,
     messages: Vec<Message>,
@@ -21,6 +31,7 @@ struct Document {
     max_completion_tokens: Option<u64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
+    top_k: Option<u64>,
     stop: Option<TextOr<String>>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -28,85 +39,45 @@ struct Document {
     tool_choice: Option<Choice>,
     parallel_tool_calls: Option<bool>,
     user: Option<String>,
+    seed: Option<i64>,
     n: Option<u64>,
     logprobs: Option<bool>,
+    top_logprobs: Option<u64>,
     frequency_penalty: Option<f64>,
     presence_penalty: Option<f64>,
-    response_format: Option<Typed>,
+    response_format: Option<Format>,
+    reasoning_effort: Option<String>,
+    modalities: Option<Vec<String>>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StreamOptions {
     include_usage: Option<bool>,
-    #[serde(rename = "include_obfuscation")]
-    _include_obfuscation: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Typed {
+struct Format {
     r#type: String,
+    json_schema: Option<Schema>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Message {
-    role: RoleName,
-    content: Option<TextOr<PartDocument>>,
-    tool_calls: Option<Vec<Call>>,
-    tool_call_id: Option<String>,
-    #[serde(rename = "name")]
-    _name: Option<IgnoredAny>,
-    #[serde(rename = "refusal")]
-    _refusal: Option<IgnoredAny>,
-    #[serde(rename = "annotations")]
-    _annotations: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum RoleName {
-    System,
-    Developer,
-    User,
-    Assistant,
-    Tool,
-}
-
-#[derive(Deserialize)]
-struct PartDocument {
-    r#type: String,
-    text: Option<String>,
-    image_url: Option<ImageUrl>,
-}
-
-#[derive(Deserialize)]
-struct ImageUrl {
-    url: String,
-}
-
-#[derive(Deserialize)]
-struct Call {
-    id: String,
-    r#type: String,
-    function: Option<CalledFunction>,
-}
-
-#[derive(Deserialize)]
-struct CalledFunction {
+struct Schema {
     name: String,
-    arguments: String,
+    description: Option<String>,
+    schema: Option<Box<RawValue>>,
+    strict: Option<bool>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ToolDocument {
     r#type: String,
     function: Option<Function>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Function {
     name: String,
     description: Option<String>,
@@ -127,11 +98,14 @@ struct NamedFunction {
 }
 
 /// Reads a request.
-pub fn read_request(body: &[u8]) -> Result<ChatRequest, Reply> {
+pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
-    document.refuse_the_impossible()?;
-    let (system, turns) = conversation(document.messages)?;
-    let tools = document.tools.unwrap_or_default().into_iter().enumerate();
+    document.check(fit)?;
+    let (system, turns) = message::conversation(document.messages, fit)?;
+    let mut tools = Vec::new();
+    for (index, tool) in document.tools.unwrap_or_default().into_iter().enumerate() {
+        tools.extend(read_tool(index, tool, fit)?);
+    }
     Ok(ChatRequest {
         model: document.model,
         system,
@@ -139,126 +113,69 @@ pub fn read_request(body: &[u8]) -> Result<ChatRequest, Reply> {
         tokens_max: document.max_completion_tokens.or(document.max_tokens),
         temperature: document.temperature,
         top_p: document.top_p,
-        top_k: None,
+        top_k: document.top_k,
         stops: stops(document.stop)?,
         stream: document.stream.unwrap_or(false),
         include_usage: document.stream_options.and_then(|o| o.include_usage).unwrap_or(false),
-        tools: tools.map(tool).collect::<Result<_, _>>()?,
+        tools,
         tool_choice: document.tool_choice.map(choice).transpose()?,
         parallel_tools: document.parallel_tool_calls,
         user: document.user,
+        seed: document.seed,
+        frequency_penalty: document.frequency_penalty.filter(|p| *p != 0.0),
+        presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
+        logprobs: document.logprobs.filter(|asked| *asked).map(|_| document.top_logprobs.unwrap_or(0)),
+        format: document.response_format.map(format).transpose()?.unwrap_or_default(),
+        reasoning: document.reasoning_effort.as_deref().map(effort).transpose()?,
     })
 }
 
 impl Document {
-    fn refuse_the_impossible(&self) -> Result<(), Reply> {
-        let cannot = |field, asked: bool, can| if asked { Err(wrong(field, can)) } else { Ok(()) };
-        let penalises = |penalty: Option<f64>| penalty.is_some_and(|p| p != 0.0);
-        cannot("n", self.n.is_some_and(|n| n != 1), "1")?;
-        cannot("logprobs", self.logprobs == Some(true), "false")?;
-        cannot("frequency_penalty", penalises(self.frequency_penalty), "0")?;
-        cannot("presence_penalty", penalises(self.presence_penalty), "0")?;
-        let format = self.response_format.as_ref();
-        cannot("response_format", format.is_some_and(|f| f.r#type != "text"), "of type text")?;
-        cannot("max_tokens", self.max_tokens == Some(0), "at least 1")?;
-        cannot("max_completion_tokens", self.max_completion_tokens == Some(0), "at least 1")
-    }
-}
-
-/// System and developer messages go together, wherever they stand; what a tool gave is said by
-/// the user; neighbouring messages of one side are one turn.
-fn conversation(messages: Vec<Message>) -> Result<(Vec<String>, Vec<Turn>), Reply> {
-    let (mut system, mut turns) = (Vec::new(), Vec::<Turn>::new());
-    for (index, message) in messages.into_iter().enumerate() {
-        let path = format!("messages[{index}]");
-        let role = match message.role {
-            RoleName::System | RoleName::Developer => {
-                system.extend(texts(message.content, &path)?);
-                continue;
+    fn check(&self, fit: &mut Fit) -> Result<(), Reply> {
+        fit.cannot_if(self.n.is_some_and(|n| n != 1), || wrong("n", "1"))?;
+        for (field, limit) in
+            [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)]
+        {
+            if limit == Some(0) {
+                return Err(wrong(field, "at least 1"));
             }
-            RoleName::User | RoleName::Tool => Role::User,
-            RoleName::Assistant => Role::Assistant,
-        };
-        let parts = parts(message, &path)?;
-        match turns.last_mut() {
-            Some(last) if last.role == role => last.parts.extend(parts),
-            _ if parts.is_empty() => {}
-            _ => turns.push(Turn { role, parts }),
         }
-    }
-    Ok((system, turns))
-}
-
-fn parts(message: Message, path: &str) -> Result<Vec<Part>, Reply> {
-    let mut parts = match (message.role, message.tool_call_id) {
-        (RoleName::Tool, Some(id)) => {
-            let content = texts(message.content, path)?.into_iter().map(ResultPart::Text).collect();
-            return Ok(vec![Part::ToolResult { id, content, failed: false }]);
+        if self.top_logprobs.is_some_and(|n| n > TOP_LOGPROBS_MAX) {
+            return Err(wrong("top_logprobs", "at most 20"));
         }
-        (RoleName::Tool, None) => return Err(missing(&format!("{path}.tool_call_id"))),
-        (RoleName::User, _) => contents(message.content, path)?,
-        _ => texts(message.content, path)?.into_iter().map(Part::Text).collect(),
-    };
-    for (index, call) in message.tool_calls.unwrap_or_default().into_iter().enumerate() {
-        let path = format!("{path}.tool_calls[{index}]");
-        if message.role != RoleName::Assistant {
-            return Err(wrong(&path, "in an assistant's message"));
+        let speaks = self.modalities.iter().flatten().any(|modality| modality != "text");
+        fit.cannot_if(speaks, || wrong("modalities", "[\"text\"]"))?;
+        for field in self.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
+            fit.cannot(unsupported(field))?;
         }
-        parts.push(Part::ToolUse(tool_use(call, &path)?));
-    }
-    Ok(parts)
-}
-
-fn tool_use(call: Call, path: &str) -> Result<ToolUse, Reply> {
-    let function = call
-        .function
-        .filter(|_| call.r#type == "function")
-        .ok_or_else(|| wrong(&format!("{path}.type"), "function"))?;
-    let input = document::object(&function.arguments)
-        .ok_or_else(|| wrong(&format!("{path}.function.arguments"), "a JSON object as text"))?;
-    Ok(ToolUse { id: call.id, name: function.name, input })
-}
-
-/// Text only; empty texts are left out.
-fn texts(content: Option<TextOr<PartDocument>>, path: &str) -> Result<Vec<String>, Reply> {
-    let texts = contents(content, path)?.into_iter().enumerate().map(|(index, part)| match part {
-        Part::Text(text) => Ok(text),
-        _ => Err(wrong(&format!("{path}.content[{index}].type"), "text")),
-    });
-    texts.collect()
-}
-
-/// Texts and pictures; empty texts are left out.
-fn contents(content: Option<TextOr<PartDocument>>, path: &str) -> Result<Vec<Part>, Reply> {
-    let mut parts = match content {
-        None => return Ok(Vec::new()),
-        Some(TextOr::Text(text)) => vec![Part::Text(text)],
-        Some(TextOr::Parts(parts)) => {
-            let read = |(index, part)| content_part(part, &format!("{path}.content[{index}]"));
-            parts.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?
-        }
-    };
-    parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
-    Ok(parts)
-}
-
-fn content_part(part: PartDocument, path: &str) -> Result<Part, Reply> {
-    match (part.r#type.as_str(), part.text, part.image_url) {
-        ("text", Some(text), _) => Ok(Part::Text(text)),
-        ("text", None, _) => Err(missing(&format!("{path}.text"))),
-        ("image_url", _, Some(image)) => image_of(&image.url, path).map(Part::Image),
-        ("image_url", _, None) => Err(missing(&format!("{path}.image_url"))),
-        _ => Err(wrong(&format!("{path}.type"), "text or image_url")),
+        Ok(())
     }
 }
 
-/// `data:image/png;base64,...`, or where the picture is.
-fn image_of(url: &str, path: &str) -> Result<Image, Reply> {
-    let Some(inline) = url.strip_prefix("data:") else { return Ok(Image::Url(url.to_owned())) };
-    let (media_type, data) = inline
-        .split_once(";base64,")
-        .ok_or_else(|| wrong(&format!("{path}.image_url.url"), "a URL, or data in base64"))?;
-    Ok(Image::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+fn format(format: Format) -> Result<OutputFormat, Reply> {
+    match (format.r#type.as_str(), format.json_schema) {
+        ("text", _) => Ok(OutputFormat::Text),
+        ("json_object", _) => Ok(OutputFormat::Json),
+        ("json_schema", Some(Schema { name, description, schema, strict })) => {
+            let schema = schema.ok_or_else(|| missing("response_format.json_schema.schema"))?;
+            let strict = strict.unwrap_or(false);
+            Ok(OutputFormat::Schema(OutputSchema { name, description, schema, strict }))
+        }
+        ("json_schema", None) => Err(missing("response_format.json_schema")),
+        _ => Err(wrong("response_format.type", "text, json_object or json_schema")),
+    }
+}
+
+/// `xhigh` is what few models know beyond `high`.
+fn effort(effort: &str) -> Result<Reasoning, Reply> {
+    Ok(Reasoning::Effort(match effort {
+        "none" => return Ok(Reasoning::Off),
+        "minimal" => Effort::Minimal,
+        "low" => Effort::Low,
+        "medium" => Effort::Medium,
+        "high" | "xhigh" => Effort::High,
+        _ => return Err(wrong("reasoning_effort", "none, minimal, low, medium or high")),
+    }))
 }
 
 fn stops(stop: Option<TextOr<String>>) -> Result<Vec<String>, Reply> {
@@ -271,18 +188,16 @@ fn stops(stop: Option<TextOr<String>>) -> Result<Vec<String>, Reply> {
 }
 
 /// A function without parameters takes none, which JSON Schema says with an empty object.
-fn tool((index, tool): (usize, ToolDocument)) -> Result<Tool, Reply> {
+fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<Tool>, Reply> {
     let path = format!("tools[{index}]");
-    let function = tool
-        .function
-        .filter(|_| tool.r#type == "function")
-        .ok_or_else(|| wrong(&format!("{path}.type"), "function"))?;
-    if function.strict == Some(true) {
-        return Err(wrong(&format!("{path}.function.strict"), "false"));
-    }
+    let Some(function) = tool.function.filter(|_| tool.r#type == "function") else {
+        fit.cannot(wrong(&format!("{path}.type"), "function"))?;
+        return Ok(None);
+    };
     let none = || document::object(r#"{"type":"object","properties":{}}"#);
     let schema = function.parameters.or_else(none).ok_or_else(|| missing(&format!("{path}.function")))?;
-    Ok(Tool { name: function.name, description: function.description, schema })
+    let Function { name, description, strict, .. } = function;
+    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false) }))
 }
 
 fn choice(choice: Choice) -> Result<ToolChoice, Reply> {

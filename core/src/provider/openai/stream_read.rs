@@ -1,6 +1,7 @@
 //! A provider's event stream.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::answer::{UsageFound, finish};
 use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
@@ -33,12 +34,15 @@ struct Choice {
     index: u64,
     delta: Option<Delta>,
     finish_reason: Option<String>,
+    logprobs: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize, Default)]
 struct Delta {
     content: Option<TextOr<Piece>>,
     refusal: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
     tool_calls: Option<Vec<Call>>,
 }
 
@@ -88,9 +92,16 @@ impl Reader {
         let first = chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index == 0);
         let Some(choice) = first else { return Ok(()) };
         let delta = choice.delta.unwrap_or_default();
+        let thought = delta.reasoning_content.or(delta.reasoning);
+        if let Some(thought) = thought.filter(|text| !text.is_empty()) {
+            each(StreamEvent::Thought(thought));
+        }
         let content = delta.content.map(TextOr::joined);
         for text in [content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
             each(StreamEvent::Text(text));
+        }
+        if let Some(logprobs) = choice.logprobs.filter(|l| l.get() != "null") {
+            each(StreamEvent::Logprobs(logprobs));
         }
         for call in delta.tool_calls.unwrap_or_default() {
             self.call(call, each)?;
@@ -112,7 +123,7 @@ impl Reader {
             let name = name.filter(|_| index < TOOLS_MAX).ok_or(Malformed)?;
             self.tools = index + 1;
             let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
-            each(StreamEvent::ToolStart { index, id, name });
+            each(StreamEvent::ToolStart { index, id, name, signature: None });
         }
         if let Some(json) = arguments.filter(|json| !json.is_empty()) {
             each(StreamEvent::ToolInput { index, json });

@@ -1,11 +1,16 @@
 //! An event stream for a caller.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::answer::{UsageWritten, reason};
+use super::answer::{ThinkingBlock, UsageWritten, reason};
+use super::write_message::Extra;
 use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
 use crate::provider::{document, error_kind};
 use crate::route::Protocol;
+
+/// Longest thought kept for its seal, in bytes.
+const THOUGHT_BYTES_MAX: usize = 1 << 20;
 
 /// Writes events.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub struct Writer {
     tools: u64,
     /// The provider's number of the use that is open, and whether it has any input yet.
     open: Option<(u64, bool)>,
+    /// The thought so far, for the day its seal comes.
+    thought: String,
     usage: TokenUsage,
 }
 
@@ -36,7 +43,7 @@ struct Chunk<'a> {
 struct Choice<'a> {
     index: u32,
     delta: Delta<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<&'a RawValue>,
     finish_reason: Option<&'static str>,
 }
 
@@ -46,6 +53,10 @@ struct Delta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_blocks: Option<[ThinkingBlock<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[Call<'a>; 1]>,
 }
@@ -58,6 +69,8 @@ struct Call<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
     function: Function<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<Extra<'a>>,
 }
 
 #[derive(Serialize)]
@@ -90,6 +103,7 @@ impl Writer {
             model: String::new(),
             tools: 0,
             open: None,
+            thought: String::new(),
             usage: TokenUsage::default(),
         }
     }
@@ -99,13 +113,33 @@ impl Writer {
         match event {
             StreamEvent::Start { id, model } => {
                 (self.id, self.model) = (id, model);
-                let delta = Delta { role: Some("assistant"), content: Some(""), tool_calls: None };
+                let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
                 self.say(delta, None, out);
             }
             StreamEvent::Text(text) => {
                 self.say(Delta { content: Some(&text), ..Delta::default() }, None, out);
             }
-            StreamEvent::ToolStart { index, id, name } => self.tool(index, &id, &name, out),
+            StreamEvent::Thought(text) => {
+                self.keep_thought(&text);
+                self.say(Delta { reasoning_content: Some(&text), ..Delta::default() }, None, out);
+            }
+            StreamEvent::ThoughtSignature(signature) => {
+                let thinking = std::mem::take(&mut self.thought);
+                let block = ThinkingBlock::Thinking { thinking: &thinking, signature: &signature };
+                self.say(Delta { thinking_blocks: Some([block]), ..Delta::default() }, None, out);
+            }
+            StreamEvent::RedactedThought(data) => {
+                let block = ThinkingBlock::RedactedThinking { data: &data };
+                self.say(Delta { thinking_blocks: Some([block]), ..Delta::default() }, None, out);
+            }
+            StreamEvent::Logprobs(logprobs) => {
+                let delta = Delta::default();
+                let choice = Choice { index: 0, delta, logprobs: Some(&logprobs), finish_reason: None };
+                self.chunk(&[choice], None, out);
+            }
+            StreamEvent::ToolStart { index, id, name, signature } => {
+                self.tool(index, &id, &name, signature.as_deref(), out);
+            }
             StreamEvent::ToolInput { json, .. } => {
                 self.open = self.open.map(|(index, _)| (index, true));
                 self.input(&json, out);
@@ -123,18 +157,28 @@ impl Writer {
         self.open.is_some_and(|(open, _)| open == index)
     }
 
-    fn tool(&mut self, index: u64, id: &str, name: &str, out: &mut Vec<u8>) {
+    /// A thought longer than any real one has no seal worth keeping it for.
+    fn keep_thought(&mut self, text: &str) {
+        if self.thought.len() + text.len() <= THOUGHT_BYTES_MAX {
+            self.thought.push_str(text);
+        }
+    }
+
+    fn tool(&mut self, index: u64, id: &str, name: &str, signature: Option<&str>, out: &mut Vec<u8>) {
         self.close_tool(out);
         self.open = Some((index, false));
         let function = Function { name: Some(name), arguments: "" };
-        let call = Call { index: self.tools, id: Some(id), r#type: Some("function"), function };
+        let extra_content = Extra::of(signature);
+        let call =
+            Call { index: self.tools, id: Some(id), r#type: Some("function"), function, extra_content };
         self.tools += 1;
         self.say(Delta { tool_calls: Some([call]), ..Delta::default() }, None, out);
     }
 
     fn input(&self, json: &str, out: &mut Vec<u8>) {
         let function = Function { name: None, arguments: json };
-        let call = Call { index: self.tools.saturating_sub(1), id: None, r#type: None, function };
+        let index = self.tools.saturating_sub(1);
+        let call = Call { index, id: None, r#type: None, function, extra_content: None };
         self.say(Delta { tool_calls: Some([call]), ..Delta::default() }, None, out);
     }
 

@@ -3,12 +3,15 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::chat::{ChatRequest, Image, Part, ResultPart, Role, Tool, ToolChoice, ToolUse, Turn};
-use crate::provider::{TokenLimitField, document};
+use super::write_message::{Message, messages};
+use crate::chat::{ChatRequest, Effort, OutputFormat, Reasoning, Tool, ToolChoice};
+use crate::provider::{Dialect, Fit, ReasoningField, TokenLimitField, document};
 use crate::reply::Reply;
 
 /// Most stop texts that OpenAI takes.
 const STOPS_MAX: usize = 4;
+/// Budgets of thinking up to which an effort is called low, and medium.
+const EFFORT_TOKENS: (u64, u64) = (2_048, 8_192);
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -22,6 +25,8 @@ struct Document<'a> {
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     stop: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -36,6 +41,22 @@ struct Document<'a> {
     parallel_tool_calls: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    random_seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    logprobs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+    #[serde(flatten)]
+    reasoning: Thinking,
 }
 
 #[derive(Serialize)]
@@ -44,62 +65,37 @@ struct StreamOptions {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "role", rename_all = "lowercase")]
-enum Message<'a> {
-    System {
-        content: String,
-    },
-    User {
-        content: Content<'a>,
-    },
-    Assistant {
-        content: Option<String>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
-    },
-    Tool {
-        tool_call_id: &'a str,
-        content: String,
-    },
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Content<'a> {
-    Text(&'a str),
-    Parts(Vec<ContentPart<'a>>),
-}
-
-#[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum ContentPart<'a> {
-    Text { text: &'a str },
-    ImageUrl { image_url: ImageUrl },
+enum ResponseFormat<'a> {
+    JsonObject,
+    JsonSchema { json_schema: Schema<'a> },
 }
 
 #[derive(Serialize)]
-struct ImageUrl {
-    url: String,
-}
-
-#[derive(Serialize)]
-pub(super) struct Call<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: CalledFunction<'a>,
-}
-
-#[derive(Serialize)]
-struct CalledFunction<'a> {
+struct Schema<'a> {
     name: &'a str,
-    arguments: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    schema: &'a RawValue,
+    strict: bool,
 }
 
-impl<'a> From<&'a ToolUse> for Call<'a> {
-    fn from(tool: &'a ToolUse) -> Self {
-        let function = CalledFunction { name: &tool.name, arguments: tool.input.get() };
-        Self { id: &tool.id, r#type: "function", function }
-    }
+/// How much to think, in whichever words.
+#[derive(Serialize, Default)]
+struct Thinking {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Switch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enable_thinking: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_budget: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Switch {
+    r#type: &'static str,
 }
 
 #[derive(Serialize)]
@@ -114,6 +110,8 @@ struct Function<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     parameters: &'a RawValue,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    strict: bool,
 }
 
 #[derive(Serialize)]
@@ -129,103 +127,98 @@ struct NamedFunction<'a> {
 }
 
 /// Writes a request.
-pub fn write_request(request: &ChatRequest, limit: TokenLimitField) -> Result<Vec<u8>, Reply> {
-    if request.top_k.is_some() {
-        return Err(document::unsupported("top_k"));
-    }
-    if request.stops.len() > STOPS_MAX {
-        return Err(document::wrong("stop_sequences", "at most 4 texts"));
-    }
-    let (older, newer) = match limit {
+pub fn write_request(request: &ChatRequest, dialect: &Dialect, fit: &mut Fit) -> Result<Vec<u8>, Reply> {
+    fit.cannot_if(request.top_k.is_some() && !dialect.top_k, || document::unsupported("top_k"))?;
+    let excess = request.stops.len() > STOPS_MAX;
+    fit.cannot_if(excess, || document::wrong("stop_sequences", "at most 4 texts"))?;
+    let (older, newer) = match dialect.token_limit {
         TokenLimitField::MaxTokens => (request.tokens_max, None),
         TokenLimitField::MaxCompletionTokens => (None, request.tokens_max),
     };
+    let (seed, random_seed) =
+        if dialect.seed == "seed" { (request.seed, None) } else { (None, request.seed) };
     Ok(document::write(&Document {
         model: &request.model,
-        messages: messages(request)?,
+        messages: messages(request, dialect, fit)?,
         max_tokens: older,
         max_completion_tokens: newer,
         temperature: request.temperature,
         top_p: request.top_p,
-        stop: &request.stops,
+        top_k: request.top_k.filter(|_| dialect.top_k),
+        stop: request.stops.get(..STOPS_MAX).unwrap_or(&request.stops),
         stream: request.stream,
         // Every other protocol's streams report usage without being asked.
-        stream_options: request.stream.then_some(StreamOptions { include_usage: true }),
+        stream_options: (request.stream && dialect.stream_options)
+            .then_some(StreamOptions { include_usage: true }),
         tools: request.tools.iter().map(tool).collect(),
         tool_choice: request.tool_choice.as_ref().map(choice),
         parallel_tool_calls: request.parallel_tools.filter(|_| !request.tools.is_empty()),
         user: request.user.as_deref(),
+        seed,
+        random_seed,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        logprobs: request.logprobs.is_some(),
+        top_logprobs: request.logprobs.filter(|n| *n > 0),
+        response_format: response_format(&request.format),
+        reasoning: request.reasoning.map(|r| thinking(r, dialect.reasoning)).unwrap_or_default(),
     }))
 }
 
-fn messages(request: &ChatRequest) -> Result<Vec<Message<'_>>, Reply> {
-    let mut messages = Vec::with_capacity(request.turns.len() + 1);
-    if !request.system.is_empty() {
-        messages.push(Message::System { content: request.system.join("\n") });
-    }
-    for turn in &request.turns {
-        match turn.role {
-            Role::User => user(turn, &mut messages)?,
-            Role::Assistant => messages.push(assistant(turn)),
-        }
-    }
-    Ok(messages)
-}
-
-/// What tools gave comes first, as OpenAI wants it right after the calls.
-fn user<'a>(turn: &'a Turn, messages: &mut Vec<Message<'a>>) -> Result<(), Reply> {
-    let mut said = Vec::new();
-    for part in &turn.parts {
-        match part {
-            Part::Text(text) => said.push(ContentPart::Text { text }),
-            Part::Image(image) => said.push(ContentPart::ImageUrl { image_url: image_url(image) }),
-            Part::ToolResult { id, content, .. } => {
-                messages.push(Message::Tool { tool_call_id: id, content: result(content)? });
-            }
-            Part::ToolUse(_) => {}
-        }
-    }
-    match *said.as_slice() {
-        [] => {}
-        [ContentPart::Text { text }] => messages.push(Message::User { content: Content::Text(text) }),
-        _ => messages.push(Message::User { content: Content::Parts(said) }),
-    }
-    Ok(())
-}
-
-fn result(content: &[ResultPart]) -> Result<String, Reply> {
-    let texts = content.iter().map(|piece| match piece {
-        ResultPart::Text(text) => Ok(text.as_str()),
-        ResultPart::Image(_) => Err(document::wrong("messages", "without pictures in tool results")),
-    });
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
-}
-
-fn assistant(turn: &Turn) -> Message<'_> {
-    let (mut text, mut tool_calls) = (String::new(), Vec::new());
-    for part in &turn.parts {
-        match part {
-            Part::Text(piece) => text.push_str(piece),
-            Part::ToolUse(tool) => tool_calls.push(Call::from(tool)),
-            Part::Image(_) | Part::ToolResult { .. } => {}
-        }
-    }
-    let content = Some(text).filter(|text| !text.is_empty() || tool_calls.is_empty());
-    Message::Assistant { content, tool_calls }
-}
-
-fn image_url(image: &Image) -> ImageUrl {
-    ImageUrl {
-        url: match image {
-            Image::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-            Image::Url(url) => url.clone(),
+fn response_format(format: &OutputFormat) -> Option<ResponseFormat<'_>> {
+    Some(match format {
+        OutputFormat::Text => return None,
+        OutputFormat::Json => ResponseFormat::JsonObject,
+        OutputFormat::Schema(schema) => ResponseFormat::JsonSchema {
+            json_schema: Schema {
+                name: &schema.name,
+                description: schema.description.as_deref(),
+                schema: &schema.schema,
+                strict: schema.strict,
+            },
         },
+    })
+}
+
+fn thinking(reasoning: Reasoning, field: ReasoningField) -> Thinking {
+    let on = reasoning != Reasoning::Off;
+    match field {
+        // Models that cannot think do not know the word, and those that can are asked to.
+        ReasoningField::Effort if !on => Thinking::default(),
+        ReasoningField::Effort => {
+            Thinking { reasoning_effort: Some(effort(reasoning)), ..Thinking::default() }
+        }
+        ReasoningField::Thinking => {
+            let r#type = if on { "enabled" } else { "disabled" };
+            Thinking { thinking: Some(Switch { r#type }), ..Thinking::default() }
+        }
+        ReasoningField::EnableThinking => {
+            let thinking_budget = match reasoning {
+                Reasoning::Budget(tokens) => Some(tokens),
+                Reasoning::Off | Reasoning::Effort(_) => None,
+            };
+            Thinking { enable_thinking: Some(on), thinking_budget, ..Thinking::default() }
+        }
+    }
+}
+
+const fn effort(reasoning: Reasoning) -> &'static str {
+    match reasoning {
+        Reasoning::Off => "none",
+        Reasoning::Effort(Effort::Minimal) => "minimal",
+        Reasoning::Effort(Effort::Low) => "low",
+        Reasoning::Effort(Effort::Medium) => "medium",
+        Reasoning::Effort(Effort::High) => "high",
+        Reasoning::Budget(tokens) if tokens <= EFFORT_TOKENS.0 => "low",
+        Reasoning::Budget(tokens) if tokens <= EFFORT_TOKENS.1 => "medium",
+        Reasoning::Budget(_) => "high",
     }
 }
 
 fn tool(tool: &Tool) -> ToolDocument<'_> {
-    let Tool { name, description, schema } = tool;
-    let function = Function { name, description: description.as_deref(), parameters: schema };
+    let Tool { name, description, schema, strict } = tool;
+    let function =
+        Function { name, description: description.as_deref(), parameters: schema, strict: *strict };
     ToolDocument { r#type: "function", function }
 }
 

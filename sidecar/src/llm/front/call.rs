@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidegate_core::chat::estimate_request_tokens;
-use tidegate_core::provider::{TokenLimitField, read_count_request};
+use tidegate_core::provider::{Front, read_count_request};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::{Endpoint, Protocol};
+use tidegate_core::route::Endpoint;
 
 use super::request::LlmRequest;
 use crate::llm::metrics::Observation;
@@ -62,21 +63,19 @@ pub async fn run(
     headers: &HeaderMap,
     request: &LlmRequest,
 ) -> Result<Response, Reply> {
-    let (provider, limit) = match &picked.provider.engine {
-        Engine::Remote(upstream) => (upstream.protocol(), upstream.token_limit_field()),
-        Engine::Local(_) | Engine::Disabled => (Protocol::OpenAi, TokenLimitField::MaxTokens),
+    let target = picked.provider.engine.target();
+    let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front));
+    let Some(front) = translated else {
+        let body = target.adapted(task.endpoint(), &request.body);
+        return call(task, picked, caller, headers, request, body).await;
     };
-    if provider == caller.protocol {
-        return call(task, picked, caller, headers, request).await;
-    }
     if task == Task::CountTokens {
         let input_tokens = estimate_request_tokens(&read_count_request(&request.body)?);
         return Ok(json(StatusCode::OK, &Count { input_tokens }));
     }
-    let (translation, body) = Translation::begin(caller, provider, limit, &request.body)?;
-    let translated = LlmRequest { body, model: request.model.clone(), provider: None };
+    let (translation, body) = Translation::begin(caller, front, &target, &request.body)?;
     let chat = Task::Complete(Endpoint::ChatCompletions);
-    let response = call(chat, picked, caller, headers, &translated).await?;
+    let response = call(chat, picked, caller, headers, request, body).await?;
     translation.finish(&picked.provider.name, response).await
 }
 
@@ -86,12 +85,13 @@ async fn call(
     caller: &Caller<'_>,
     headers: &HeaderMap,
     request: &LlmRequest,
+    body: Bytes,
 ) -> Result<Response, Reply> {
     let observation = Observation::start(Arc::clone(&picked.provider.metrics));
-    let body = request.body.clone();
     match &picked.provider.engine {
         Engine::Remote(upstream) => {
-            let call = Call { operation: task.operation(), caller: *caller, headers, body };
+            let operation = task.operation();
+            let call = Call { operation, caller: *caller, model: &request.model, headers, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
+use tidegate_core::provider::Vendor;
 use tokio::task::JoinHandle;
 
 use super::provider::TestProvider;
@@ -20,7 +21,7 @@ use tidegate_core::usage::Price;
 
 use crate::config::{self, Env};
 use crate::embedding::{self, Embedder};
-use crate::llm::{ProviderKind, ProviderSettings, Providers, Services, router};
+use crate::llm::{ProviderKind, ProviderSettings, Providers, Remote, Services, router};
 use crate::secret::Secret;
 
 /// Longest that anything in a test may take before the test fails.
@@ -71,10 +72,7 @@ impl Received {
 pub fn openai(name: &str, addr: SocketAddr) -> ProviderSettings {
     ProviderSettings {
         name: name.to_owned(),
-        kind: ProviderKind::OpenAi {
-            base_url: format!("http://{addr}/base").parse().expect("a URL"),
-            api_keys: vec![Secret::new("sk-one"), Secret::new("sk-two")],
-        },
+        kind: ProviderKind::Remote(remote(Vendor::OpenAi, addr, &["sk-one", "sk-two"])),
         models: vec!["m".to_owned()],
         weight: 1,
         enabled: true,
@@ -86,9 +84,19 @@ pub fn openai(name: &str, addr: SocketAddr) -> ProviderSettings {
 
 /// Settings of an `anthropic` provider at `addr` with the model `m`.
 pub fn anthropic(name: &str, addr: SocketAddr) -> ProviderSettings {
-    let base_url = format!("http://{addr}/base").parse().expect("a URL");
-    let api_keys = vec![Secret::new("sk-ant-one")];
-    ProviderSettings { kind: ProviderKind::Anthropic { base_url, api_keys }, ..openai(name, addr) }
+    let kind = ProviderKind::Remote(remote(Vendor::Anthropic, addr, &["sk-ant-one"]));
+    ProviderSettings { kind, ..openai(name, addr) }
+}
+
+/// A server at `addr` below `/base`.
+pub fn remote(vendor: Vendor, addr: SocketAddr, keys: &[&str]) -> Remote {
+    Remote {
+        vendor,
+        base_url: format!("http://{addr}/base").parse().expect("a URL"),
+        api_keys: keys.iter().map(|key| Secret::new(*key)).collect(),
+        api_version: None,
+        lenient: false,
+    }
 }
 
 /// No embedding model: those tests have gateways of their own.

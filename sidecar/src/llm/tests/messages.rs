@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::gateway::{DEADLINE, Gateway, anthropic, piece};
 use super::provider::TestProvider;
+use crate::llm::ProviderKind;
 
 const MESSAGE: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
 const STREAM: &str =
@@ -125,14 +126,29 @@ async fn what_a_provider_cannot_do_is_refused_before_it_is_asked() {
     let provider = TestProvider::answering(200, "", "{}").await;
     let gateway = before(&provider).await;
     let refused = gateway
-        .chat(r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_object"}}"#)
+        .chat(r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"logit_bias":{"1":1}}"#)
         .await;
     assert_eq!((refused.status.as_u16(), refused.error_code().as_str()), (400, "invalid_request"));
-    assert_eq!(refused.json()["error"]["param"], "response_format");
+    assert_eq!(refused.json()["error"]["param"], "logit_bias");
     let embedding = gateway.post("/v1/embeddings", &[], r#"{"model":"m","input":"x"}"#).await;
     assert_eq!((embedding.status.as_u16(), embedding.error_code().as_str()), (404, "model_not_found"));
     assert!(provider.requests().is_empty());
     assert!(gateway.counts(r#"gateway_provider_requests_total{provider="p",outcome="client_error"} 0"#));
+}
+
+#[tokio::test]
+async fn what_a_provider_cannot_do_is_left_out_and_named_where_the_operator_chose_that() {
+    let answer = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}"#;
+    let provider = TestProvider::answering(200, "", answer).await;
+    let mut settings = anthropic("p", provider.addr);
+    let ProviderKind::Remote(remote) = &mut settings.kind else { panic!("a server") };
+    remote.lenient = true;
+    let gateway = Gateway::start(vec![settings]).await;
+    let body = r#"{"model":"m","seed":7,"messages":[{"role":"user","content":"hi"}],"logit_bias":{"1":1}}"#;
+    let answered = gateway.chat(body).await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    assert_eq!(answered.headers["x-gateway-dropped"], "logit_bias, seed");
+    assert!(!provider.requests()[0].body.windows(6).any(|w| w == b"\"seed\""));
 }
 
 #[tokio::test]

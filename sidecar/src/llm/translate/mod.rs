@@ -10,23 +10,61 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
 use tidegate_core::provider::{
-    StreamStyle, StreamTranslator, TokenLimitField, read_answer, read_request, write_answer, write_request,
+    Dialect, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request, read_answer,
+    read_request, write_answer, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::Protocol;
+use tidegate_core::route::Endpoint;
+use tidegate_core::wire::header;
 
 use self::stream::TranslatedStream;
 use super::upstream::{ANSWER_BYTES_MAX, Caller};
 
+const DROPPED: HeaderName = HeaderName::from_static(header::DROPPED);
+
+/// How requests for a provider are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its protocol.
+    pub format: Format,
+    /// What kind of server it is.
+    pub vendor: Vendor,
+    /// In which points it differs from OpenAI.
+    pub dialect: Dialect,
+    /// Whether what it has no word for is left out instead of refused.
+    pub lenient: bool,
+}
+
+impl Target {
+    /// The model in this process: it speaks OpenAI's protocol and refuses for itself.
+    pub const LOCAL: Self = Self {
+        format: Format::OpenAi,
+        vendor: Vendor::OpenAi,
+        dialect: Vendor::OpenAi.dialect(),
+        lenient: false,
+    };
+
+    /// A caller's own body, with the few names changed that differ here.
+    #[must_use]
+    pub fn adapted(&self, endpoint: Endpoint, body: &Bytes) -> Bytes {
+        let adapted = match endpoint {
+            Endpoint::ChatCompletions => adapt_openai_request(body, self.vendor),
+            _ => None,
+        };
+        adapted.map_or_else(|| body.clone(), Bytes::from)
+    }
+}
+
 /// One exchange to translate.
 #[derive(Debug)]
 pub struct Translation {
-    provider: Protocol,
-    caller: Protocol,
-    include_usage: bool,
-    request_id: String,
+    provider: Format,
+    caller: Front,
+    exchange: Exchange,
+    dropped: Option<HeaderValue>,
 }
 
 impl Translation {
@@ -36,26 +74,35 @@ impl Translation {
     /// `invalid_request` with the field that is wrong, or that the provider has no word for.
     pub fn begin(
         caller: &Caller<'_>,
-        provider: Protocol,
-        limit: TokenLimitField,
+        front: Front,
+        target: &Target,
         body: &[u8],
     ) -> Result<(Self, Bytes), Reply> {
-        let request = read_request(caller.protocol, body)?;
-        let written = write_request(provider, &request, limit)?;
-        let translation = Self {
-            provider,
-            caller: caller.protocol,
+        let mut fit = if target.lenient { Fit::lenient() } else { Fit::strict() };
+        let request = read_request(front, body, &mut fit)?;
+        let mut exchange = Exchange {
+            created: now(),
             include_usage: request.include_usage,
             request_id: caller.request_id.to_owned(),
+            model: request.model.clone(),
+            schema_tool: None,
         };
-        Ok((translation, written.into()))
+        let written = write_request(target.format, &target.dialect, request, &mut fit)?;
+        exchange.schema_tool = written.schema_tool;
+        let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
+        let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
+        let translation = Self { provider: target.format, caller: front, exchange, dropped };
+        Ok((translation, written.body.into()))
     }
 
     /// Writes the provider's answer in the caller's protocol.
     ///
     /// # Errors
     /// `upstream_error` when it is not an answer to a chat.
-    pub async fn finish(self, provider: &str, response: Response) -> Result<Response, Reply> {
+    pub async fn finish(self, provider: &str, mut response: Response) -> Result<Response, Reply> {
+        if let Some(dropped) = &self.dropped {
+            response.headers_mut().insert(DROPPED, dropped.clone());
+        }
         if !response.status().is_success() {
             return Ok(response);
         }
@@ -67,9 +114,7 @@ impl Translation {
     }
 
     fn stream(&self, body: Body) -> Body {
-        let style =
-            StreamStyle { created: now(), include_usage: self.include_usage, request_id: &self.request_id };
-        let translator = StreamTranslator::new(self.provider, self.caller, style);
+        let translator = StreamTranslator::new(self.provider, self.caller, &self.exchange);
         Body::new(TranslatedStream::new(body, translator))
     }
 
@@ -77,8 +122,9 @@ impl Translation {
         let no_answer =
             || Reply::new(Code::UpstreamError, format!("Provider {provider} answered with what is no chat."));
         let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| no_answer())?;
-        let answer = read_answer(self.provider, &whole.to_bytes()).map_err(|_| no_answer())?;
-        Ok(write_answer(self.caller, &answer, now()).into())
+        let answer =
+            read_answer(self.provider, &self.exchange, &whole.to_bytes()).map_err(|_| no_answer())?;
+        Ok(write_answer(self.caller, &self.exchange, &answer).into())
     }
 }
 

@@ -9,7 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tidegate_core::route::Protocol;
+use tidegate_core::provider::Credential;
 
 use crate::secret::Secret;
 
@@ -79,15 +79,14 @@ impl Transport {
     }
 }
 
-/// The header value of the key at `index`: `authorization: Bearer` for OpenAI's protocol,
-/// `x-api-key` for Anthropic's.
+/// The header value of the key at `index`.
 ///
 /// # Errors
 /// A key with characters that a header cannot carry.
-pub fn credential(protocol: Protocol, (index, key): (usize, &Secret)) -> Result<HeaderValue, Unusable> {
-    let text = match protocol {
-        Protocol::OpenAi => format!("Bearer {}", key.expose()),
-        Protocol::Anthropic => key.expose().to_owned(),
+pub fn credential(credential: Credential, (index, key): (usize, &Secret)) -> Result<HeaderValue, Unusable> {
+    let text = match credential {
+        Credential::Bearer => format!("Bearer {}", key.expose()),
+        Credential::Header(_) => key.expose().to_owned(),
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
         unusable(
@@ -144,9 +143,9 @@ mod tests {
 
     #[test]
     fn a_key_that_cannot_be_sent_is_named_by_its_place_and_not_shown() {
-        let error = credential(Protocol::OpenAi, (1, &Secret::new("sk-secret\n"))).expect_err("line break");
+        let error = credential(Credential::Bearer, (1, &Secret::new("sk-secret\n"))).expect_err("line break");
         assert!(error.problem.contains("key 1") && !error.problem.contains("sk-secret"));
-        let good = credential(Protocol::OpenAi, (0, &Secret::new("sk-secret"))).expect("good");
+        let good = credential(Credential::Bearer, (0, &Secret::new("sk-secret"))).expect("good");
         assert!(good.is_sensitive() && !format!("{good:?}").contains("secret"));
     }
 }

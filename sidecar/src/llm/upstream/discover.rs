@@ -7,6 +7,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
+use tidegate_core::route::Protocol;
 use tokio::time::Instant;
 
 use super::{JSON, Upstream, fault, headers};
@@ -40,10 +41,11 @@ impl Upstream {
     async fn list_models(&self) -> Result<Vec<String>, String> {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
-        *request.uri_mut() = self.models.clone();
+        let models = self.addresses.models().ok_or("has no model list")?;
+        *request.uri_mut() = models.clone();
         request.headers_mut().insert(ACCEPT, JSON);
         let nobody = HeaderMap::new();
-        headers::forward_request(self.protocol, self.protocol, &nobody, request.headers_mut());
+        headers::forward_request(Protocol::OpenAi, self.target.format, &nobody, request.headers_mut());
         self.sign(request.headers_mut());
         let deadline = Instant::now() + self.timeout;
         let asked = tokio::time::timeout_at(deadline, async {

@@ -3,6 +3,7 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
+use tidegate_core::provider::Format;
 use tidegate_core::route::Protocol;
 
 /// Headers that OpenAI's own deployments use to say what happened.
@@ -34,10 +35,10 @@ const RESPONSE: [HeaderName; 5] = [
 
 /// Adds what of the caller's request a provider may see. What a protocol has of its own passes
 /// only to a provider of the same protocol.
-pub fn forward_request(caller: Protocol, provider: Protocol, from: &HeaderMap, to: &mut HeaderMap) {
+pub fn forward_request(caller: Protocol, provider: Format, from: &HeaderMap, to: &mut HeaderMap) {
     let own: &[HeaderName] = match (caller, provider) {
-        (Protocol::OpenAi, Protocol::OpenAi) => &[OPENAI_BETA],
-        (Protocol::Anthropic, Protocol::Anthropic) => &[ANTHROPIC_VERSION, ANTHROPIC_BETA],
+        (Protocol::OpenAi, Format::OpenAi) => &[OPENAI_BETA],
+        (Protocol::Anthropic, Format::Anthropic) => &[ANTHROPIC_VERSION, ANTHROPIC_BETA],
         _ => &[],
     };
     for name in REQUEST.iter().chain(own) {
@@ -45,7 +46,7 @@ pub fn forward_request(caller: Protocol, provider: Protocol, from: &HeaderMap, t
             to.append(name, value.clone());
         }
     }
-    if provider == Protocol::Anthropic {
+    if provider == Format::Anthropic {
         to.entry(ANTHROPIC_VERSION).or_insert(ANTHROPIC_VERSION_VALUE);
     }
 }
@@ -99,7 +100,7 @@ mod tests {
             ("x-request-id", "r1"),
             ("traceparent", "00-1"),
         ]);
-        forward_request(Protocol::OpenAi, Protocol::OpenAi, &from, &mut to);
+        forward_request(Protocol::OpenAi, Format::OpenAi, &from, &mut to);
         assert_eq!(to, map(&[("x-request-id", "r1"), ("traceparent", "00-1")]));
     }
 
@@ -117,11 +118,11 @@ mod tests {
             to
         };
         let (openai, anthropic) = (Protocol::OpenAi, Protocol::Anthropic);
-        assert_eq!(forwarded(openai, openai), map(&[("openai-beta", "o")]));
-        assert_eq!(forwarded(anthropic, openai), HeaderMap::new());
-        assert_eq!(forwarded(openai, anthropic), map(&[("anthropic-version", "2023-06-01")]));
+        assert_eq!(forwarded(openai, Format::OpenAi), map(&[("openai-beta", "o")]));
+        assert_eq!(forwarded(anthropic, Format::OpenAi), HeaderMap::new());
+        assert_eq!(forwarded(openai, Format::Anthropic), map(&[("anthropic-version", "2023-06-01")]));
         let own = map(&[("anthropic-version", "2024-01-01"), ("anthropic-beta", "b")]);
-        assert_eq!(forwarded(anthropic, anthropic), own);
+        assert_eq!(forwarded(anthropic, Format::Anthropic), own);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Providers elsewhere: anything that speaks OpenAI's or Anthropic's API over HTTP.
+//! Providers elsewhere: servers that are asked over HTTP, each in its own way.
 
+mod address;
 mod answer;
 mod connect;
 mod discover;
@@ -16,25 +17,25 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tidegate_core::provider::TokenLimitField;
+use tidegate_core::provider::{Credential, Format};
 use tidegate_core::reply::Reply;
-use tidegate_core::route::Protocol;
+use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
+use self::address::Addresses;
 pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::{Transport, Unusable};
 use self::stream::{ErrorStyle, WatchedStream};
 use super::metrics::{Observation, Outcome};
-use crate::secret::Secret;
+use super::settings::Remote;
+use super::translate::Target;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Anthropic gives 20 models a page unless asked for more; nobody has a thousand.
-const ANTHROPIC_MODELS: &str = "models?limit=1000";
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
 
 /// What is asked of a provider.
@@ -66,6 +67,8 @@ pub struct Call<'a> {
     pub operation: Operation,
     /// Who asks.
     pub caller: Caller<'a>,
+    /// The model asked for.
+    pub model: &'a str,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
     /// The body, in the provider's protocol.
@@ -76,14 +79,10 @@ pub struct Call<'a> {
 #[derive(Debug)]
 pub struct Upstream {
     name: Box<str>,
-    protocol: Protocol,
+    target: Target,
     transport: Transport,
     host: HeaderValue,
-    chat: Uri,
-    completions: Uri,
-    embeddings: Uri,
-    count_tokens: Uri,
-    models: Uri,
+    addresses: Addresses,
     key_header: HeaderName,
     keys: Vec<HeaderValue>,
     next_key: AtomicUsize,
@@ -98,48 +97,50 @@ impl Upstream {
     /// certificates on this machine for an `https` URL.
     pub fn new(
         name: &str,
-        protocol: Protocol,
-        base_url: &Uri,
-        api_keys: &[Secret],
+        remote: &Remote,
         timeout: Duration,
         connect_timeout: Duration,
     ) -> Result<Self, Unusable> {
-        let at = |path: &str| connect::endpoint(base_url, path);
-        let (chat, models, key_header) = match protocol {
-            Protocol::OpenAi => ("chat/completions", "models", AUTHORIZATION),
-            Protocol::Anthropic => ("messages", ANTHROPIC_MODELS, HeaderName::from_static("x-api-key")),
-        };
+        let Remote { vendor, base_url, api_keys, lenient, .. } = remote;
+        let (vendor, lenient) = (*vendor, *lenient);
+        let dialect = vendor.dialect_at(base_url.host().unwrap_or_default());
         let keys = api_keys.iter().enumerate();
         Ok(Self {
             name: name.into(),
-            protocol,
+            target: Target { format: vendor.format(), vendor, dialect, lenient },
             transport: Transport::new(base_url, connect_timeout)?,
             host: connect::host(base_url)?,
-            chat: at(chat)?,
-            completions: at("completions")?,
-            embeddings: at("embeddings")?,
-            count_tokens: at("messages/count_tokens")?,
-            models: at(models)?,
-            key_header,
-            keys: keys.map(|key| connect::credential(protocol, key)).collect::<Result<_, _>>()?,
+            addresses: Addresses::new(remote)?,
+            key_header: match vendor.credential() {
+                Credential::Bearer => AUTHORIZATION,
+                Credential::Header(name) => HeaderName::from_static(name),
+            },
+            keys: keys.map(|key| connect::credential(vendor.credential(), key)).collect::<Result<_, _>>()?,
             next_key: AtomicUsize::new(0),
             timeout,
         })
     }
 
-    /// The protocol of the provider.
+    /// How requests for it are written.
     #[must_use]
-    pub const fn protocol(&self) -> Protocol {
-        self.protocol
+    pub const fn target(&self) -> Target {
+        self.target
     }
 
-    /// Which field bounds an answer's tokens here: OpenAI itself wants the newer one, while
-    /// servers that are compatible with it know the older.
+    /// Whether it can be asked this at all.
     #[must_use]
-    pub fn token_limit_field(&self) -> TokenLimitField {
-        let is_openais =
-            self.chat.host().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"));
-        if is_openais { TokenLimitField::MaxCompletionTokens } else { TokenLimitField::MaxTokens }
+    pub const fn serves(&self, endpoint: Endpoint) -> bool {
+        match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Messages => true,
+            Endpoint::Completions | Endpoint::Embeddings => matches!(self.target.format, Format::OpenAi),
+            Endpoint::Responses | Endpoint::Models => false,
+        }
+    }
+
+    /// Whether it can be asked which models it has.
+    #[must_use]
+    pub const fn lists_models(&self) -> bool {
+        self.addresses.models().is_some()
     }
 
     /// Sends a request on and gives the provider's answer. A refusal is in the caller's
@@ -150,7 +151,7 @@ impl Upstream {
     pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
         let caller = call.caller;
-        let request = self.request(call);
+        let request = self.request(call)?;
         let answered = async {
             let response = self.send(request, deadline).await?;
             if response.status().is_success() && headers::is_type(response.headers(), EVENT_STREAM) {
@@ -174,27 +175,18 @@ impl Upstream {
         }
     }
 
-    const fn uri_of(&self, operation: Operation) -> &Uri {
-        match operation {
-            Operation::Chat => &self.chat,
-            Operation::Completions => &self.completions,
-            Operation::Embeddings => &self.embeddings,
-            Operation::CountTokens => &self.count_tokens,
-        }
-    }
-
-    fn request(&self, call: Call<'_>) -> Request<Full<Bytes>> {
+    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, Reply> {
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri_of(call.operation).clone();
+        *request.uri_mut() = self.addresses.of(call.operation, call.model)?;
         let headers = request.headers_mut();
-        headers::forward_request(call.caller.protocol, self.protocol, call.headers, headers);
+        headers::forward_request(call.caller.protocol, self.target.format, call.headers, headers);
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(accept) = call.headers.get(ACCEPT) {
             headers.insert(ACCEPT, accept.clone());
         }
         self.sign(headers);
-        request
+        Ok(request)
     }
 
     /// Adds what every request to this provider carries.
@@ -234,7 +226,10 @@ impl Upstream {
         observation: Observation,
     ) -> Response {
         let (upstream, body) = response.into_parts();
-        let protocol = if caller.protocol == self.protocol { self.protocol } else { Protocol::OpenAi };
+        let protocol = match (self.target.format, caller.protocol) {
+            (Format::Anthropic, Protocol::Anthropic) => Protocol::Anthropic,
+            _ => Protocol::OpenAi,
+        };
         let errors = ErrorStyle { protocol, request_id: caller.request_id.into() };
         let watched = WatchedStream::new(body, &self.name, self.timeout, observation, errors);
         let mut response = Response::new(Body::new(watched));

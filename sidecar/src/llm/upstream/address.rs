@@ -1,0 +1,145 @@
+//! Where a provider's operations are.
+
+use http::Uri;
+use tidegate_core::provider::{Format, Vendor};
+use tidegate_core::reply::{Code, Reply};
+
+use super::Operation;
+use super::connect::{self, Unusable};
+use crate::llm::settings::Remote;
+
+/// Anthropic gives 20 models a page unless asked for more; nobody has a thousand.
+const ANTHROPIC_MODELS: &str = "models?limit=1000";
+/// Azure's version when the operator names none: the last general one of the dated kind.
+const AZURE_VERSION: &str = "2024-10-21";
+
+/// All addresses of one provider.
+#[derive(Debug)]
+pub struct Addresses {
+    places: Places,
+    models: Option<Uri>,
+}
+
+#[derive(Debug)]
+enum Places {
+    /// One address for each operation.
+    Fixed(Box<Fixed>),
+    /// Azure: one for each operation of each deployment.
+    Deployments { base_url: Uri, version: Box<str> },
+}
+
+#[derive(Debug)]
+struct Fixed {
+    chat: Uri,
+    completions: Uri,
+    embeddings: Uri,
+    count_tokens: Uri,
+}
+
+impl Addresses {
+    /// The addresses below a provider's base URL.
+    ///
+    /// # Errors
+    /// A base URL that is no HTTP URL.
+    pub fn new(remote: &Remote) -> Result<Self, Unusable> {
+        let base_url = &remote.base_url;
+        let at = |path: &str| connect::endpoint(base_url, path);
+        // Azure's newer API has the version in its path, and the deployment in the body's `model`.
+        if remote.vendor == Vendor::Azure && !base_url.path().ends_with("/v1") {
+            let version = remote.api_version.as_deref().unwrap_or(AZURE_VERSION).into();
+            at("")?;
+            let base_url = base_url.clone();
+            return Ok(Self { places: Places::Deployments { base_url, version }, models: None });
+        }
+        let (chat, models) = match remote.vendor.format() {
+            Format::OpenAi => ("chat/completions", "models"),
+            Format::Anthropic => ("messages", ANTHROPIC_MODELS),
+        };
+        let fixed = Fixed {
+            chat: at(chat)?,
+            completions: at("completions")?,
+            embeddings: at("embeddings")?,
+            count_tokens: at("messages/count_tokens")?,
+        };
+        Ok(Self { places: Places::Fixed(Box::new(fixed)), models: Some(at(models)?) })
+    }
+
+    /// Where an operation with `model` is.
+    ///
+    /// # Errors
+    /// `model_not_found` for a name that no address can hold.
+    pub fn of(&self, operation: Operation, model: &str) -> Result<Uri, Reply> {
+        match &self.places {
+            Places::Fixed(fixed) => Ok(match operation {
+                Operation::Chat => &fixed.chat,
+                Operation::Completions => &fixed.completions,
+                Operation::Embeddings => &fixed.embeddings,
+                Operation::CountTokens => &fixed.count_tokens,
+            }
+            .clone()),
+            Places::Deployments { base_url, version } => {
+                let operation = match operation {
+                    Operation::Chat | Operation::CountTokens => "chat/completions",
+                    Operation::Completions => "completions",
+                    Operation::Embeddings => "embeddings",
+                };
+                let model = segment(model);
+                below(base_url, &format!("openai/deployments/{model}/{operation}?api-version={version}"))
+            }
+        }
+    }
+
+    /// Where the list of models is, if there is one.
+    #[must_use]
+    pub const fn models(&self) -> Option<&Uri> {
+        self.models.as_ref()
+    }
+}
+
+fn below(base_url: &Uri, path: &str) -> Result<Uri, Reply> {
+    connect::endpoint(base_url, path).map_err(|_| {
+        Reply::new(Code::ModelNotFound, "No provider has a model of this name.").with_param("model")
+    })
+}
+
+/// `text` as one segment of a path (RFC 3986, 3.3): whatever is not unreserved is encoded.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => {
+                const HEX: [char; 16] =
+                    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+                out.push('%');
+                out.extend([byte >> 4, byte & 15].iter().filter_map(|half| HEX.get(usize::from(*half))));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(vendor: Vendor, base_url: &'static str) -> Addresses {
+        let base_url = Uri::from_static(base_url);
+        let remote = Remote { vendor, base_url, api_keys: Vec::new(), api_version: None, lenient: false };
+        Addresses::new(&remote).expect("usable")
+    }
+
+    #[test]
+    fn azures_deployments_have_addresses_of_their_own() {
+        let azure = addresses(Vendor::Azure, "https://name.openai.azure.com");
+        let chat = azure.of(Operation::Chat, "my gpt/4o?").expect("an address").to_string();
+        assert_eq!(
+            chat,
+            "https://name.openai.azure.com/openai/deployments/my%20gpt%2F4o%3F/chat/completions?api-version=2024-10-21"
+        );
+        assert!(azure.models().is_none());
+        let newer = addresses(Vendor::Azure, "https://name.openai.azure.com/openai/v1");
+        let chat = newer.of(Operation::Chat, "gpt-4o").expect("an address");
+        assert_eq!(chat, "https://name.openai.azure.com/openai/v1/chat/completions");
+    }
+}
