@@ -58,6 +58,12 @@ codes! {
     InvalidRefreshToken => "invalid_refresh_token", 401, "authentication_error", "authentication_error";
     /// Too many bad credentials came from this address.
     TooManyAttempts => "too_many_attempts", 429, "rate_limit_error", "rate_limit_error";
+    /// The signature of the request does not fit it, or its access key is unknown.
+    InvalidSignature => "invalid_signature", 401, "authentication_error", "authentication_error";
+    /// The request was signed too long ago, or by a wrong clock.
+    SignatureExpired => "signature_expired", 401, "authentication_error", "authentication_error";
+    /// The signed request was received before.
+    ReplayDetected => "replay_detected", 401, "authentication_error", "authentication_error";
     /// More than one credential was sent.
     DuplicateCredential => "duplicate_credential", 400, "invalid_request_error", "invalid_request_error";
     /// The key's allow-list does not have this model.

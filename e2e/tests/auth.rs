@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_e2e::harness::{ADMIN_KEY, Answer, Client, Gateway, chat, eventually, expect_error};
+use tidegate_e2e::emulator::Fault;
+use tidegate_e2e::harness::{ADMIN_KEY, Answer, Client, Gateway, chat, eventually, expect_error, stream};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const WORKERS: u32 = 4;
@@ -182,4 +183,40 @@ async fn without_an_admin_key_one_is_made_shown_once_and_kept() {
     gateway.wait_until_ready().await.unwrap();
     assert_eq!(gateway.sidecar().log().matches(&key).count(), 1, "it is not shown again");
     assert_eq!(admin.get(&gateway.url("/admin/keys")).await.unwrap().status, 200);
+}
+
+/// A stream was admitted when it began, and nobody cuts it in the middle of a sentence; what
+/// comes after it is refused.
+#[tokio::test]
+async fn a_key_revoked_in_the_middle_of_a_stream_opens_nothing_more() {
+    let gateway = Gateway::builder().workers(2).start().await.unwrap();
+    let admin = gateway.admin();
+    let made = admin
+        .post_json(
+            &gateway.url("/admin/keys"),
+            r#"{"name": "short-lived", "tenant": "acme", "role": "user"}"#,
+        )
+        .await
+        .unwrap()
+        .json();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let user = Client::new().with_key(key);
+    let stall = Fault { stall_after_chunks: Some(2), ..Fault::default() };
+    gateway.emulator.arm(stall).unwrap();
+    let mut stream = gateway.open_chat(&user, stream("a long story")).await.unwrap();
+    assert_eq!(stream.status(), 200);
+    assert!(stream.next_chunk().await.unwrap().is_some());
+
+    let revoked =
+        admin.send(&Method::DELETE, &gateway.url(&format!("/admin/keys/{id}")), &[], "").await.unwrap();
+    assert!(revoked.status.is_success(), "{}", revoked.text());
+    let refused = eventually("the key is refused", DEADLINE, || async {
+        let answer = user.get(&gateway.url("/v1/models")).await.ok()?;
+        (answer.status == 401).then_some(answer)
+    });
+    expect_error(&refused.await.unwrap(), 401, "invalid_api_key");
+    gateway.emulator.disarm_all();
+    gateway.emulator.release_stalled();
+    let rest = stream.finish().await.unwrap();
+    assert_eq!(rest.events().last().map(String::as_str), Some("[DONE]"), "{}", rest.text());
 }

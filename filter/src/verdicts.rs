@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
+use tidegate_core::wire::signature::SignatureFault;
 use tidegate_core::wire::{Identity, Verdict};
 
 use crate::cells::{self, Table};
@@ -50,25 +51,31 @@ pub struct Remembered {
     pub caller: Option<Rc<Caller>>,
 }
 
-/// Too many bad credentials came from this source.
+/// What the sidecar said of one request only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limited {
-    /// When to come back, in milliseconds.
-    pub retry_after_ms: u64,
+pub enum NotRemembered {
+    /// Too many bad credentials came from this source.
+    Limited {
+        /// When to come back, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The request's signature is not good.
+    Unsigned(SignatureFault),
 }
 
 impl Remembered {
     /// What the sidecar said at `now_ms`.
     ///
     /// # Errors
-    /// The sidecar did not look at the credential, so there is nothing to remember.
-    pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Result<Self, Limited> {
+    /// What it said is about this request alone.
+    pub fn new(digest: CredentialDigest, verdict: Verdict, now_ms: u64) -> Result<Self, NotRemembered> {
         let (caller, ttl_ms, generation) = match verdict {
             Verdict::Granted { identity, ttl_ms, generation } => {
                 (Some(Caller::new(identity)), ttl_ms, generation)
             }
             Verdict::Denied { ttl_ms, generation } => (None, ttl_ms, generation),
-            Verdict::Limited { retry_after_ms } => return Err(Limited { retry_after_ms }),
+            Verdict::Limited { retry_after_ms } => return Err(NotRemembered::Limited { retry_after_ms }),
+            Verdict::Unsigned { fault } => return Err(NotRemembered::Unsigned(fault)),
         };
         Ok(Self { digest, expires_at_ms: now_ms.saturating_add(ttl_ms), generation, caller })
     }
@@ -194,6 +201,9 @@ mod tests {
         }
         assert_eq!(Remembered::decode(b""), None);
         let limited = Verdict::Limited { retry_after_ms: 7 };
-        assert_eq!(Remembered::new(digest(b"x"), limited, 1), Err(Limited { retry_after_ms: 7 }));
+        assert_eq!(
+            Remembered::new(digest(b"x"), limited, 1),
+            Err(NotRemembered::Limited { retry_after_ms: 7 })
+        );
     }
 }

@@ -13,6 +13,7 @@ use crate::config::limiter::{Limiter, Rates};
 use crate::config::{self, Config, Env, Problems};
 use crate::keys::{KeyError, KeyRecord, Keys, NewKey, unix_ms};
 use crate::metrics::ControlMetrics;
+use crate::ram::Signatures;
 use crate::sessions::{Opened, SessionError, Sessions};
 use crate::snapshot::{Parts, Publisher};
 use crate::store::{Store, StoreError};
@@ -102,6 +103,7 @@ pub struct Control {
     keys: Arc<Keys>,
     sessions: Sessions,
     tokens: RwLock<Arc<Tokens>>,
+    signatures: Signatures,
     publisher: Publisher,
     metrics: ControlMetrics,
 }
@@ -129,13 +131,25 @@ impl Control {
         let sessions = Sessions::start(store.clone())?;
         let tokens = Tokens::new(&config.auth).map_err(ChangeError::Issuer)?;
         let tokens = RwLock::new(Arc::new(tokens));
+        let signatures = Signatures::new(config.auth.ram.clone());
         let body_bytes_max = config.server.body_bytes_max;
         let state = State { config, changed };
         let publisher =
             Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
         let state = Mutex::new(state);
-        Ok(Self { state, origin, body_bytes_max, store, keys, sessions, tokens, publisher, metrics })
+        Ok(Self {
+            state,
+            origin,
+            body_bytes_max,
+            store,
+            keys,
+            sessions,
+            tokens,
+            signatures,
+            publisher,
+            metrics,
+        })
     }
 
     /// The documents in force.
@@ -160,6 +174,12 @@ impl Control {
     #[must_use]
     pub fn tokens(&self) -> Arc<Tokens> {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The access keys in force.
+    #[must_use]
+    pub const fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// Who presents `credential`, an API key or a token, and for how many more milliseconds it
@@ -311,6 +331,7 @@ impl Control {
         limits(&next.limiter, &state.changed).map_err(ChangeError::Invalid)?;
         let tokens = Arc::new(Tokens::new(&next.auth).map_err(ChangeError::Issuer)?);
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        self.signatures.install(next.auth.ram.clone());
         self.keys.install(&next.auth)?;
         let waiting = state.config.restart_needed_for(&next);
         if !waiting.is_empty() {

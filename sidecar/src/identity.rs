@@ -8,6 +8,7 @@ use http::HeaderMap;
 use subtle::ConstantTimeEq as _;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
+use tidegate_core::wire::signature::Authorization;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, Identity, header, several_credentials};
 
 use crate::control::Control;
@@ -111,6 +112,10 @@ fn credential(headers: &HeaderMap) -> Result<Option<&str>, Reply> {
     }
     match text.split_once(' ') {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(key.trim())),
+        _ if Authorization::is_meant(text.as_bytes()) => {
+            let message = "signed requests are checked on the gateway's port; send this one there";
+            Err(Reply::new(Code::InvalidSignature, message))
+        }
         _ => Err(invalid()),
     }
 }
@@ -154,6 +159,7 @@ mod tests {
         );
         assert_eq!(code(&[("authorization", "Basic abc")]), Err(Code::InvalidApiKey));
         assert_eq!(code(&[("authorization", "k")]), Err(Code::InvalidApiKey));
+        assert_eq!(code(&[("authorization", "ACS3-HMAC-SHA256 x")]), Err(Code::InvalidSignature));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod llm;
 pub mod logging;
 pub mod login;
 pub mod metrics;
+pub mod ram;
 pub mod redis;
 pub mod refusal;
 pub mod run;

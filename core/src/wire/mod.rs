@@ -10,6 +10,7 @@
 mod auth;
 mod credential;
 mod identity;
+pub mod signature;
 
 pub use auth::{AuthenticateRequest, Verdict};
 pub use credential::{CREDENTIAL_HEADERS, several_credentials};

@@ -10,8 +10,9 @@ use tidegate_core::route::RouteClass;
 use tidegate_core::wire::{AuthenticateRequest, Identity, Verdict, path, several_credentials};
 
 use super::sanitise::{Credential, Head};
+use super::signed::Signed;
 use crate::ports::{Call, SharedCells};
-use crate::verdicts::{Caller, CredentialDigest, Found, Limited, Remembered, digest};
+use crate::verdicts::{Caller, CredentialDigest, Found, NotRemembered, Remembered, digest};
 use crate::vm::Vm;
 
 /// How long the sidecar has for a verdict, in milliseconds.
@@ -28,8 +29,8 @@ pub enum Decision {
     Nobody,
     /// This is the caller.
     Known(Rc<Caller>),
-    /// The sidecar has to be asked.
-    Ask(CredentialDigest, Call),
+    /// The sidecar has to be asked. Its verdict is remembered under the digest, if there is one.
+    Ask(Option<CredentialDigest>, Call),
 }
 
 /// Decides from the headers and what is remembered.
@@ -52,6 +53,7 @@ pub fn decide(
     }
     let credential = match &head.credential {
         Credential::Present(credential) => credential,
+        Credential::Signed(signed) => return ask_about_signature(vm, signed, head.source.clone()),
         Credential::Absent => return without_credential(vm, head.class, policy),
         Credential::Malformed => return Err(refused(vm)),
         Credential::Several => return Err(several_credentials()),
@@ -88,7 +90,7 @@ pub fn check_role(identity: &Identity) -> Result<(), Reply> {
 pub fn learn(
     vm: &mut Vm,
     cells: &impl SharedCells,
-    digest: CredentialDigest,
+    digest: Option<CredentialDigest>,
     answer: Option<&[u8]>,
     now_ns: u64,
     generation: u64,
@@ -96,16 +98,22 @@ pub fn learn(
     let Some(verdict) = answer.and_then(|json| serde_json::from_slice::<Verdict>(json).ok()) else {
         return Err(unavailable(vm));
     };
-    let remembered = match Remembered::new(digest, verdict, now_ns / 1_000_000) {
+    let remembered = match Remembered::new(digest.unwrap_or_default(), verdict, now_ns / 1_000_000) {
         Ok(remembered) => remembered,
-        Err(Limited { retry_after_ms }) => return Err(limited(vm, retry_after_ms)),
+        Err(NotRemembered::Limited { retry_after_ms }) => return Err(limited(vm, retry_after_ms)),
+        Err(NotRemembered::Unsigned(fault)) => {
+            vm.counts.add(Counter::AuthDenied);
+            return Err(fault.reply());
+        }
     };
     let caller = remembered.caller.clone();
     // A verdict from before a revocation that this VM already knows of is no verdict.
     if remembered.is_outdated(generation) {
         return Err(unavailable(vm));
     }
-    vm.verdicts.remember(cells, remembered);
+    if digest.is_some() {
+        vm.verdicts.remember(cells, remembered);
+    }
     caller.ok_or_else(|| refused(vm))
 }
 
@@ -126,13 +134,22 @@ fn ask(
     let Ok(credential) = std::str::from_utf8(credential) else {
         return Err(refused(vm));
     };
-    let question = AuthenticateRequest { credential: credential.to_owned(), source };
-    let Ok(body) = serde_json::to_vec(&question) else {
+    let question = AuthenticateRequest { credential: credential.to_owned(), source, signed: None };
+    Ok(Decision::Ask(Some(digest), call(vm, &question)?))
+}
+
+fn ask_about_signature(vm: &mut Vm, signed: &Signed, source: Option<String>) -> Result<Decision, Reply> {
+    let (credential, signed) = (signed.authorization.clone(), Some(signed.request.clone()));
+    let question = AuthenticateRequest { credential, source, signed };
+    Ok(Decision::Ask(None, call(vm, &question)?))
+}
+
+fn call(vm: &mut Vm, question: &AuthenticateRequest) -> Result<Call, Reply> {
+    let Ok(body) = serde_json::to_vec(question) else {
         return Err(unavailable(vm));
     };
     vm.counts.add(Counter::AuthCallout);
-    let call = Call { method: "POST", path: path::AUTHENTICATE.to_owned(), body, timeout_ms: TIMEOUT_MS };
-    Ok(Decision::Ask(digest, call))
+    Ok(Call { method: "POST", path: path::AUTHENTICATE.to_owned(), body, timeout_ms: TIMEOUT_MS })
 }
 
 fn refused(vm: &mut Vm) -> Reply {

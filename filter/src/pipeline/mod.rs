@@ -17,6 +17,7 @@ mod limit;
 mod reply;
 mod response;
 mod sanitise;
+mod signed;
 
 use std::rc::Rc;
 
@@ -33,7 +34,7 @@ use crate::verdicts::{Caller, CredentialDigest};
 use crate::vm::{Policy, Vm};
 
 pub use reply::LocalReply;
-use sanitise::Head;
+use sanitise::{Credential, Head};
 
 /// What the host is to do with a stream now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ enum Phase {
     /// Before its headers.
     Fresh,
     /// Waiting for a verdict on its credential.
-    Asking { digest: CredentialDigest },
+    Asking { digest: Option<CredentialDigest> },
     /// Waiting for the end of its body.
     Reading,
     /// Passed on; the answer is observed.
@@ -217,7 +218,7 @@ impl Exchange {
             verdict?;
         }
         self.caller = Some(caller);
-        if !self.head.reads_body() {
+        if !self.head.reads_body() && !self.head.is_signed() {
             self.guard_route(vm, host)?;
             return Ok(self.pass(vm, host));
         }
@@ -237,7 +238,7 @@ impl Exchange {
 
     /// The whole request is here: breaker verdict, cache, and a decision.
     fn finish(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
-        match self.look_up(vm, host) {
+        match self.check_signed_body(host).and_then(|()| self.look_up(vm, host)) {
             Ok(Some(hit)) => self.reply(vm, Counter::LlmCacheHit, hit),
             Ok(None) => self.pass(vm, host),
             Err(refusal) => self.refuse(vm, refusal),
@@ -246,13 +247,14 @@ impl Exchange {
 
     /// Reads the body. An answer from L1 is served even while the breaker is open.
     fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Option<LocalReply>, Reply> {
+        if !self.head.reads_body() {
+            self.guard_route(vm, host)?;
+            return Ok(None);
+        }
         let (Some(policy), RouteClass::Llm(endpoint)) = (self.policy.clone(), self.head.class) else {
             return Ok(None);
         };
-        let body = match self.body_bytes {
-            0 => Vec::new(),
-            bytes => host.request_body(bytes),
-        };
+        let body = self.body(host);
         let request = read_body(vm, &body)?;
         self.plan_l1(&request, &policy);
         let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw);
@@ -262,6 +264,21 @@ impl Exchange {
         }
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(None)
+    }
+
+    fn body(&self, host: &impl StreamHost) -> Vec<u8> {
+        match self.body_bytes {
+            0 => Vec::new(),
+            bytes => host.request_body(bytes),
+        }
+    }
+
+    /// The sidecar has checked what was signed, but has not seen the body.
+    fn check_signed_body(&self, host: &impl StreamHost) -> Result<(), Reply> {
+        match &self.head.credential {
+            Credential::Signed(signed) => signed.check_body(&self.body(host)),
+            _ => Ok(()),
+        }
     }
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
@@ -308,7 +325,8 @@ impl Exchange {
     fn check_size(&self, bytes: u64) -> Result<(), Reply> {
         let Some(policy) = &self.policy else { return Ok(()) };
         let most = policy.snapshot.body_bytes_max;
-        if self.head.class == RouteClass::Other || bytes <= most {
+        let is_held = self.head.class != RouteClass::Other || self.head.is_signed();
+        if !is_held || bytes <= most {
             return Ok(());
         }
         Err(Reply::new(
@@ -324,6 +342,11 @@ impl Head {
     /// Whether the decision needs the body: a POST to an operation that takes JSON.
     fn reads_body(&self) -> bool {
         matches!(self.class, RouteClass::Llm(endpoint) if endpoint != Endpoint::Models) && self.is_post
+    }
+
+    /// Whether the body has to be the one that was signed.
+    const fn is_signed(&self) -> bool {
+        matches!(self.credential, Credential::Signed(_))
     }
 }
 

@@ -4,8 +4,10 @@
 use tidegate_core::cache::control::RequestControl;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{RouteClass, classify};
+use tidegate_core::wire::signature::Authorization;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
+use super::signed::Signed;
 use crate::cells::hash;
 use crate::headers::HeaderMap;
 use crate::ports::EditHeaders;
@@ -25,6 +27,8 @@ pub enum Credential {
     Absent,
     /// One, without its scheme.
     Present(Vec<u8>),
+    /// A signature over this request.
+    Signed(Box<Signed>),
     /// One that cannot be valid: an unknown scheme, empty, or too long.
     Malformed,
     /// More than one; which of them counts is not ours to guess.
@@ -92,6 +96,10 @@ impl Head {
                 b"x-request-id" => head.read_request_id(value),
                 name if CREDENTIAL_HEADERS.iter().any(|header| header.as_bytes() == name) => {
                     head.credential = match head.credential {
+                        Credential::Absent if name == b"authorization" && Authorization::is_meant(value) => {
+                            Signed::gather(value, headers)
+                                .map_or(Credential::Malformed, |signed| Credential::Signed(Box::new(signed)))
+                        }
                         Credential::Absent => Credential::read(name, value),
                         _ => Credential::Several,
                     };

@@ -5,6 +5,7 @@ use tidegate_core::wire::Role;
 
 use super::Check;
 use super::jwt::{self, Jwt, User, UserDocument};
+use super::ram::{self, RamSettings};
 use super::server::Server;
 use crate::keys::Digest;
 use crate::secret::Secret;
@@ -29,6 +30,7 @@ pub struct Document {
     api_keys: Option<Vec<Option<KeyDocument>>>,
     jwt: Option<jwt::Document>,
     users: Option<Vec<Option<UserDocument>>>,
+    ram: Option<ram::Document>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,11 +83,13 @@ pub struct Auth {
     pub jwt: Jwt,
     /// Who may log in.
     pub users: Vec<User>,
+    /// Whose signatures are believed.
+    pub ram: RamSettings,
 }
 
 /// Checks the section.
 pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> Auth {
-    let Document { anonymous, protect_other_routes, api_keys, jwt, users } = document;
+    let Document { anonymous, protect_other_routes, api_keys, jwt, users, ram } = document;
     let AnonymousDocument { enabled, tenant, i_know } = anonymous.unwrap_or_default();
     let tenant = check.name("auth.anonymous.tenant", tenant.unwrap_or_else(|| "demo".to_owned()));
     let enabled = enabled.unwrap_or(false);
@@ -118,6 +122,7 @@ pub fn validate(document: Document, server: &Server, check: &mut Check<'_>) -> A
         api_keys: keys,
         jwt,
         users,
+        ram: ram::validate(ram.unwrap_or_default(), check),
     }
 }
 

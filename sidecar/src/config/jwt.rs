@@ -306,13 +306,13 @@ fn signing_key(
                 .add("auth.jwt.algorithm", "must be HS256 with a secret; others need private_key_path");
             None
         }
-        (None, Some(path), Some(algorithm @ (Algorithm::Rs256 | Algorithm::EdDsa))) => {
+        (None, Some(path), Some(algorithm @ (Algorithm::Rs256 | Algorithm::Es256 | Algorithm::EdDsa))) => {
             let path = check.expanded("auth.jwt.private_key_path", &path);
             let key = read_key(&path, algorithm);
             key.map_err(|what| check.problems.add("auth.jwt.private_key_path", what)).ok()
         }
         (None, Some(_), _) => {
-            check.problems.add("auth.jwt.algorithm", "must be RS256 or EdDSA with private_key_path");
+            check.problems.add("auth.jwt.algorithm", "must be RS256, ES256 or EdDSA with private_key_path");
             None
         }
     }

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod problem;
 pub mod providers;
+pub mod ram;
 pub mod redis;
 pub mod server;
 mod source;

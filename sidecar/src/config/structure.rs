@@ -20,7 +20,6 @@ const LATER: &[&str] = &[
     "tracing",
     "cache.l2",
     "cache.backend",
-    "auth.ram",
 ];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.

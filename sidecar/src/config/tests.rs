@@ -48,7 +48,7 @@ providers:
   -
   - {name: l, type: local, base_url: "http://x"}
 auth:
-  ram: {}
+  ram: {keys: []}
   api_keys: [{name: k, tenant: t}, {name: k2, tenant: t, key: short}, {name: k3, tenant: t, hash: "md5:1"}]
 kafka: {brokers: []}
 logging: {format: xml}
@@ -82,7 +82,7 @@ store: {type: etcd}
         "providers[2]",
         "providers[3].base_url",
         "providers[3].model_path",
-        "auth.ram",
+        "auth.ram.keys",
         "auth.api_keys[0].hash",
         "auth.api_keys[1].key",
         "auth.api_keys[2].hash",

@@ -14,6 +14,7 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tidegate_core::event::Report;
 use tidegate_core::reply::{Code, Reply};
+use tidegate_core::wire::signature::SignedRequest;
 use tidegate_core::wire::{AuthenticateRequest, SNAPSHOT_WAIT_MS_MAX, Verdict, path};
 
 use crate::attempts::Place;
@@ -22,6 +23,7 @@ use crate::gateway::Gateway;
 use crate::identity::unavailable;
 use crate::keys::unix_ms;
 use crate::metrics::ReportError;
+use crate::ram;
 use crate::refusal::{empty, json, refuse_here};
 use crate::tokens::{Refused, looks_like_token};
 
@@ -71,7 +73,7 @@ async fn snapshot(
 /// Whether a credential is good.
 async fn authenticate(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
     let question = body::json::<AuthenticateRequest>(body, QUESTION_BYTES_MAX, Code::InvalidRequest).await;
-    let AuthenticateRequest { credential, source } = match question {
+    let AuthenticateRequest { credential, source, signed } = match question {
         Ok(question) => question,
         // The message would name a field, never the credential.
         Err(reply) => return refuse_here(&reply),
@@ -84,6 +86,13 @@ async fn authenticate(State(gateway): State<Arc<Gateway>>, body: Body) -> Respon
     }
     // Before the look-up: a verdict must never claim a newer generation than it was made under.
     let generation = gateway.control.keys().generation();
+    if let Some(request) = signed {
+        let outcome = signature(&gateway, &credential, &request, generation).await;
+        if is_known && !matches!(outcome, Ok(Verdict::Unsigned { .. })) {
+            gateway.guesses.give_back(place, unix_ms());
+        }
+        return outcome.map_or_else(|reply| refuse_here(&reply), |verdict| json(StatusCode::OK, &verdict));
+    }
     let decided = gateway.control.authenticate(&credential).await;
     if is_known && !matches!(decided, Err(Refused::Bad(_))) {
         gateway.guesses.give_back(place, unix_ms());
@@ -99,6 +108,24 @@ async fn authenticate(State(gateway): State<Arc<Gateway>>, body: Body) -> Respon
             json(StatusCode::OK, &Verdict::Denied { ttl_ms, generation })
         }
         Err(Refused::Unavailable) => refuse_here(&unavailable()),
+    }
+}
+
+/// A signature is good for one request, so its verdict is for at once.
+async fn signature(
+    gateway: &Gateway,
+    authorization: &str,
+    request: &SignedRequest,
+    generation: u64,
+) -> Result<Verdict, Reply> {
+    let redis = gateway.redis.as_ref();
+    match gateway.control.signatures().verify(authorization, request, redis, unix_ms()).await {
+        Ok(identity) => Ok(Verdict::Granted { identity, ttl_ms: 0, generation }),
+        Err(ram::Refused::Bad(fault)) => {
+            tracing::debug!(?fault, "signature refused");
+            Ok(Verdict::Unsigned { fault })
+        }
+        Err(ram::Refused::Full) => Err(unavailable()),
     }
 }
 

@@ -11,6 +11,10 @@ use super::jws::{KEY_ID_BYTES_MAX, VerifyingKey};
 const KEYS_MAX: usize = 64;
 /// Length of an Ed25519 public key, in bytes.
 const ED25519_BYTES: usize = 32;
+/// Length of a coordinate on P-256, in bytes.
+const P256_BYTES: usize = 32;
+/// First byte of an uncompressed point (SEC 1, 2.3.3).
+const UNCOMPRESSED: u8 = 4;
 /// Sizes of an RSA modulus, in bytes: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
@@ -30,9 +34,10 @@ struct Jwk {
     n: Option<String>,
     e: Option<String>,
     x: Option<String>,
+    y: Option<String>,
 }
 
-/// Keys of an issuer that sign RS256 or EdDSA.
+/// Keys of an issuer that sign RS256, ES256 or EdDSA.
 #[derive(Debug, Default)]
 pub struct KeySet(Vec<(Option<String>, VerifyingKey)>);
 
@@ -53,7 +58,7 @@ impl KeySet {
             .filter_map(usable)
             .collect();
         if keys.is_empty() {
-            return Err("has no RSA or Ed25519 key for signatures (RS256, EdDSA)".to_owned());
+            return Err("has no RSA, P-256 or Ed25519 key for signatures (RS256, ES256, EdDSA)".to_owned());
         }
         Ok(Self(keys))
     }
@@ -71,7 +76,7 @@ impl KeySet {
 
 /// Symmetric keys (`oct`) are never taken: a published secret is none.
 fn usable(jwk: Jwk) -> Option<(Option<String>, VerifyingKey)> {
-    let Jwk { kty, kid, r#use, key_ops, alg, crv, n, e, x } = jwk;
+    let Jwk { kty, kid, r#use, key_ops, alg, crv, n, e, x, y } = jwk;
     let for_signatures = r#use.is_none_or(|u| u == "sig")
         && key_ops.is_none_or(|ops| ops.iter().any(|op| op == "verify"))
         && kid.as_ref().is_none_or(|kid| kid.len() <= KEY_ID_BYTES_MAX);
@@ -85,6 +90,7 @@ fn usable(jwk: Jwk) -> Option<(Option<String>, VerifyingKey)> {
             (RSA_BYTES.contains(&n.len()) && !e.is_empty())
                 .then_some(VerifyingKey::Rs256(RsaPublicKeyComponents { n, e }))?
         }
+        ("EC", None | Some("ES256"), Some("P-256")) => VerifyingKey::Es256(point(&decode(x)?, &decode(y)?)?),
         ("OKP", None | Some("EdDSA" | "Ed25519"), Some("Ed25519")) => {
             let x = decode(x)?;
             (x.len() == ED25519_BYTES).then_some(VerifyingKey::EdDsa(x))?
@@ -92,6 +98,11 @@ fn usable(jwk: Jwk) -> Option<(Option<String>, VerifyingKey)> {
         _ => return None,
     };
     Some((kid, key))
+}
+
+/// An uncompressed point; coordinates have their full length (RFC 7518, 6.2.1.2).
+fn point(x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
+    (x.len() == P256_BYTES && y.len() == P256_BYTES).then(|| [&[UNCOMPRESSED], x, y].concat())
 }
 
 /// Without leading zeros, which some issuers send and the verifier refuses.
@@ -117,12 +128,17 @@ mod tests {
             {{"kty":"RSA","kid":"short","n":"{short}","e":"AQAB"}},
             {{"kty":"oct","kid":"oct","k":"{x}"}},
             {{"kty":"EC","kid":"ec","crv":"P-256","x":"{x}","y":"{x}"}},
+            {{"kty":"EC","kid":"k1","crv":"secp256k1","x":"{x}","y":"{x}"}},
+            {{"kty":"EC","kid":"half","crv":"P-256","x":"{x}"}},
             {{"kid":"nothing"}}, 7]}}"#
         );
         let set = KeySet::read(json.as_bytes()).expect("usable");
         assert!(matches!(set.find(Some("ed")), Some(VerifyingKey::EdDsa(_))));
         assert!(matches!(set.find(Some("rsa")), Some(VerifyingKey::Rs256(key)) if key.n.len() == 256));
-        for id in [Some("enc"), Some("ps"), Some("short"), Some("oct"), Some("ec"), Some("x"), None] {
+        assert!(matches!(set.find(Some("ec")), Some(VerifyingKey::Es256(point)) if point.len() == 65));
+        for id in
+            [Some("enc"), Some("ps"), Some("short"), Some("oct"), Some("k1"), Some("half"), Some("x"), None]
+        {
             assert!(set.find(id).is_none(), "{id:?}");
         }
     }

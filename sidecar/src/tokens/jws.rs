@@ -7,7 +7,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{self, Ed25519KeyPair, RsaKeyPair, RsaPublicKeyComponents, UnparsedPublicKey};
+use ring::signature::{
+    self, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use ring::{hmac, signature::KeyPair as _};
 use serde::Deserialize;
 
@@ -25,6 +27,9 @@ pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     #[serde(rename = "RS256")]
     Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
     /// Ed25519.
     #[serde(rename = "EdDSA")]
     EdDsa,
@@ -35,6 +40,7 @@ impl Algorithm {
         match self {
             Self::Hs256 => "HS256",
             Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -138,6 +144,8 @@ impl<'t> Unverified<'t> {
             VerifyingKey::Rs256(key) => {
                 key.verify(&signature::RSA_PKCS1_2048_8192_SHA256, self.signed.as_bytes(), &self.signature)
             }
+            VerifyingKey::Es256(key) => UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key)
+                .verify(self.signed.as_bytes(), &self.signature),
             VerifyingKey::EdDsa(key) => UnparsedPublicKey::new(&signature::ED25519, key)
                 .verify(self.signed.as_bytes(), &self.signature),
         };
@@ -152,6 +160,8 @@ pub enum VerifyingKey {
     Hs256(hmac::Key),
     /// Modulus and exponent, big-endian without leading zeros.
     Rs256(RsaPublicKeyComponents<Vec<u8>>),
+    /// A point, uncompressed: 65 bytes (SEC 1, 2.3.3).
+    Es256(Vec<u8>),
     /// 32 bytes.
     EdDsa(Vec<u8>),
 }
@@ -161,6 +171,7 @@ impl VerifyingKey {
         match self {
             Self::Hs256(_) => Algorithm::Hs256,
             Self::Rs256(_) => Algorithm::Rs256,
+            Self::Es256(_) => Algorithm::Es256,
             Self::EdDsa(_) => Algorithm::EdDsa,
         }
     }
@@ -178,6 +189,8 @@ pub enum SigningKey {
     Hs256(hmac::Key),
     /// An RSA key of at least 2048 bits.
     Rs256(Box<RsaKeyPair>),
+    /// A key on P-256.
+    Es256(Box<EcdsaKeyPair>),
     /// An Ed25519 key.
     EdDsa(Box<Ed25519KeyPair>),
 }
@@ -211,6 +224,16 @@ impl SigningKey {
             (Algorithm::Rs256, PrivateKeyDer::Pkcs1(key)) => {
                 rsa(RsaKeyPair::from_der(key.secret_pkcs1_der()))
             }
+            (Algorithm::Es256, PrivateKeyDer::Pkcs8(key)) => {
+                let (curve, random) = (&signature::ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+                let pair = EcdsaKeyPair::from_pkcs8(curve, key.secret_pkcs8_der(), &random);
+                pair.map(|pair| Self::Es256(Box::new(pair))).map_err(|e| {
+                    format!(
+                        "is no P-256 key ({e}); make one with \
+                         `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`"
+                    )
+                })
+            }
             (Algorithm::EdDsa, PrivateKeyDer::Pkcs8(key)) => {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
                 pair.map(|pair| Self::EdDsa(Box::new(pair))).map_err(|e| {
@@ -230,6 +253,7 @@ impl SigningKey {
                 let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
                 VerifyingKey::Rs256(public)
             }
+            Self::Es256(pair) => VerifyingKey::Es256(pair.public_key().as_ref().to_vec()),
             Self::EdDsa(pair) => VerifyingKey::EdDsa(pair.public_key().as_ref().to_vec()),
         }
     }
@@ -250,6 +274,7 @@ impl SigningKey {
                 pair.sign(&signature::RSA_PKCS1_SHA256, &random, token.as_bytes(), &mut signature).ok()?;
                 signature
             }
+            Self::Es256(pair) => pair.sign(&SystemRandom::new(), token.as_bytes()).ok()?.as_ref().to_vec(),
             Self::EdDsa(pair) => pair.sign(token.as_bytes()).as_ref().to_vec(),
         };
         token.push('.');

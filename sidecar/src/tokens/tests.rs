@@ -17,6 +17,7 @@ use crate::store::Store;
 
 const RSA: &str = include_str!("testdata/rsa.pem");
 const ED25519: &str = include_str!("testdata/ed25519.pem");
+const P256: &str = include_str!("testdata/p256.pem");
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// Of the password `correct horse`.
 const HASH: &str =
@@ -131,7 +132,7 @@ fn with_key_id(key: &SigningKey, payload: &[u8], id: &str) -> String {
     let signature = match key {
         SigningKey::EdDsa(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
         SigningKey::Hs256(key) => ring::hmac::sign(key, message.as_bytes()).as_ref().to_vec(),
-        SigningKey::Rs256(_) => panic!("not needed"),
+        SigningKey::Rs256(_) | SigningKey::Es256(_) => panic!("not needed"),
     };
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -141,6 +142,11 @@ fn jwk(key: &SigningKey, id: Option<&str>) -> Value {
         VerifyingKey::Rs256(key) => {
             let (n, e) = (URL_SAFE_NO_PAD.encode(key.n), URL_SAFE_NO_PAD.encode(key.e));
             json!({"kty": "RSA", "alg": "RS256", "use": "sig", "n": n, "e": e})
+        }
+        VerifyingKey::Es256(point) => {
+            let (x, y) = point[1..].split_at(32);
+            let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+            json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y})
         }
         VerifyingKey::EdDsa(x) => json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(x)}),
         VerifyingKey::Hs256(_) => panic!("never published"),
@@ -258,7 +264,7 @@ async fn a_new_key_is_fetched_once_and_an_issuer_that_is_down_locks_nobody_out()
 #[tokio::test]
 async fn every_algorithm_signs_what_it_verifies() {
     let (folder, sessions) = sessions();
-    for (name, algorithm, pem) in [("rsa", "RS256", RSA), ("ed", "EdDSA", ED25519)] {
+    for (name, algorithm, pem) in [("rsa", "RS256", RSA), ("ec", "ES256", P256), ("ed", "EdDSA", ED25519)] {
         let file = folder.path().join(name);
         std::fs::write(&file, pem).expect("writes");
         let yaml = format!(
@@ -274,4 +280,24 @@ async fn every_algorithm_signs_what_it_verifies() {
         let token = tokens.issue(user, &opened.sid, 0).expect("signed").token;
         assert!(tokens.verify(&token, &sessions, 0).await.is_ok(), "{algorithm}");
     }
+}
+
+#[tokio::test]
+async fn an_issuer_may_sign_on_p_256_and_nothing_else_with_that_key() {
+    let (folder, sessions) = sessions();
+    let file = folder.path().join("jwks.json");
+    let key = SigningKey::of_pem(Algorithm::Es256, P256.as_bytes()).expect("P-256");
+    std::fs::write(&file, json!({"keys": [jwk(&key, None)]}).to_string()).expect("writes");
+    let tokens = issuer(&format!("jwks_path: '{}'", file.display()));
+    let token = key.sign(&claims(|_| ())).expect("signed");
+    let (identity, _) = tokens.verify(&token, &sessions, 0).await.expect("good");
+    assert_eq!(identity.tenant, "acme");
+    let (signed, _) = token.rsplit_once('.').expect("a token");
+    for (signature, why) in [("", TokenError::Signature), (&"A".repeat(86), TokenError::Signature)] {
+        let forged = format!("{signed}.{signature}");
+        assert_eq!(bad(tokens.verify(&forged, &sessions, 0).await), why, "{forged}");
+    }
+    let VerifyingKey::Es256(public) = key.verifying() else { panic!("an EC key") };
+    let confused = SigningKey::of_secret(&public).sign(&claims(|_| ())).expect("signed");
+    assert_eq!(bad(tokens.verify(&confused, &sessions, 0).await), TokenError::Algorithm);
 }
