@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
+use crate::clusters::Engine;
 use crate::control::Control;
 use crate::embedding::Embedder;
 use crate::llm::Providers;
@@ -24,6 +25,8 @@ pub struct Gateway {
     pub redis: Option<Redis>,
     /// Who answers LLM requests.
     pub providers: Arc<Providers>,
+    /// What fails, and what it means.
+    pub clusters: Arc<Engine>,
     /// Texts as vectors.
     pub embedder: Arc<Embedder>,
     /// What the filters count.

@@ -8,6 +8,7 @@ pub mod attempts;
 pub mod audit;
 pub mod body;
 pub mod cli;
+pub mod clusters;
 pub mod config;
 pub mod control;
 pub mod cpu;

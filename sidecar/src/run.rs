@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attempts::{Allowance, Attempts};
+use crate::clusters::{self, Engine};
 use crate::config::{Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
@@ -41,6 +42,8 @@ pub enum StartError {
     Keys(KeyError),
     /// A provider.
     Provider(llm::StartError),
+    /// The clusters of errors.
+    Clusters(clusters::StartError),
     /// The policy.
     Policy(ChangeError),
     /// A listener.
@@ -57,6 +60,7 @@ impl std::fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Provider(error) => error.fmt(f),
+            Self::Clusters(error) => error.fmt(f),
             Self::Policy(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
@@ -96,6 +100,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control_metrics = ControlMetrics::register(&mut registry);
     let redis = config.redis.clone().map(|settings| Redis::start(settings, &mut registry));
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
+    let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
+        .map_err(StartError::Clusters)?;
     let providers =
         Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
 
@@ -112,6 +118,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         control,
         redis,
         providers,
+        clusters,
         embedder,
         filters,
         registry,
@@ -161,6 +168,7 @@ impl Ready {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
         let Self { gateway, config, drain, listeners, metrics_listener, admin_key: _ } = self;
         let timeout = config.server.drain_timeout;
+        let tending = tokio::spawn(gateway.clusters.clone().tend());
         let mut serving = JoinSet::new();
         let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));
         for listener in listeners {
@@ -175,7 +183,13 @@ impl Ready {
         }
         stop.await;
         drain.send_replace(true);
-        serving.join_all().await.into_iter().all(|finished| finished)
+        let finished = serving.join_all().await.into_iter().all(|finished| finished);
+        tending.abort();
+        let clusters = gateway.clusters.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || clusters.checkpoint()).await {
+            tracing::error!(%error, "clusters could not be kept");
+        }
+        finished
     }
 }
 

@@ -3,8 +3,13 @@
 //! An error's own words are read out of its body ([`text`]), masked into a template ([`mask`]) and
 //! reduced to a 64-bit [`signature`]. The filter does this much; the rest is the sidecar's.
 
+pub mod cluster;
+pub mod exemplar;
+pub mod features;
+pub mod judge;
 pub mod kind;
 pub mod mask;
+pub mod miner;
 pub mod signature;
 pub mod text;
 

@@ -2,6 +2,7 @@
 //! for the role admin on top.
 
 mod audit;
+mod clusters;
 mod keys;
 mod limits;
 mod metrics;
@@ -36,6 +37,10 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/keys/{id}/rotate", post(keys::rotate))
         .route("/admin/audit", get(audit::list))
         .route("/admin/audit/verify", get(audit::verify))
+        .route("/admin/clusters", get(clusters::list))
+        .route("/admin/clusters/classify", post(clusters::classify))
+        .route("/admin/clusters/{id}", get(clusters::show))
+        .route("/admin/stats", get(clusters::stats))
         .route("/admin/limits", get(limits::show).put(limits::change).delete(limits::reset))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {

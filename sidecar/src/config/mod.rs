@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod breaker;
 pub mod cache;
+pub mod clustering;
 pub mod embedding;
 pub mod jwt;
 mod later;
@@ -34,6 +35,7 @@ use tidegate_core::policy::{BreakerPolicy, L1Policy};
 pub use problem::{Problem, Problems};
 pub use value::Env;
 
+use crate::clusters;
 use crate::embedding::Settings as EmbeddingSettings;
 use crate::llm::ProviderSettings;
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub breaker: BreakerPolicy,
     /// The exact cache inside Envoy.
     pub l1: L1Policy,
+    /// How errors are told apart.
+    pub clustering: clusters::Settings,
     /// The embedding model.
     pub embedding: EmbeddingSettings,
     /// Where state is kept.
@@ -78,6 +82,7 @@ impl Config {
             limiter: _,
             breaker: _,
             l1: _,
+            clustering,
             embedding,
             store,
             redis,
@@ -89,6 +94,7 @@ impl Config {
         } = self;
         [
             ("server", *server != next.server),
+            ("clustering", *clustering != next.clustering),
             ("embedding", *embedding != next.embedding),
             ("store", *store != next.store),
             ("redis", *redis != next.redis),
@@ -110,6 +116,7 @@ struct Document {
     limiter: Option<limiter::Document>,
     breaker: Option<breaker::Document>,
     cache: Option<cache::Document>,
+    clustering: Option<clustering::Document>,
     embedding: Option<embedding::Document>,
     store: Option<store::Document>,
     redis: Option<redis::Document>,
@@ -202,6 +209,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         limiter,
         breaker,
         cache,
+        clustering,
         embedding,
         store,
         redis,
@@ -219,6 +227,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         limiter: limiter.unwrap_or_default().validate("limiter", &mut check.problems),
         breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
         l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
+        clustering: clustering::validate(clustering.unwrap_or_default(), &mut check),
         embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
         store: store::validate(store.unwrap_or_default(), &mut check),
         redis: redis::validate(redis, &mut check),

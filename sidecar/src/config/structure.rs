@@ -11,7 +11,6 @@ use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
 const LATER: &[&str] = &[
-    "clustering",
     "policy",
     "bus",
     "routing",

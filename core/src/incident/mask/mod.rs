@@ -131,7 +131,7 @@ impl<'a> Masker<'a> {
             self.out.space();
             self.take(escaped);
             self.before = ' ';
-        } else if is_quote(first) && !self.before.is_alphanumeric() && self.quoted(first) {
+        } else if is_quote(first) && self.opens() && self.quoted(first) {
             // Taken whole.
         } else if first.is_whitespace() || first.is_control() {
             self.take(first.len_utf8());
@@ -152,6 +152,13 @@ impl<'a> Masker<'a> {
         self.before = taken.chars().next_back().unwrap_or(self.before);
         self.rest = rest;
         taken
+    }
+
+    /// Whether a quote here opens a value: it is no apostrophe, and not the message of a printed
+    /// `SomeError('...')`.
+    fn opens(&self) -> bool {
+        let printed = ["Error(", "Exception("].iter().any(|name| self.out.text.ends_with(name));
+        !self.before.is_alphanumeric() && !printed
     }
 
     /// Length of an escape such as `\n` or `\"`, which JSON inside JSON leaves behind.
@@ -186,7 +193,11 @@ impl<'a> Masker<'a> {
         } else if !value.trim().is_empty() {
             let shape = word::shape(value.trim());
             self.out.placeholder(match shape {
-                Some(shape @ (Placeholder::Model | Placeholder::Key | Placeholder::Url)) => shape,
+                Some(shape @ (Placeholder::Model | Placeholder::Key | Placeholder::Url))
+                    if !value.contains(' ') =>
+                {
+                    shape
+                }
                 _ if self.out.text.trim_end().ends_with("odel") => Placeholder::Model,
                 _ => Placeholder::Quoted,
             });

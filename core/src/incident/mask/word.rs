@@ -7,6 +7,18 @@ use super::{Placeholder, Template};
 
 /// Writes `text`, a word with whatever punctuation clings to it, masked.
 pub(super) fn mask_word(text: &str, out: &mut Template) {
+    // Leaders, as in `address......0x01`, join what are two words; a path may have `..` in it.
+    if let Some((left, right)) =
+        text.split_once("..").filter(|(left, _)| !left.is_empty() && !left.contains('/'))
+    {
+        mask_word(left, out);
+        out.words("..");
+        let right = right.trim_start_matches('.');
+        if !right.is_empty() {
+            mask_word(right, out);
+        }
+        return;
+    }
     let word = text.trim_end_matches(['.', ':', '*', '-', '&', '#']);
     let start = word.len() - word.trim_start_matches(['.', ':', '*', '&']).len();
     let (lead, word) = word.split_at_checked(start).unwrap_or(("", word));

@@ -1,0 +1,182 @@
+//! What an error means: the evidence for each meaning of the library, added up.
+//!
+//! Five kinds of evidence, each of which is sometimes missing or wrong: the phrases of a meaning,
+//! its codes, its statuses, how near its nearest example is in words, and how near in embedding.
+//! `bench --understanding` shows what each is worth.
+
+use std::sync::Arc;
+
+use super::ErrorKind;
+use super::exemplar::{Library, lowered};
+use super::features::{cosine, features};
+
+/// What each kind of evidence weighs. Full evidence of the first kinds together is a score above 1,
+/// which is shown as 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Phrases.
+    pub phrases: f32,
+    /// Codes and types.
+    pub codes: f32,
+    /// The status.
+    pub status: f32,
+    /// Nearness to an example in words.
+    pub words: f32,
+    /// Nearness to an example in embedding.
+    pub embedding: f32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { phrases: 0.45, codes: 0.25, status: 0.12, words: 0.6, embedding: 0.4 }
+    }
+}
+
+/// Below this score the words of an error say nothing, and the status decides alone.
+pub const SCORE_MIN: f32 = 0.22;
+/// What one phrase counts, before what it shares with other meanings.
+const PHRASE_STRENGTH: f32 = 0.6;
+/// Below this cosine an embedding says nothing: unrelated sentences are not at right angles.
+const EMBEDDING_FLOOR: f32 = 0.3;
+/// Shortest code that counts as one when it stands in the message.
+const CODE_IN_WORDS_MIN: usize = 8;
+
+/// The embedding of a template, and those of the library's examples in their order.
+pub type Embedded<'a> = (&'a [f32], &'a [Arc<[f32]>]);
+
+/// An error as it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// Its HTTP status, if it is known.
+    pub status: Option<u16>,
+    /// Its codes and types.
+    pub codes: &'a [String],
+    /// Its masked template.
+    pub template: &'a str,
+    /// Where it lies, if the model has said so.
+    pub embedding: Option<Embedded<'a>>,
+}
+
+/// What an error means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judgement {
+    /// The meaning's index in the library; none when only the status speaks.
+    pub meaning: Option<usize>,
+    /// Its kind.
+    pub kind: ErrorKind,
+    /// 0 to 1: the evidence for it.
+    pub score: f32,
+}
+
+impl Library {
+    /// Weighs the evidence and takes the meaning that has most.
+    #[must_use]
+    pub fn judge(&self, observed: &Observed<'_>, weights: &Weights) -> Judgement {
+        let totals = self.evidence(observed, weights);
+        let best = totals.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        match best {
+            Some((index, score)) if score >= SCORE_MIN => Judgement {
+                meaning: Some(index),
+                kind: self.meanings.get(index).map_or(ErrorKind::Unknown, |m| m.kind),
+                score: score.min(1.0),
+            },
+            _ => {
+                let kind = Self::kind_of_status(observed.status);
+                let score = if kind == ErrorKind::Unknown { 0.0 } else { weights.status };
+                Judgement { meaning: None, kind, score }
+            }
+        }
+    }
+
+    /// The evidence for each meaning, in the library's order.
+    fn evidence(&self, observed: &Observed<'_>, weights: &Weights) -> Vec<f32> {
+        let text = lowered(observed.template);
+        let mut totals = vec![0.0; self.meanings.len()];
+        let mut add = |weight: f32, found: &[f32]| {
+            totals.iter_mut().zip(found).for_each(|(total, evidence)| *total += weight * evidence);
+        };
+        add(weights.phrases, &self.by_phrases(&text));
+        add(weights.codes, &self.by_codes(observed));
+        add(weights.status, &self.by_status(observed.status));
+        add(weights.words, &self.by_words(&text));
+        if let Some((vector, examples)) = observed.embedding {
+            add(weights.embedding, &self.by_embedding(vector, examples));
+        }
+        totals
+    }
+
+    fn by_phrases(&self, text: &str) -> Vec<f32> {
+        let mut against = vec![1.0_f32; self.meanings.len()];
+        for cue in self.phrases.iter().filter(|cue| text.contains(&cue.text)) {
+            for (meaning, weight) in &cue.speaks_for {
+                if let Some(slot) = against.get_mut(*meaning) {
+                    *slot *= 1.0 - PHRASE_STRENGTH * weight;
+                }
+            }
+        }
+        against.into_iter().map(|rest| 1.0 - rest).collect()
+    }
+
+    fn by_codes(&self, observed: &Observed<'_>) -> Vec<f32> {
+        let mut found = vec![0.0_f32; self.meanings.len()];
+        let mut hear = |code: &str| {
+            for (meaning, weight) in self.codes.get(&code.to_ascii_lowercase()).into_iter().flatten() {
+                if let Some(slot) = found.get_mut(*meaning) {
+                    *slot = slot.max(*weight);
+                }
+            }
+        };
+        observed.codes.iter().for_each(|code| hear(code));
+        let in_words = |word: &&str| {
+            word.len() >= CODE_IN_WORDS_MIN
+                && (word.contains('_') || word.bytes().skip(1).any(|b| b.is_ascii_uppercase()))
+        };
+        let parts = observed.template.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        parts.filter(in_words).for_each(&mut hear);
+        found
+    }
+
+    fn by_status(&self, status: Option<u16>) -> Vec<f32> {
+        let mut found = vec![0.0_f32; self.meanings.len()];
+        for (meaning, weight) in status.and_then(|s| self.statuses.get(&s)).into_iter().flatten() {
+            if let Some(slot) = found.get_mut(*meaning) {
+                *slot = *weight;
+            }
+        }
+        found
+    }
+
+    fn by_words(&self, text: &str) -> Vec<f32> {
+        let list = features(text);
+        let idf_unseen = ((1.0 + self.examples.len() as f32).ln()) + 1.0;
+        let weigh = |(hash, weight): &(u32, f32)| weight * self.idf.get(hash).copied().unwrap_or(idf_unseen);
+        let length = list.iter().map(|f| weigh(f).powi(2)).sum::<f32>().sqrt().max(f32::EPSILON);
+        let mut cosines = vec![0.0_f32; self.examples.len()];
+        for feature in &list {
+            let here = weigh(feature) / length;
+            for (example, there) in self.postings.get(&feature.0).into_iter().flatten() {
+                if let Some(slot) = cosines.get_mut(*example as usize) {
+                    *slot += here * there;
+                }
+            }
+        }
+        self.nearest(cosines.into_iter())
+    }
+
+    fn by_embedding(&self, vector: &[f32], examples: &[Arc<[f32]>]) -> Vec<f32> {
+        let scaled =
+            |e: &Arc<[f32]>| ((cosine(vector, e) - EMBEDDING_FLOOR) / (1.0 - EMBEDDING_FLOOR)).max(0.0);
+        self.nearest(examples.iter().map(scaled))
+    }
+
+    /// By meaning, the nearest of its examples.
+    fn nearest(&self, cosines: impl Iterator<Item = f32>) -> Vec<f32> {
+        let mut found = vec![0.0_f32; self.meanings.len()];
+        for (example, near) in self.examples.iter().zip(cosines) {
+            if let Some(slot) = found.get_mut(example.meaning) {
+                *slot = slot.max(near);
+            }
+        }
+        found
+    }
+}
