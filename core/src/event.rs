@@ -90,6 +90,14 @@ counters! {
     LimitGlobal => "limit.global",
     /// Refused by a tenant's bucket.
     LimitTenant => "limit.tenant",
+    /// Refused by a key's bucket.
+    LimitKey => "limit.key",
+    /// Refused by an address's bucket.
+    LimitIp => "limit.ip",
+    /// Refused by a route's bucket.
+    LimitRoute => "limit.route",
+    /// Refused by a model's bucket.
+    LimitModel => "limit.model",
     /// A cell stayed contended past the retry bound; the request was admitted.
     LimitContended => "limit.contended",
     /// Refused by an open breaker.

@@ -4,6 +4,7 @@
 //! values go out. That is what lets the same machines run inside Envoy, inside tokio and inside
 //! property tests.
 
+pub mod address;
 pub mod breaker;
 pub mod cache;
 pub mod chat;

@@ -2,7 +2,7 @@
 //!
 //! The prefix carries the version of the encodings: cells outlive the code that wrote them.
 
-use crate::ports::{Cell, SharedCells};
+use crate::ports::{Cell, Clock, SharedCells};
 
 /// Compare-and-swap attempts before a caller must decide without.
 pub const CAS_ATTEMPTS_MAX: usize = 8;
@@ -17,11 +17,17 @@ pub const LEASE: &str = "tg1/lease";
 pub const VM_COUNT: &str = "tg1/vms";
 /// Counter that rises when a breaker leaves its closed state.
 pub const BREAKER_EPOCH: &str = "tg1/ke";
-/// Cell of the bucket all callers share.
-pub const GLOBAL_BUCKET: &str = "tg1/g";
 
-/// Cells of tenants' buckets.
-pub const TENANT_SETS: u32 = 1024;
+/// Sets of request buckets that operators' names make (tenants, keys, routes).
+pub const REQUEST_SETS: u32 = 4096;
+/// Sets of the same for tokens per minute.
+pub const MINUTE_SETS: u32 = 4096;
+/// Sets of the same for tokens per day, which are in use for longer.
+pub const DAY_SETS: u32 = 16_384;
+/// Sets of each kind that callers' names make (addresses, models).
+pub const OPEN_SETS: u32 = 4096;
+/// Cells of requests at a time.
+pub const PERMIT_CELLS: u32 = 1024;
 /// Cells of breakers.
 pub const BREAKERS: u32 = 1024;
 /// Cells of verdicts.
@@ -30,8 +36,14 @@ pub const VERDICTS: u32 = 4096;
 /// Kinds of numbered cells.
 #[derive(Debug, Clone, Copy)]
 pub enum Table {
-    /// A set of tenants' buckets.
-    Tenants,
+    /// A set of buckets of requests per second.
+    Requests,
+    /// A set of buckets of tokens per minute.
+    Minutes,
+    /// A set of buckets of tokens per day.
+    Days,
+    /// Requests at a time.
+    Permits,
     /// A breaker.
     Breakers,
     /// A verdict on a credential.
@@ -63,7 +75,10 @@ impl std::ops::Deref for Name {
 #[must_use]
 pub fn name(table: Table, number: u32) -> Name {
     let prefix = match table {
-        Table::Tenants => b"tg1/b/",
+        Table::Requests => b"tg1/b/",
+        Table::Minutes => b"tg1/m/",
+        Table::Days => b"tg1/y/",
+        Table::Permits => b"tg1/p/",
         Table::Breakers => b"tg1/k/",
         Table::Verdicts => b"tg1/v/",
         Table::L1Index => b"tg1/i/",
@@ -91,6 +106,18 @@ pub fn hash(parts: &[&[u8]]) -> u64 {
         hash = (hash ^ 0xff).wrapping_mul(0x0100_0000_01b3);
     }
     hash
+}
+
+/// A number that no other VM of this process has, mixed with the time: a name for a VM among all
+/// gateways, for all practical purposes.
+pub fn unique(host: &(impl SharedCells + Clock)) -> u64 {
+    let number = update(host, VM_COUNT, |bytes| {
+        let number = bytes.try_into().map_or(0, u64::from_le_bytes) + 1;
+        (Some(number.to_le_bytes().to_vec()), number)
+    });
+    // Contended past the bound: the time alone has to tell the VMs apart.
+    let number = if let Updated::Written(number) = number { number } else { 0 };
+    hash(&[&number.to_le_bytes(), &host.now_ns().to_le_bytes()]).max(1)
 }
 
 /// What became of an update.
@@ -147,7 +174,7 @@ mod tests {
     fn names_are_distinct() {
         let names: std::collections::BTreeSet<_> = (0..5000).map(|n| name(Table::L1Data, n)).collect();
         assert_eq!(names.len(), 5000);
-        assert_ne!(name(Table::Tenants, 1), name(Table::Verdicts, 1));
+        assert_ne!(name(Table::Requests, 1), name(Table::Verdicts, 1));
         assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
     }
 }

@@ -1,55 +1,28 @@
 //! Tokens one VM has taken from shared buckets and not yet given to requests.
 //!
 //! A shared bucket costs a read and a compare-and-swap in Envoy's one locked map. Fast buckets are
-//! taken from in slices ([`Rate::slice`]): 2 ms worth of tokens, handed out here. Tokens are always
-//! taken before they are given, so no more is ever admitted than the bucket holds; what a VM does
-//! not use within [`LIFE_NS`] it gives back on its tick. Slow buckets have slices of one, and are
-//! exact to the request.
+//! taken from in slices ([`Rate::slice`]), handed out here. Tokens are always taken before they
+//! are given, so no more is ever admitted than the bucket holds; what a VM does not use within
+//! [`LIFE_NS`] it gives back on its tick. Slow buckets have slices of one, and are exact to the
+//! request.
 
 use tidegate_core::limit::{Bucket, BucketSet, Decision, Rate};
 
-use crate::cells::{self, Table, Updated};
+use crate::cells::Updated;
+use crate::place::Place;
 use crate::ports::SharedCells;
 
-/// Buckets of which one VM holds tokens at a time.
-const SLOTS: usize = 64;
+/// Sets of slices in one VM.
+const SETS: usize = 128;
+/// Slices in one set.
+const WAYS: usize = 4;
 /// How long tokens are held, in nanoseconds.
 const LIFE_NS: u64 = 50_000_000;
 
-/// A bucket's place: its cell, and its tag in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    tag: u64,
-    is_global: bool,
-}
-
-impl Place {
-    /// The bucket of all callers; the only one in its cell.
-    pub const GLOBAL: Self = Self { tag: 1, is_global: true };
-
-    /// The bucket of a tenant.
-    #[must_use]
-    pub fn of_tenant(tenant: &str) -> Self {
-        Self { tag: cells::hash(&[tenant.as_bytes()]), is_global: false }
-    }
-
-    fn update<T>(
-        &self,
-        shared: &impl SharedCells,
-        change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
-    ) -> Updated<T> {
-        if self.is_global {
-            return cells::update(shared, cells::GLOBAL_BUCKET, change);
-        }
-        let number = (self.tag % u64::from(cells::TENANT_SETS)) as u32;
-        cells::update(shared, &cells::name(Table::Tenants, number), change)
-    }
-}
-
-/// What came of asking for one token.
+/// What came of asking for tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// Nanoseconds to wait, when there was none.
+    /// Nanoseconds to wait, when there were not enough.
     pub wait_ns: Option<u64>,
     /// Tokens left, in the bucket and here.
     pub remaining: u64,
@@ -72,86 +45,165 @@ impl Slice {
     fn is_alive(&self, now_ns: u64) -> bool {
         now_ns.abs_diff(self.taken_at_ns) < LIFE_NS
     }
+
+    fn is_of(&self, place: Place, rate: Rate) -> bool {
+        self.place == place && self.rate == rate
+    }
 }
 
 /// One VM's slices.
 #[derive(Debug)]
 pub struct Slices {
-    slots: Vec<Option<Slice>>,
+    sets: Vec<[Option<Slice>; WAYS]>,
 }
 
 impl Default for Slices {
     fn default() -> Self {
-        Self { slots: vec![None; SLOTS] }
+        Self { sets: vec![[const { None }; WAYS]; SETS] }
     }
 }
 
 impl Slices {
-    /// Takes one token of a bucket.
-    pub fn take(&mut self, cells: &impl SharedCells, place: Place, now_ns: u64, rate: Rate) -> Taken {
-        let slot = self.slots.get_mut((place.tag % SLOTS as u64) as usize);
-        if let Some(Some(slice)) = &slot
-            && slice.place == place
-            && slice.rate == rate
-            && slice.tokens > 0
-            && slice.is_alive(now_ns)
-            && let Some(Some(slice)) = slot
+    /// Takes `tokens` of a bucket, at most its burst.
+    pub fn take(
+        &mut self,
+        cells: &impl SharedCells,
+        place: Place,
+        tokens: u64,
+        now_ns: u64,
+        rate: Rate,
+    ) -> Taken {
+        let held = self.find(place, rate).filter(|slice| slice.is_alive(now_ns));
+        if let Some(slice) = held
+            && let Some(left) = slice.tokens.checked_sub(tokens)
         {
-            slice.tokens -= 1;
-            return described(slice.bucket, slice.tokens, now_ns, rate, None);
+            slice.tokens = left;
+            return described(slice.bucket, left, now_ns, rate, None);
         }
-        let (taken, slice) = take_slice(cells, place, now_ns, rate);
-        if let (Some(slot), Some(slice)) = (slot, slice)
-            && let Some(old) = slot.replace(slice)
-        {
-            give_back(cells, old.place, old.tokens, old.rate);
+        let held = self.find(place, rate).map_or(0, |slice| std::mem::take(&mut slice.tokens));
+        let (taken, slice) = take_shared(cells, place, tokens.saturating_sub(held), held, now_ns, rate);
+        match slice {
+            Some(slice) => self.keep(cells, slice),
+            None => self.put_back(cells, place, held, rate),
         }
         taken
     }
 
-    /// Puts one token back that was taken for a request that another bucket refused.
-    pub fn put_back(&mut self, cells: &impl SharedCells, place: Place, rate: Rate) {
-        match self.slots.get_mut((place.tag % SLOTS as u64) as usize) {
-            Some(Some(slice)) if slice.place == place && slice.rate == rate => slice.tokens += 1,
-            _ => give_back(cells, place, 1, rate),
+    /// Nanoseconds until `tokens` could be taken; nothing is taken.
+    pub fn wait_ns(
+        &mut self,
+        cells: &impl SharedCells,
+        place: Place,
+        tokens: u64,
+        now_ns: u64,
+        rate: Rate,
+    ) -> u64 {
+        let held = self.find(place, rate).map_or(0, |slice| slice.tokens);
+        let set = BucketSet::decode(&place.read(cells).bytes);
+        match set.get(place.tag()).take(tokens.saturating_sub(held), now_ns, rate) {
+            Decision::Taken(_) => 0,
+            Decision::Wait(ns) => ns,
         }
+    }
+
+    /// Puts tokens back that were taken and not used.
+    pub fn put_back(&mut self, cells: &impl SharedCells, place: Place, tokens: u64, rate: Rate) {
+        let surplus = match self.find(place, rate) {
+            Some(slice) if rate.slice() > 1 => {
+                slice.tokens = slice.tokens.saturating_add(tokens);
+                let surplus = slice.tokens.saturating_sub(rate.slice());
+                slice.tokens -= surplus;
+                surplus
+            }
+            // Of a slow bucket another worker may be asked for the next one.
+            _ => tokens,
+        };
+        give_back(cells, place, surplus, rate);
+    }
+
+    /// Takes tokens that were used already, whether they are there or not.
+    pub fn charge(&mut self, cells: &impl SharedCells, place: Place, tokens: u64, now_ns: u64, rate: Rate) {
+        let held = self.find(place, rate).map_or(0, |slice| {
+            let part = slice.tokens.min(tokens);
+            slice.tokens -= part;
+            part
+        });
+        if tokens == held {
+            return;
+        }
+        // Contended past the bound: the bucket is so much too full.
+        let _: Updated<()> = place.update(cells, |bytes| {
+            let mut set = BucketSet::decode(bytes);
+            set.charge(place.tag(), tokens - held, now_ns, rate);
+            (Some(set.encode().to_vec()), ())
+        });
     }
 
     /// Gives back what was held too long.
     pub fn on_tick(&mut self, cells: &impl SharedCells, now_ns: u64) {
-        for slot in &mut self.slots {
+        for slot in self.sets.iter_mut().flatten() {
             if let Some(slice) = slot.take_if(|s| !s.is_alive(now_ns)) {
                 give_back(cells, slice.place, slice.tokens, slice.rate);
             }
         }
     }
+
+    fn set(&mut self, place: Place) -> Option<&mut [Option<Slice>; WAYS]> {
+        self.sets.get_mut((place.tag() % SETS as u64) as usize)
+    }
+
+    fn find(&mut self, place: Place, rate: Rate) -> Option<&mut Slice> {
+        self.set(place)?.iter_mut().flatten().find(|slice| slice.is_of(place, rate))
+    }
+
+    /// Keeps a slice in the slot of its predecessor, in a free one, or in that of the oldest.
+    fn keep(&mut self, cells: &impl SharedCells, slice: Slice) {
+        let Some(set) = self.set(slice.place) else { return };
+        let rank = |slot: &Option<Slice>| match slot {
+            Some(old) if old.place == slice.place => (0, 0),
+            None => (1, 0),
+            Some(old) => (2, old.taken_at_ns),
+        };
+        if let Some(slot) = set.iter_mut().min_by_key(|slot| rank(slot))
+            && let Some(old) = slot.replace(slice)
+        {
+            give_back(cells, old.place, old.tokens, old.rate);
+        }
+    }
 }
 
-/// A slice if there is that much, else a single token, else the wait for one. A cell that stays
+/// A slice if there is that much, else just `tokens`, else the wait for them. A cell that stays
 /// contended admits the request: others have just passed through it, so it is not empty by much,
 /// and refusing without having looked would punish a bystander.
-fn take_slice(cells: &impl SharedCells, place: Place, now_ns: u64, rate: Rate) -> (Taken, Option<Slice>) {
+fn take_shared(
+    cells: &impl SharedCells,
+    place: Place,
+    tokens: u64,
+    held: u64,
+    now_ns: u64,
+    rate: Rate,
+) -> (Taken, Option<Slice>) {
+    let tag = place.tag();
     let outcome = place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);
-        for tokens in [rate.slice(), 1] {
-            if let Decision::Taken(bucket) = set.take(place.tag, tokens, now_ns, rate) {
-                return (Some(set.encode().to_vec()), Ok((bucket, tokens)));
+        for amount in [tokens.max(rate.slice()), tokens] {
+            if let Decision::Taken(bucket) = set.take(tag, amount, now_ns, rate) {
+                return (Some(set.encode().to_vec()), Ok((bucket, amount - tokens)));
             }
         }
-        let bucket = set.get(place.tag);
-        match bucket.take(1, now_ns, rate) {
+        let bucket = set.get(tag);
+        match bucket.take(tokens, now_ns, rate) {
             Decision::Wait(ns) => (None, Err((bucket, ns))),
             Decision::Taken(_) => (None, Err((bucket, 0))),
         }
     });
     match outcome {
         Updated::Written(Ok((bucket, tokens))) | Updated::Kept(Ok((bucket, tokens))) => {
-            let tokens = tokens - 1;
             let slice = Slice { place, rate, bucket, tokens, taken_at_ns: now_ns };
             (described(bucket, tokens, now_ns, rate, None), Some(slice))
         }
         Updated::Written(Err((bucket, wait_ns))) | Updated::Kept(Err((bucket, wait_ns))) => {
-            (described(bucket, 0, now_ns, rate, Some(wait_ns)), None)
+            (described(bucket, held, now_ns, rate, Some(wait_ns)), None)
         }
         Updated::Contended => {
             let unseen = described(Bucket::default(), 0, now_ns, rate, None);
@@ -176,7 +228,7 @@ fn give_back(cells: &impl SharedCells, place: Place, tokens: u64, rate: Rate) {
     }
     let _: Updated<()> = place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);
-        set.refund(place.tag, tokens, rate);
+        set.refund(place.tag(), tokens, rate);
         (Some(set.encode().to_vec()), ())
     });
 }

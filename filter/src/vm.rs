@@ -6,12 +6,14 @@ use std::rc::Rc;
 use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
-use tidegate_core::limit::Rate;
+use tidegate_core::limit::OutputLengths;
 use tidegate_core::policy::{Invalid, Snapshot};
 
 use crate::answers;
 use crate::config::PluginConfig;
 use crate::full_sets::FullSets;
+use crate::levels::Levels;
+use crate::permits::HeldPermits;
 use crate::ports::SharedCells;
 use crate::slices::Slices;
 use crate::verdicts::Verdicts;
@@ -23,10 +25,8 @@ use crate::ways::Ways;
 pub struct Policy {
     /// The document.
     pub snapshot: Snapshot,
-    /// Bucket of all callers.
-    pub global: Rate,
-    tenant_default: Rate,
-    tenants: BTreeMap<String, Rate>,
+    /// Which limits a request must pass.
+    pub levels: Levels,
     /// Sets of the exact cache.
     pub l1_sets: u32,
 }
@@ -35,20 +35,11 @@ impl Policy {
     /// Prepares a validated document.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        let limits = &snapshot.limits;
         Self {
-            global: Rate::new(limits.global),
-            tenant_default: Rate::new(limits.tenant_default),
-            tenants: limits.tenants.iter().map(|(name, b)| (name.clone(), Rate::new(*b))).collect(),
+            levels: Levels::new(&snapshot.limits),
             l1_sets: tidegate_core::cache::slots::sets(snapshot.l1.bytes_max),
             snapshot,
         }
-    }
-
-    /// The bucket settings of a tenant.
-    #[must_use]
-    pub fn rate_of(&self, tenant: &str) -> Rate {
-        self.tenants.get(tenant).copied().unwrap_or(self.tenant_default)
     }
 }
 
@@ -129,6 +120,10 @@ pub struct Vm {
     pub key_text: Vec<u8>,
     /// Tokens taken and not yet given.
     pub slices: Slices,
+    /// Requests at a time.
+    pub permits: HeldPermits,
+    /// How long models' answers were.
+    pub lengths: OutputLengths,
     /// Where answers were last found.
     pub ways: Ways,
     /// Sets of the exact cache that are full.
@@ -152,6 +147,8 @@ impl Vm {
             tape: Tape::default(),
             key_text: Vec::new(),
             slices: Slices::default(),
+            permits: HeldPermits::default(),
+            lengths: OutputLengths::default(),
             ways: Ways::default(),
             full_sets: FullSets::default(),
             doorkeeper: Doorkeeper::default(),

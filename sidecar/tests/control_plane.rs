@@ -136,8 +136,9 @@ async fn a_poll_is_answered_at_once_or_by_the_next_change() {
     let (polled, changed) =
         tokio::time::timeout(DEADLINE, async { tokio::join!(poll, change) }).await.expect("woken");
     let second = Snapshot::parse(&polled.body).expect("valid");
-    assert!((second.limits.tenant_default.rate - 7.0).abs() < f64::EPSILON);
-    assert_eq!(second.limits.tenant_default.burst, 9);
+    let tenant = second.limits.rules[1].requests.expect("a rate");
+    assert!((tenant.rate - 7.0).abs() < f64::EPSILON);
+    assert_eq!(tenant.burst, 9);
     assert_eq!(changed.json()["revision"], second.revision.as_str());
 }
 

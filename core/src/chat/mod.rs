@@ -13,5 +13,5 @@ pub use canonical::{
     ResultPart, Role, Thought, Tool, ToolChoice, ToolUse, Turn,
 };
 pub use json::{DEPTH_MAX, JsonError, Tape, VALUES_MAX};
-pub use request::RequestView;
-pub use tokens::{estimate_request_tokens, estimate_tokens};
+pub use request::{OutputBound, RequestView};
+pub use tokens::{estimate_json_tokens, estimate_request_tokens, estimate_tokens};

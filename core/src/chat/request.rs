@@ -36,9 +36,50 @@ impl<'t> RequestView<'t> {
     }
 }
 
+/// What a request says about the length of its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputBound {
+    /// Most tokens of an answer, if there is a bound: OpenAI's `max_completion_tokens`,
+    /// `max_tokens` or `max_output_tokens`, Anthropic's `max_tokens`.
+    pub tokens: Option<u64>,
+    /// How many answers are asked for (OpenAI's `n`), at least 1.
+    pub answers: u64,
+}
+
+impl OutputBound {
+    /// Most answers that count; OpenAI gives no more.
+    const ANSWERS_MAX: u64 = 128;
+
+    /// Reads the bound out of a tape of `text`.
+    #[must_use]
+    pub fn read(tape: &Tape, text: &[u8]) -> Self {
+        let number = |name| std::str::from_utf8(tape.member(text, name)?).ok()?.parse::<u64>().ok();
+        let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        Self {
+            tokens: names.into_iter().find_map(number),
+            answers: number("n").unwrap_or(1).clamp(1, Self::ANSWERS_MAX),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bound_on_an_answer_has_three_names() {
+        let read = |text: &[u8]| {
+            let mut tape = Tape::default();
+            tape.read(text).expect("valid");
+            let OutputBound { tokens, answers } = OutputBound::read(&tape, text);
+            (tokens, answers)
+        };
+        assert_eq!(read(br#"{"max_tokens":7}"#), (Some(7), 1));
+        assert_eq!(read(br#"{"max_completion_tokens":8,"max_tokens":7,"n":3}"#), (Some(8), 3));
+        assert_eq!(read(br#"{"max_output_tokens":9,"n":0}"#), (Some(9), 1));
+        assert_eq!(read(br#"{"max_tokens":-1,"n":1e9}"#), (None, 1));
+        assert_eq!(read(br#"{"max_tokens":null,"n":1000000000}"#), (None, 128));
+    }
 
     #[test]
     fn members_of_the_wrong_type_are_absent() {

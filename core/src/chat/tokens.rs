@@ -17,28 +17,102 @@ const AUDIO_TOKEN_BYTES: u64 = 640;
 /// Bytes of a document that are taken for one token: half of a PDF is not text.
 const DOCUMENT_TOKEN_BYTES: u64 = 8;
 
+/// An unbroken run of base64 that is at least this long is a picture, in characters.
+const PICTURE_RUN_MIN: u64 = 2_048;
+
 /// Estimates the tokens of one text.
 #[must_use]
 pub fn estimate_tokens(text: &str) -> u64 {
-    let mut tokens = 0;
-    let (mut letters, mut digits, mut others) = (0_u64, 0_u64, 0_u64);
+    let mut count = Count::default();
+    text.chars().for_each(|c| count.push(c));
+    count.end()
+}
+
+/// Estimates the tokens of a request in JSON without knowing its protocol: of all its strings,
+/// where the names of members stand for what a turn costs beside its text. Pictures inside the
+/// body are taken for what pictures are.
+#[must_use]
+pub fn estimate_json_tokens(json: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(json);
+    let (mut count, mut run) = (Count::default(), Run::default());
+    let (mut in_string, mut escaped) = (false, false);
     for c in text.chars() {
-        let (is_letter, is_digit) = (c.is_ascii_alphabetic(), c.is_ascii_digit());
-        if !is_letter {
-            tokens += word(std::mem::take(&mut letters));
-        }
-        if !is_digit {
-            tokens += std::mem::take(&mut digits).div_ceil(NUMBER_DIGITS);
-        }
-        match c {
-            _ if is_letter => letters += 1,
-            _ if is_digit => digits += 1,
-            ' ' | '\t' | '\r' => {}
-            _ if c.is_ascii() || is_ideographic(c) => tokens += 1,
-            _ => others += 1,
+        match (in_string, c) {
+            (true, _) if std::mem::take(&mut escaped) => count.push(' '),
+            (true, '\\') => escaped = true,
+            (_, '"') => {
+                in_string = !in_string;
+                run.end(&mut count);
+                count.push(' ');
+            }
+            (true, c) => {
+                run.push(c, &mut count);
+                count.push(c);
+            }
+            // Numbers and `true`; not the marks between them.
+            (false, c) if c.is_ascii_alphanumeric() => count.push(c),
+            (false, _) => count.push(' '),
         }
     }
-    tokens + word(letters) + digits.div_ceil(NUMBER_DIGITS) + others.div_ceil(2)
+    count.end()
+}
+
+/// Tokens counted so far, and the word, number or foreign text that is not yet.
+#[derive(Default)]
+struct Count {
+    tokens: u64,
+    letters: u64,
+    digits: u64,
+    others: u64,
+}
+
+impl Count {
+    fn push(&mut self, c: char) {
+        let (is_letter, is_digit) = (c.is_ascii_alphabetic(), c.is_ascii_digit());
+        if !is_letter {
+            self.tokens += word(std::mem::take(&mut self.letters));
+        }
+        if !is_digit {
+            self.tokens += std::mem::take(&mut self.digits).div_ceil(NUMBER_DIGITS);
+        }
+        match c {
+            _ if is_letter => self.letters += 1,
+            _ if is_digit => self.digits += 1,
+            ' ' | '\t' | '\r' => {}
+            _ if c.is_ascii() || is_ideographic(c) => self.tokens += 1,
+            _ => self.others += 1,
+        }
+    }
+
+    const fn end(&self) -> u64 {
+        self.tokens + word(self.letters) + self.digits.div_ceil(NUMBER_DIGITS) + self.others.div_ceil(2)
+    }
+}
+
+/// A run of base64, and what was counted before it.
+#[derive(Default)]
+struct Run {
+    length: u64,
+    before: u64,
+}
+
+impl Run {
+    fn push(&mut self, c: char, count: &mut Count) {
+        if !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=')) {
+            self.end(count);
+        } else if self.length == 0 {
+            *self = Self { length: 1, before: count.tokens };
+        } else {
+            self.length += 1;
+        }
+    }
+
+    fn end(&mut self, count: &mut Count) {
+        if self.length >= PICTURE_RUN_MIN {
+            *count = Count { tokens: self.before + IMAGE_TOKENS, others: count.others, ..Count::default() };
+        }
+        self.length = 0;
+    }
 }
 
 /// Estimates the tokens of a whole prompt: texts, tools and pictures.
@@ -113,6 +187,19 @@ mod tests {
             let estimate = estimate_tokens(text);
             assert!((least..=most).contains(&estimate), "{text}: {estimate}");
         }
+    }
+
+    #[test]
+    fn a_request_is_estimated_near_its_texts() {
+        let words = "the quick brown fox, twice over; ".repeat(50);
+        let json = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{words}"}}]}}"#);
+        let (text, request) = (estimate_tokens(&words), estimate_json_tokens(json.as_bytes()));
+        assert!((text..=text + 12).contains(&request), "{text} {request}");
+        let picture =
+            format!(r#"{{"url":"data:image/png;base64,{}","text":"hi"}}"#, "iVBORw0KGgo7".repeat(10_000));
+        let tokens = estimate_json_tokens(picture.as_bytes());
+        assert!((IMAGE_TOKENS..IMAGE_TOKENS + 20).contains(&tokens), "{tokens}");
+        assert_eq!(estimate_json_tokens(br#"{"a":"\"\\"}"#), 1);
     }
 
     #[test]

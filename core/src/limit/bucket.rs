@@ -13,6 +13,9 @@ const NS_PER_S: f64 = 1e9;
 /// Time whose worth of tokens one sharer may hold, in nanoseconds.
 pub const SLICE_NS: u64 = 2_000_000;
 
+/// Part of a burst that one sharer may hold.
+const SLICE_OF_BURST: u64 = 256;
+
 /// A rate in the units of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -20,15 +23,36 @@ pub struct Rate {
     interval_ns: u64,
     /// Nanoseconds from empty to full.
     depth_ns: u64,
+    /// Nanoseconds that the bucket may owe beyond empty.
+    debt_ns: u64,
     burst: u64,
+    slice: u64,
 }
 
 impl Rate {
     /// The rate of a validated [`BucketPolicy`].
     #[must_use]
     pub fn new(policy: BucketPolicy) -> Self {
-        let interval_ns = ((NS_PER_S / policy.rate).round() as u64).max(1);
-        Self { interval_ns, depth_ns: interval_ns.saturating_mul(policy.burst), burst: policy.burst }
+        let BucketPolicy { rate, burst } = policy;
+        let interval_ns = ((NS_PER_S / rate).round() as u64).max(1);
+        let slice = (SLICE_NS / interval_ns).min(burst / SLICE_OF_BURST).max(1);
+        Self { interval_ns, depth_ns: interval_ns.saturating_mul(burst), debt_ns: 0, burst, slice }
+    }
+
+    /// A quota of `amount` in `period_ns`, which can all be taken at once and comes back steadily.
+    /// What turns out to have been more than was taken is owed, up to another whole quota.
+    #[must_use]
+    pub fn quota(amount: u64, period_ns: u64) -> Self {
+        let burst = amount.max(1);
+        let interval_ns = (period_ns / burst).max(1);
+        let depth_ns = interval_ns.saturating_mul(burst);
+        let slice = (burst / SLICE_OF_BURST).max(1);
+        Self { interval_ns, depth_ns, debt_ns: depth_ns, burst, slice }
+    }
+
+    /// When a bucket that could not owe more would be full again.
+    const fn latest(self, now_ns: u64) -> u64 {
+        now_ns.saturating_add(self.depth_ns).saturating_add(self.debt_ns)
     }
 
     /// Most tokens that can be taken at once.
@@ -37,12 +61,12 @@ impl Rate {
         self.burst
     }
 
-    /// Tokens worth taking at once by one of several who share the bucket: what comes back within
-    /// [`SLICE_NS`], at most 1/256 of the burst, at least 1. Slow buckets are so taken from one by
-    /// one, and of fast ones each sharer holds a negligible part.
+    /// Tokens worth taking at once by one of several who share the bucket: of a rate what comes
+    /// back within [`SLICE_NS`], at most 1/256 of the burst, at least 1; of a quota 1/256. Slow
+    /// buckets are so taken from one by one, and of fast ones each sharer holds a negligible part.
     #[must_use]
-    pub fn slice(self) -> u64 {
-        (SLICE_NS / self.interval_ns).min(self.burst / 256).max(1)
+    pub const fn slice(self) -> u64 {
+        self.slice
     }
 }
 
@@ -93,6 +117,13 @@ impl Bucket {
         }
     }
 
+    /// Takes `tokens` that were used already, whether they are there or not.
+    #[must_use]
+    pub fn charge(self, tokens: u64, now_ns: u64, rate: Rate) -> Self {
+        let owed = self.start(now_ns, rate).saturating_add(rate.interval_ns.saturating_mul(tokens));
+        Self { full_at_ns: owed.min(rate.latest(now_ns)) }
+    }
+
     /// Puts `tokens` back that were taken before.
     #[must_use]
     pub fn refund(self, tokens: u64, rate: Rate) -> Self {
@@ -104,7 +135,7 @@ impl Bucket {
     #[must_use]
     pub fn remaining(self, now_ns: u64, rate: Rate) -> u64 {
         let used = self.start(now_ns, rate) - now_ns;
-        (rate.depth_ns - used) / rate.interval_ns
+        rate.depth_ns.saturating_sub(used) / rate.interval_ns
     }
 
     /// Nanoseconds until the bucket is full.
@@ -113,10 +144,10 @@ impl Bucket {
         self.start(now_ns, rate) - now_ns
     }
 
-    /// The moment from which taking counts: never in the past, and never further ahead than an
-    /// empty bucket (a clock set back or a burst made smaller must not lock a caller out).
+    /// The moment from which taking counts: never in the past, and never further ahead than a
+    /// bucket can owe (a clock set back or a burst made smaller must not lock a caller out).
     fn start(self, now_ns: u64, rate: Rate) -> u64 {
-        self.full_at_ns.clamp(now_ns, now_ns.saturating_add(rate.depth_ns))
+        self.full_at_ns.clamp(now_ns, rate.latest(now_ns))
     }
 }
 
@@ -146,6 +177,20 @@ mod tests {
             }
         }
         assert_eq!(admitted, 100 + 999, "burst, and one each 10 ms until just before 10 s");
+    }
+
+    #[test]
+    fn what_was_used_beyond_the_quota_is_owed_and_no_more_than_once_over() {
+        let rate = Rate::quota(6000, 60 * SECOND);
+        let now = 1000 * SECOND;
+        let Decision::Taken(bucket) = Bucket::default().take(5000, now, rate) else {
+            panic!("a full bucket gives its quota")
+        };
+        let owing = bucket.charge(2000, now, rate);
+        assert_eq!(owing.remaining(now, rate), 0);
+        assert_eq!(owing.take(1, now, rate), Decision::Wait(10 * SECOND + SECOND / 100));
+        assert_eq!(owing.refund(2000, rate), bucket);
+        assert_eq!(owing.charge(u64::MAX, now, rate).reset_ns(now, rate), 120 * SECOND);
     }
 
     #[test]

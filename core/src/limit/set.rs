@@ -67,6 +67,12 @@ impl BucketSet {
         decision
     }
 
+    /// Takes from the bucket of `tag` what was used already.
+    pub fn charge(&mut self, tag: u64, tokens: u64, now_ns: u64, rate: Rate) {
+        let bucket = self.get(tag).charge(tokens, now_ns, rate);
+        self.put(tag, bucket, now_ns);
+    }
+
     /// Gives tokens back to the bucket of `tag`, if it is still here.
     pub fn refund(&mut self, tag: u64, tokens: u64, rate: Rate) {
         if let Some((_, bucket)) = self.entries.iter_mut().find(|(t, _)| *t == tag) {

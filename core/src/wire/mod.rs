@@ -30,6 +30,10 @@ pub mod header {
     /// Envoy's own "no upstream" replies; stripped before the client sees it.
     pub const ANSWERED: &str = "x-tidegate-answered";
 
+    /// Tokens that an answer used, set by the sidecar: `prompt,completion`; stripped before the
+    /// client sees it.
+    pub const USAGE: &str = "x-tidegate-usage";
+
     /// `hit`, `miss` or `bypass`.
     pub const CACHE: &str = "x-gateway-cache";
     /// `l1`, `redis` or `semantic`.

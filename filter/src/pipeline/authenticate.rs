@@ -53,7 +53,9 @@ pub fn decide(
     }
     let credential = match &head.credential {
         Credential::Present(credential) => credential,
-        Credential::Signed(signed) => return ask_about_signature(vm, signed, head.source.clone()),
+        Credential::Signed(signed) => {
+            return ask_about_signature(vm, signed, head.source.map(|source| source.to_string()));
+        }
         Credential::Absent => return without_credential(vm, head.class, policy),
         Credential::Malformed => return Err(refused(vm)),
         Credential::Several => return Err(several_credentials()),
@@ -67,7 +69,7 @@ pub fn decide(
             });
             caller.map(Decision::Known).ok_or_else(|| refused(vm))
         }
-        None => ask(vm, digest, credential, head.source.clone()),
+        None => ask(vm, digest, credential, head.source.map(|source| source.to_string())),
     }
 }
 

@@ -19,6 +19,7 @@ mod response;
 mod sanitise;
 mod signed;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use tidegate_core::chat::RequestView;
@@ -72,8 +73,9 @@ pub struct Exchange {
     started_ns: u64,
     body_bytes: usize,
     body_ended: bool,
-    limit: Option<limit::Quota>,
+    limit: limit::Taking,
     breaker: Option<breaker::Guard>,
+    route: Cow<'static, str>,
     l1: l1::Plan,
     response: response::Observation,
 }
@@ -96,8 +98,9 @@ impl Exchange {
             started_ns: 0,
             body_bytes: 0,
             body_ended: false,
-            limit: None,
+            limit: limit::Taking::default(),
             breaker: None,
+            route: Cow::Borrowed(""),
             l1: l1::Plan::default(),
             response: response::Observation::default(),
         }
@@ -124,7 +127,8 @@ impl Exchange {
         }
         self.policy.clone_from(&vm.policy);
         self.body_ended = ended;
-        self.head = match Head::sanitise(headers, host, self.started_ns) {
+        let trusted = self.policy.as_ref().map_or(&[][..], |p| &p.snapshot.limits.trusted_proxies);
+        self.head = match Head::sanitise(headers, host, trusted, self.started_ns) {
             Ok(head) => head,
             Err(refusal) => return self.refuse(vm, refusal),
         };
@@ -209,15 +213,12 @@ impl Exchange {
 
     /// A known caller: role, limits, and on to the body if there is one to read.
     fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, caller: Rc<Caller>) -> Result<Flow, Reply> {
-        let identity = &caller.identity;
+        self.caller = Some(Rc::clone(&caller));
         if self.head.class == RouteClass::Admin {
-            authenticate::check_role(identity)?;
-        } else if let Some(policy) = self.policy.clone() {
-            let (quota, verdict) = limit::take(vm, host, &policy, &identity.tenant, self.started_ns);
-            self.limit = Some(quota);
-            verdict?;
+            authenticate::check_role(&caller.identity)?;
+        } else {
+            self.limit_caller(vm, host, &caller.identity)?;
         }
-        self.caller = Some(caller);
         if !self.head.reads_body() && !self.head.is_signed() {
             self.guard_route(vm, host)?;
             return Ok(self.pass(vm, host));
@@ -262,6 +263,7 @@ impl Exchange {
         if hit.is_some() {
             return Ok(hit);
         }
+        self.limit_body(vm, host, &policy, (endpoint, &request, &body))?;
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(None)
     }
@@ -312,9 +314,7 @@ impl Exchange {
 
     fn reply(&mut self, vm: &mut Vm, counter: Counter, mut reply: LocalReply) -> Flow {
         vm.counts.add(counter);
-        if let Some(quota) = &self.limit {
-            quota.describe(&mut reply.headers);
-        }
+        self.limit.describe(&mut reply.headers);
         reply.headers.push((header::REQUEST_ID, self.head.request_id.clone()));
         self.response.status = reply.status;
         self.phase = Phase::Replied;

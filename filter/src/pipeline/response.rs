@@ -9,9 +9,10 @@ use tidegate_core::cache::slots::SET_BYTES;
 use tidegate_core::event::Counter;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
-use tidegate_core::sse::Scanner;
+use tidegate_core::sse::{Scanner, Usage};
 use tidegate_core::wire::header;
 
+use super::limit::Used;
 use super::{Exchange, Phase, l1};
 use crate::headers::HeaderMap;
 use crate::ports::StreamHost;
@@ -35,6 +36,8 @@ pub struct Observation {
     settled: bool,
     stream: Option<Scanner>,
     store: Option<Pending>,
+    /// An answer that is read for its usage alone.
+    unstored: Option<Vec<u8>>,
     replacement: Option<Vec<u8>>,
 }
 
@@ -69,6 +72,8 @@ struct ResponseHead<'a> {
     storable: bool,
     provider: &'a [u8],
     model: &'a [u8],
+    is_hit: bool,
+    usage: Option<Usage>,
 }
 
 impl<'a> ResponseHead<'a> {
@@ -85,6 +90,8 @@ impl<'a> ResponseHead<'a> {
                 b"x-request-id" => head.request_id = value,
                 b"x-gateway-provider" => head.provider = value,
                 b"x-gateway-model" => head.model = value,
+                b"x-gateway-cache" => head.is_hit = value == b"hit",
+                _ if name == header::USAGE.as_bytes() => head.usage = usage_of_header(value),
                 _ => head.answered |= name == header::ANSWERED.as_bytes(),
             }
         }
@@ -101,7 +108,7 @@ impl Exchange {
     /// The answer's headers.
     pub fn on_response_headers(
         &mut self,
-        vm: &Vm,
+        vm: &mut Vm,
         host: &impl StreamHost,
         headers: HeaderMap<'_>,
         ended: bool,
@@ -118,17 +125,20 @@ impl Exchange {
         if head.request_id != self.head.request_id.as_bytes() {
             host.set_response_header(header::REQUEST_ID, &self.head.request_id);
         }
-        if let Some(quota) = &self.limit {
-            for (name, value) in quota.pairs() {
-                host.set_response_header(name, value.as_str());
-            }
+        if head.usage.is_some() {
+            host.remove_response_header(header::USAGE);
         }
+        self.settle_head(vm, host, &head);
+        self.limit.set_headers(host);
         if head.status >= 500 && !head.answered && self.is_for_sidecar(vm, host) {
             self.replace_unreachable(host, ended);
             return;
         }
         self.response.failed = head.status >= 500;
         self.observe(host, &head);
+        if ended {
+            self.limit.leave(vm, host, self.started_ns);
+        }
     }
 
     /// More of the answer's body: `bytes` are in the host's buffer.
@@ -138,7 +148,10 @@ impl Exchange {
             host.replace_response_body(bytes, if ended { replacement } else { &[] });
             return;
         }
-        if bytes > 0 && (self.response.stream.is_some() || self.response.store.is_some()) {
+        let is_read = self.response.stream.is_some()
+            || self.response.store.is_some()
+            || self.response.unstored.is_some();
+        if bytes > 0 && is_read {
             let chunk = host.response_body(bytes);
             if let Some(scanner) = &mut self.response.stream {
                 scanner.push(&chunk);
@@ -169,6 +182,11 @@ impl Exchange {
             _ => Counter::StatusOk,
         });
         self.settle(vm, host, now_ns);
+        if self.limit.is_reserved() {
+            let used = self.used_at_end(host);
+            self.limit.settle(vm, host, used, now_ns);
+        }
+        self.limit.leave(vm, host, now_ns);
     }
 
     /// Sets up what the body has to tell: a stream's outcome, or an answer to store.
@@ -188,10 +206,18 @@ impl Exchange {
         {
             let (provider, model) = (head.provider.to_vec(), head.model.to_vec());
             self.response.store = Some(Pending { place, kind, provider, model, body: Vec::new() });
+        } else if self.limit.is_reserved() && kind == Some(Kind::Json) {
+            self.response.unstored = Some(Vec::new());
         }
     }
 
     fn collect(&mut self, vm: &mut Vm, chunk: Vec<u8>) {
+        if let Some(body) = &mut self.response.unstored {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 > SET_BYTES {
+                self.response.unstored = None;
+            }
+        }
         let Some(pending) = &mut self.response.store else {
             return;
         };
@@ -207,6 +233,7 @@ impl Exchange {
     fn complete(&mut self, vm: &mut Vm, host: &impl StreamHost) {
         let stream_is_good = self.response.stream.as_ref().map(|s| s.end().is_success());
         self.response.failed |= stream_is_good == Some(false);
+        self.settle_body(vm, host);
         let (Some(pending), Some(policy)) = (self.response.store.take(), self.policy.clone()) else {
             return;
         };
@@ -220,6 +247,50 @@ impl Exchange {
         let now_ns = host.now_ns();
         self.response.ended_ns = Some(now_ns);
         l1::store(vm, host, &policy, place, answer, now_ns);
+    }
+
+    /// Settles what the head of the answer decides, so that its headers show it.
+    fn settle_head(&mut self, vm: &mut Vm, host: &impl StreamHost, head: &ResponseHead<'_>) {
+        let used = match head.usage {
+            _ if head.status >= 400 || head.is_hit => Used::Nothing,
+            Some(usage) => reported(usage),
+            None => return,
+        };
+        self.limit.settle(vm, host, used, self.started_ns);
+    }
+
+    /// The body is complete: settles what it says, before the client can ask for more.
+    fn settle_body(&mut self, vm: &mut Vm, host: &impl StreamHost) {
+        if self.limit.is_reserved() {
+            let stored = self.response.store.as_ref().filter(|p| p.kind == Kind::Json).map(|p| &p.body);
+            let body = stored.or(self.response.unstored.as_ref());
+            let used = match body.and_then(|body| usage_of_json(vm, body)) {
+                Some(usage) => reported(usage),
+                None => self.used_at_end(host),
+            };
+            self.limit.settle(vm, host, used, self.started_ns);
+        }
+        self.limit.leave(vm, host, self.started_ns);
+    }
+
+    /// What was used, as far as it came by. A caller that left before there was an answer has had
+    /// its prompt read all the same.
+    fn used_at_end(&self, host: &impl StreamHost) -> Used {
+        if !matches!(self.phase, Phase::Forwarded) || self.response.status >= 400 {
+            return Used::Nothing;
+        }
+        if self.response.status == 0 {
+            let upstream_failed = host.response_flags() & UPSTREAM_FAILED_FLAGS != 0;
+            return if upstream_failed { Used::Nothing } else { Used::Seen { completion: 0 } };
+        }
+        let Some(scanner) = &self.response.stream else { return Used::AsReserved };
+        let outcome = scanner.end();
+        match outcome.usage {
+            Some(usage) if outcome.done => reported(usage),
+            usage => Used::Seen {
+                completion: outcome.events.max(usage.map_or(0, |usage| usage.completion_tokens)),
+            },
+        }
     }
 
     /// Tells the breaker how it went. A client that left says nothing about the upstream.
@@ -263,6 +334,21 @@ impl Exchange {
         host.set_response_header("content-length", &body.len().to_string());
         self.response.replacement = Some(body);
     }
+}
+
+const fn reported(usage: Usage) -> Used {
+    Used::Reported { prompt: usage.prompt_tokens, completion: usage.completion_tokens }
+}
+
+fn usage_of_json(vm: &mut Vm, body: &[u8]) -> Option<Usage> {
+    vm.tape.read(body).ok()?;
+    serde_json::from_slice(vm.tape.member(body, "usage")?).ok()
+}
+
+/// What the sidecar says that an answer used.
+fn usage_of_header(value: &[u8]) -> Option<Usage> {
+    let (prompt, completion) = std::str::from_utf8(value).ok()?.split_once(',')?;
+    Some(Usage { prompt_tokens: prompt.parse().ok()?, completion_tokens: completion.parse().ok()? })
 }
 
 /// An answer that parses whole and is not an error in disguise.

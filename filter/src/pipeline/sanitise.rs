@@ -1,6 +1,9 @@
 //! First stage: one pass over the headers takes out what is the gateway's own, and picks up what
 //! the other stages need, so that no header is asked of the host twice.
 
+use std::net::IpAddr;
+
+use tidegate_core::address::{Network, client_of};
 use tidegate_core::cache::control::RequestControl;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{RouteClass, classify};
@@ -14,8 +17,6 @@ use crate::ports::EditHeaders;
 
 /// Longest client-chosen request id that is echoed, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Longest text of an IP address, in bytes.
-const ADDRESS_BYTES_MAX: usize = 45;
 /// Longest credential looked at, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
 
@@ -48,8 +49,8 @@ pub struct Head {
     pub content_length: Option<u64>,
     /// The one credential.
     pub credential: Credential,
-    /// The address that connected to Envoy, which Envoy adds last to `x-forwarded-for`.
-    pub source: Option<String>,
+    /// The client's address: what connected to Envoy, unless that is a trusted proxy.
+    pub source: Option<IpAddr>,
     /// What the client's `cache-control` allows.
     pub control: RequestControl,
     /// `x-gateway-provider`.
@@ -82,7 +83,12 @@ impl Head {
     ///
     /// # Errors
     /// A path that is not text.
-    pub fn sanitise(headers: HeaderMap<'_>, host: &impl EditHeaders, now_ns: u64) -> Result<Self, Reply> {
+    pub fn sanitise(
+        headers: HeaderMap<'_>,
+        host: &impl EditHeaders,
+        trusted: &[Network],
+        now_ns: u64,
+    ) -> Result<Self, Reply> {
         let mut head = Self::default();
         let mut path_is_text = true;
         for (name, value) in headers.iter() {
@@ -92,7 +98,7 @@ impl Head {
                 b"content-length" => head.content_length = parse(value),
                 b"cache-control" => head.control = RequestControl::parse(value),
                 b"x-gateway-provider" => head.pin = value.to_vec(),
-                b"x-forwarded-for" => head.source = last_address(value),
+                b"x-forwarded-for" => head.source = client_of(value, trusted),
                 b"x-request-id" => head.read_request_id(value),
                 name if CREDENTIAL_HEADERS.iter().any(|header| header.as_bytes() == name) => {
                     head.credential = match head.credential {
@@ -180,13 +186,6 @@ fn strip(name: &[u8], host: &impl EditHeaders) {
     }
 }
 
-/// What clients write into the header stands further to the left.
-fn last_address(value: &[u8]) -> Option<String> {
-    let last = value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
-    let text = std::str::from_utf8(last).ok()?;
-    (1..=ADDRESS_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
-}
-
 fn parse(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
@@ -194,15 +193,6 @@ fn parse(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_source_is_what_envoy_added_and_not_what_a_client_claims() {
-        assert_eq!(last_address(b"10.0.0.1, ::1, 192.0.2.7 ").as_deref(), Some("192.0.2.7"));
-        assert_eq!(last_address(b"192.0.2.7").as_deref(), Some("192.0.2.7"));
-        for bad in [&b""[..], b"1.2.3.4,", b"\xff", &[b'1'; ADDRESS_BYTES_MAX + 1]] {
-            assert_eq!(last_address(bad), None);
-        }
-    }
 
     #[test]
     fn a_credential_has_one_form() {

@@ -8,7 +8,7 @@
 mod policy;
 mod report;
 
-use crate::cells::{self, Updated};
+use crate::cells;
 use crate::ports::{Clock, RootHost, SharedCells};
 use crate::vm::Vm;
 
@@ -23,15 +23,9 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// Names the VM: a number no other VM of this process has, mixed with the time.
+    /// Names the VM.
     pub fn new(host: &(impl SharedCells + Clock)) -> Self {
-        let number = cells::update(host, cells::VM_COUNT, |bytes| {
-            let number = bytes.try_into().map_or(0, u64::from_le_bytes) + 1;
-            (Some(number.to_le_bytes().to_vec()), number)
-        });
-        // Contended past the bound: the time alone has to tell the VMs apart.
-        let number = if let Updated::Written(number) = number { number } else { 0 };
-        let id = cells::hash(&[&number.to_le_bytes(), &host.now_ns().to_le_bytes()]).max(1);
+        let id = cells::unique(host);
         Self { id, policy: policy::PolicySync::default(), report: report::ReportSync::default() }
     }
 
@@ -41,6 +35,7 @@ impl Sync {
         self.policy.follow(vm, host);
         vm.watch.follow(host);
         vm.slices.on_tick(host, host.now_ns());
+        vm.permits.on_tick(host, now_ms);
         self.policy.poll(self.id, vm, host, now_ms);
         self.report.send(self.id, vm, host, now_ms);
     }

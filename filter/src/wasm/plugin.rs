@@ -180,10 +180,10 @@ impl HttpContext for StreamContext {
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         // What the filter answered itself comes by here too, and is known already.
         if !self.exchange.is_replied()
-            && let Ok(vm) = self.vm.try_borrow()
+            && let Ok(mut vm) = self.vm.try_borrow_mut()
         {
             let raw = abi::header_map(Map::Response);
-            self.exchange.on_response_headers(&vm, &Stream, HeaderMap::new(&raw), end_of_stream);
+            self.exchange.on_response_headers(&mut vm, &Stream, HeaderMap::new(&raw), end_of_stream);
         }
         Action::Continue
     }

@@ -1,6 +1,7 @@
 //! The exact cache, and answers that pass.
 
 use tidegate_core::event::Counter;
+use tidegate_core::policy::BucketPolicy;
 use tidegate_core::policy::L1Admission;
 use tidegate_filter::pipeline::Flow;
 use tidegate_filter::vm::Vm;
@@ -96,7 +97,7 @@ fn only_complete_good_answers_are_stored() {
         assert!(!is_hit(&chat(&process, &mut vm, BODY).1), "{headers:?} {body}");
     }
     let (mut aborted, _) = chat(&process, &mut vm, BODY);
-    aborted.response_headers(&vm, &[(":status", "200"), json]);
+    aborted.response_headers(&mut vm, &[(":status", "200"), json]);
     aborted.response_chunk(&mut vm, ANSWER.as_bytes(), false);
     aborted.end(&mut vm);
     assert!(!is_hit(&chat(&process, &mut vm, BODY).1), "never said it was the end");
@@ -214,7 +215,7 @@ fn envoys_own_503_becomes_one_in_the_callers_protocol() {
     let mut vm = vm(&policy());
     let (mut stream, _) = chat(&process, &mut vm, BODY);
     stream.response_headers(
-        &vm,
+        &mut vm,
         &[(":status", "503"), ("content-type", "text/plain"), ("content-length", "5")],
     );
     let body = stream.response_chunk(&mut vm, b"upstr", true);
@@ -241,8 +242,7 @@ fn the_sidecars_own_errors_pass_and_its_mark_does_not() {
 fn hits_are_served_while_the_limit_holds_and_refused_beyond_it() {
     let process = Process::new();
     let mut limited = policy();
-    limited.limits.tenant_default.burst = 2;
-    limited.limits.tenant_default.rate = 0.001;
+    limited.limits.rules[1].requests = Some(BucketPolicy { rate: 0.001, burst: 2 });
     let mut vm = vm(&limited);
     let (mut stream, _) = chat(&process, &mut vm, BODY);
     stream.respond(&mut vm, "200", "application/json", ANSWER.as_bytes());

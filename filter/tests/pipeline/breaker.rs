@@ -91,7 +91,7 @@ fn clients_that_leave_and_their_own_errors_open_nothing() {
     for i in 0..50 {
         let (mut left, flow) = chat(&process, &mut vm, BODY);
         assert_eq!(flow, Flow::Continue, "request {i}");
-        left.response_headers(&vm, &[(":status", "200"), ("content-type", "text/event-stream")]);
+        left.response_headers(&mut vm, &[(":status", "200"), ("content-type", "text/event-stream")]);
         left.response_chunk(&mut vm, b"data: {}\n\n", false);
         left.end(&mut vm);
         let (mut refused, _) = chat(&process, &mut vm, BODY);
@@ -107,7 +107,7 @@ fn streams_that_end_badly_or_are_cut_by_the_upstream_are_failures() {
     for i in 0..10 {
         let (mut stream, flow) = chat(&process, &mut vm, BODY);
         assert_eq!(flow, Flow::Continue);
-        stream.response_headers(&vm, &[(":status", "200"), ("content-type", "text/event-stream")]);
+        stream.response_headers(&mut vm, &[(":status", "200"), ("content-type", "text/event-stream")]);
         let is_cut = i % 2 == 0;
         stream.host.flags.set(if is_cut { 1 << 4 } else { 0 });
         stream.response_chunk(&mut vm, b"data: {\"error\":{}}\n\n", !is_cut);

@@ -175,7 +175,7 @@ impl Stream {
         self.exchange.on_answer(vm, &self.host, answer.map(str::as_bytes))
     }
 
-    pub fn response_headers(&mut self, vm: &Vm, headers: &[(&str, &str)]) {
+    pub fn response_headers(&mut self, vm: &mut Vm, headers: &[(&str, &str)]) {
         for (name, value) in headers {
             self.host.set_response_header(name, value);
         }
@@ -273,11 +273,10 @@ pub fn policy() -> Snapshot {
         format: FORMAT,
         revision: "r1".into(),
         auth: AuthPolicy { generation: 1, anonymous_tenant: Some("demo".into()), protect_other_routes: true },
-        limits: Limits {
-            global: BucketPolicy { rate: 10_000.0, burst: 10_000 },
-            tenant_default: BucketPolicy { rate: 1000.0, burst: 1000 },
-            tenants: BTreeMap::new(),
-        },
+        limits: Limits::of_requests(
+            BucketPolicy { rate: 10_000.0, burst: 10_000 },
+            BucketPolicy { rate: 1000.0, burst: 1000 },
+        ),
         breaker: BreakerPolicy {
             failure_threshold: 10,
             window_ms: 10_000,

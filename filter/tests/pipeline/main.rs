@@ -4,4 +4,6 @@ mod admission;
 mod answers;
 mod breaker;
 mod fake;
+mod limits;
 mod sync;
+mod tokens;

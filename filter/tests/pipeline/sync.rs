@@ -13,7 +13,7 @@ const EVENTS: &str = "/internal/v1/events";
 fn document(revision: &str, rate: f64) -> Vec<u8> {
     let mut policy = policy();
     policy.revision = revision.into();
-    policy.limits.tenant_default.rate = rate;
+    policy.limits.rules[1].requests.as_mut().expect("a rate").rate = rate;
     serde_json::to_vec(&policy).expect("serialises")
 }
 

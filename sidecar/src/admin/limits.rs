@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
-use tidegate_core::policy::BucketPolicy;
+use tidegate_core::policy::{BucketPolicy, EACH, Rule, Selector};
 use tidegate_core::reply::Code;
 use tidegate_core::wire::Identity;
 
@@ -25,19 +25,36 @@ use crate::source::Source;
 /// The answer: all that is in force, and what of it was changed at run time.
 #[derive(Debug, Serialize)]
 struct Shown {
-    global: BucketPolicy,
-    tenant_default: BucketPolicy,
+    /// Requests per second of all callers together.
+    global: Option<BucketPolicy>,
+    /// Requests per second of each tenant without a rule of its own.
+    tenant_default: Option<BucketPolicy>,
+    /// Requests per second of tenants with one.
     tenants: BTreeMap<String, BucketPolicy>,
+    /// Everything, those above included.
+    rules: Vec<Rule>,
     changed: Rates,
     revision: String,
 }
 
 fn shown(gateway: &Gateway, in_force: LimitsInForce) -> Response {
     let LimitsInForce { limits, changed } = in_force;
+    let (mut global, mut tenant_default, mut tenants) = (None, None, BTreeMap::new());
+    for Rule { select, requests, .. } in &limits.rules {
+        let of_tenant = Selector { tenant: select.tenant.clone(), ..Selector::default() };
+        match (&select.tenant, requests) {
+            _ if *select != of_tenant => {}
+            (None, requests) => global = *requests,
+            (Some(tenant), requests) if tenant == EACH => tenant_default = *requests,
+            (Some(tenant), Some(bucket)) => drop(tenants.insert(tenant.clone(), *bucket)),
+            (Some(_), None) => {}
+        }
+    }
     let shown = Shown {
-        global: limits.global,
-        tenant_default: limits.tenant_default,
-        tenants: limits.tenants,
+        global,
+        tenant_default,
+        tenants,
+        rules: limits.rules,
         changed,
         revision: gateway.control.publisher().latest().revision.clone(),
     };

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::policy::{BURST_MAX, BucketPolicy, Limits, RATE_MAX, TENANT_LIMITS_MAX};
-use tidegate_core::wire::is_name;
+use tidegate_core::address::{ClientAddress, Network};
+use tidegate_core::limit::Attribute;
+use tidegate_core::policy::{
+    BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, RATE_MAX, RULES_MAX, Rule, Scope, Selector,
+    TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX,
+};
+use tidegate_core::route::{Endpoint, RouteClass, classify};
 
 use super::Problems;
 use super::value::Span;
@@ -19,6 +24,8 @@ const MAX_RATE: f64 = 10_000.0;
 const RATE_MIN: f64 = 1e-5;
 /// How long a silent Envoy worker is shown, by default, in seconds.
 const CLEANUP_S: u64 = 300;
+/// Most rules that can be written; two more are made of `max_rate` and `default_rate`.
+const WRITTEN_MAX: usize = RULES_MAX - 2;
 
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
@@ -27,7 +34,7 @@ pub struct Document {
     default_rate: Option<f64>,
     max_rate: Option<f64>,
     burst: Option<u64>,
-    rules: Option<Vec<Option<Rule>>>,
+    rules: Option<Vec<Option<RuleDocument>>>,
     cleanup_interval: Option<Span>,
 }
 
@@ -44,19 +51,35 @@ pub struct Rates {
     /// Requests that a tenant without a rule may send at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
-    /// Tenants with limits of their own.
+    /// Further limits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules: Option<Vec<Option<Rule>>>,
+    pub rules: Option<Vec<Option<RuleDocument>>>,
 }
 
-/// A tenant's own limit, as it may be written.
+/// A rule, as it may be written: which requests, and what they are limited to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Rule {
+pub struct RuleDocument {
+    #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(alias = "requests_per_second", skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_day: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
 }
 
 /// The validated section.
@@ -72,7 +95,7 @@ pub struct Limiter {
 
 impl Document {
     /// Checks the section.
-    pub fn validate(self, path: &str, problems: &mut Problems) -> Limiter {
+    pub fn validate(self, path: &str, trusted_proxies: &[Network], problems: &mut Problems) -> Limiter {
         let Self { default_rate, max_rate, burst, rules, cleanup_interval } = self;
         let rates = Rates { default_rate, max_rate, burst, rules };
         let seconds = cleanup_interval.map_or(CLEANUP_S, |span| span.0.as_secs());
@@ -82,7 +105,8 @@ impl Document {
             10..=86_400,
             " seconds (10s to 24h)",
         );
-        let limits = rates.clone().validate(&format!("{path}."), problems);
+        let rules = rates.clone().validate(&format!("{path}."), problems);
+        let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules };
         Limiter { rates, limits, cleanup_interval: Duration::from_secs(seconds) }
     }
 }
@@ -99,8 +123,8 @@ impl Rates {
         }
     }
 
-    /// The buckets these rates mean; `prefix` is put before each field in a problem's path.
-    pub fn validate(self, prefix: &str, problems: &mut Problems) -> Limits {
+    /// The rules these rates mean; `prefix` is put before each field in a problem's path.
+    pub fn validate(self, prefix: &str, problems: &mut Problems) -> Vec<Rule> {
         let Self { default_rate, max_rate, burst, rules } = self;
         let max_path = format!("{prefix}max_rate");
         let max = problems.within(&max_path, max_rate.unwrap_or(MAX_RATE), RATE_MIN..=RATE_MAX, PER_SECOND);
@@ -110,14 +134,10 @@ impl Rates {
         if rate > max {
             problems.add(default_path, format!("is {rate}; must be at most max_rate, which is {max}"));
         }
-        let tenant_default =
-            BucketPolicy { rate, burst: burst_of(&format!("{prefix}burst"), burst, rate, problems) };
-        let global_burst = one_second(max).max(tenant_default.burst);
-        Limits {
-            global: BucketPolicy { rate: max, burst: global_burst },
-            tenant_default,
-            tenants: tenants(&format!("{prefix}rules"), rules.unwrap_or_default(), max, problems),
-        }
+        let burst = burst_of(&format!("{prefix}burst"), burst, rate, problems);
+        let global = BucketPolicy { rate: max, burst: one_second(max).max(burst) };
+        let base = Limits::of_requests(global, BucketPolicy { rate, burst }).rules;
+        merged(base, written(&format!("{prefix}rules"), rules.unwrap_or_default(), max, problems))
     }
 }
 
@@ -137,37 +157,135 @@ fn burst_of(path: &str, burst: Option<u64>, rate: f64, problems: &mut Problems) 
     problems.within(path, burst.unwrap_or_else(|| one_second(rate)), 1..=BURST_MAX, " requests")
 }
 
-fn tenants(
-    path: &str,
-    rules: Vec<Option<Rule>>,
-    max: f64,
-    problems: &mut Problems,
-) -> BTreeMap<String, BucketPolicy> {
-    let mut tenants = BTreeMap::new();
-    if rules.len() > TENANT_LIMITS_MAX {
-        problems.add(path, format!("has {} rules; at most {TENANT_LIMITS_MAX} are allowed", rules.len()));
+/// What `max_rate` and `default_rate` mean, with what is written for the same selectors laid on.
+fn merged(base: Vec<Rule>, written: Vec<Rule>) -> Vec<Rule> {
+    let mut written: BTreeMap<Selector, Rule> =
+        written.into_iter().map(|rule| (rule.select.clone(), rule)).collect();
+    let mut rules: Vec<Rule> = base
+        .into_iter()
+        .map(|base| match written.remove(&base.select) {
+            Some(rule) => Rule { requests: rule.requests.or(base.requests), ..rule },
+            None => base,
+        })
+        .collect();
+    rules.extend(written.into_values());
+    rules
+}
+
+fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mut Problems) -> Vec<Rule> {
+    if rules.len() > WRITTEN_MAX {
+        problems.add(path, format!("has {} rules; at most {WRITTEN_MAX} are allowed", rules.len()));
     }
-    for (index, rule) in rules.into_iter().take(TENANT_LIMITS_MAX).enumerate() {
+    let mut found: BTreeMap<Selector, Rule> = BTreeMap::new();
+    for (index, rule) in rules.into_iter().take(WRITTEN_MAX).enumerate() {
         let path = format!("{path}[{index}]");
-        let Some(Rule { tenant, rate, burst }) = rule else {
+        let Some(rule) = rule else {
             problems.add(path, "is empty; fill it in or remove it");
             continue;
         };
-        let tenant = problems.required(&format!("{path}.tenant"), tenant, "`tenant: acme`");
-        let rate = problems.required(&format!("{path}.rate"), rate, "`rate: 50`");
-        let (Some(tenant), Some(rate)) = (tenant, rate) else { continue };
-        if !is_name(&tenant) {
-            problems.add(format!("{path}.tenant"), "must be 1 to 64 of A-Z a-z 0-9 . _ -");
-        }
-        let rate_path = format!("{path}.rate");
-        let rate = problems.within(&rate_path, rate, RATE_MIN..=RATE_MAX, PER_SECOND);
-        if rate > max {
-            problems.add(rate_path, format!("is {rate}; must be at most max_rate, which is {max}"));
-        }
-        let burst = burst_of(&format!("{path}.burst"), burst, rate, problems);
-        if tenants.insert(tenant, BucketPolicy { rate, burst }).is_some() {
-            problems.add(format!("{path}.tenant"), "has a rule already; one rule a tenant");
+        let rule = rule.validate(&path, max, problems);
+        if let Some(old) = found.insert(rule.select.clone(), rule) {
+            let names = Attribute::ALL.into_iter().filter(|a| old.select.get(*a).is_some());
+            let field = names.map(Attribute::label).next().unwrap_or("rate");
+            let what = "is chosen by another rule too; write one rule with all limits";
+            problems.add(format!("{path}.{field}"), what);
         }
     }
-    tenants
+    found.into_values().collect()
+}
+
+impl RuleDocument {
+    fn validate(self, path: &str, max: f64, problems: &mut Problems) -> Rule {
+        let Self {
+            tenant,
+            key,
+            ip,
+            route,
+            model,
+            rate,
+            burst,
+            tokens_per_minute,
+            tokens_per_day,
+            concurrency,
+        } = self;
+        let select = Selector {
+            tenant,
+            key,
+            ip: ip.map(canonical_ip),
+            route: route.map(|route| route_label(&route)),
+            model,
+        };
+        for attribute in Attribute::ALL {
+            if let Some(value) = select.get(attribute).filter(|v| !Selector::is_value(attribute, v)) {
+                problems.add(format!("{path}.{}", attribute.label()), misfit(attribute, value));
+            }
+        }
+        let mut count = |field: &str, value: Option<u64>, most: u64, unit: &str| {
+            value.map(|value| problems.within(&format!("{path}.{field}"), value, 1..=most, unit))
+        };
+        let minute = count("tokens_per_minute", tokens_per_minute, TOKENS_PER_MINUTE_MAX, " tokens");
+        let day = count("tokens_per_day", tokens_per_day, TOKENS_PER_DAY_MAX, " tokens");
+        let most = u64::from(CONCURRENCY_MAX);
+        let at_a_time = count("concurrency", concurrency.map(u64::from), most, " requests at a time");
+        let limits_else = minute.is_some() || day.is_some() || at_a_time.is_some();
+        let requests = if limits_else && rate.is_none() && burst.is_none() {
+            None
+        } else {
+            bucket(path, (rate, burst), max, problems)
+        };
+        Rule {
+            select,
+            requests,
+            tokens_per_minute: minute,
+            tokens_per_day: day,
+            concurrency: at_a_time.and_then(|n| u32::try_from(n).ok()),
+            scope: Scope::Gateway,
+        }
+    }
+}
+
+fn bucket(
+    path: &str,
+    (rate, burst): (Option<f64>, Option<u64>),
+    max: f64,
+    problems: &mut Problems,
+) -> Option<BucketPolicy> {
+    let rate_path = format!("{path}.rate");
+    let example = "`rate: 50`, or limit tokens_per_minute, tokens_per_day or concurrency";
+    let rate = problems.required(&rate_path, rate, example)?;
+    let rate = problems.within(&rate_path, rate, RATE_MIN..=RATE_MAX, PER_SECOND);
+    if rate > max {
+        problems.add(rate_path, format!("is {rate}; must be at most max_rate, which is {max}"));
+    }
+    let burst = burst_of(&format!("{path}.burst"), burst, rate, problems);
+    Some(BucketPolicy { rate, burst })
+}
+
+/// One text for each address: limits know IPv6 by networks of 64 bits.
+fn canonical_ip(text: String) -> String {
+    text.parse().map_or(text, |address: ClientAddress| address.to_string())
+}
+
+/// An operation may be written as its path.
+fn route_label(route: &str) -> String {
+    match classify(route) {
+        RouteClass::Llm(endpoint) if endpoint != Endpoint::Models || route.ends_with("/models") => {
+            endpoint.label().to_owned()
+        }
+        _ => route.to_owned(),
+    }
+}
+
+fn misfit(attribute: Attribute, value: &str) -> String {
+    let right = match attribute {
+        Attribute::Tenant | Attribute::Key => "1 to 64 of A-Z a-z 0-9 . _ -",
+        Attribute::Ip => "an address such as 192.0.2.7 or 2001:db8:1:2::/64",
+        Attribute::Route => {
+            "chat_completions, completions, embeddings, responses, messages, models (or the path of one), or the \
+             name of an upstream"
+        }
+        Attribute::Model => "the name of a model, 1 to 256 bytes",
+    };
+    let each = format!("`{EACH}` for each");
+    format!("is `{value}`; must be {right}, or {each}")
 }

@@ -224,7 +224,11 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
     let config = Config {
-        limiter: limiter.unwrap_or_default().validate("limiter", &mut check.problems),
+        limiter: limiter.unwrap_or_default().validate(
+            "limiter",
+            &server.trusted_proxies,
+            &mut check.problems,
+        ),
         breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
         l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
         clustering: clustering::validate(clustering.unwrap_or_default(), &mut check),

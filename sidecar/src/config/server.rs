@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidegate_core::policy::BODY_BYTES_MAX;
+use tidegate_core::address::Network;
+use tidegate_core::policy::{BODY_BYTES_MAX, TRUSTED_PROXIES_MAX};
 use tidegate_core::route::{RouteClass, classify};
 
 use super::value::{ByteSize, Span};
@@ -37,6 +38,7 @@ pub struct Document {
     threads: Option<usize>,
     demo: Option<bool>,
     upstreams: Option<Vec<Option<UpstreamDocument>>>,
+    trusted_proxies: Option<Vec<Option<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +101,8 @@ pub struct Server {
     pub demo: bool,
     /// The operator's own upstreams.
     pub upstreams: Vec<Upstream>,
+    /// Proxies before Envoy whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Checks the section.
@@ -117,6 +121,7 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Server {
         threads,
         demo,
         upstreams,
+        trusted_proxies,
     } = document;
     let filter_path = filter_path.unwrap_or_else(|| "dist/tidegate_filter.wasm".to_owned());
     let body = max_request_body.map_or(10 << 20, |size| size.0);
@@ -148,6 +153,7 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Server {
         ),
         demo: demo.unwrap_or(false),
         upstreams: validate_upstreams(upstreams, check),
+        trusted_proxies: proxies(trusted_proxies, check),
     };
     distinct_ports(&server, &mut check.problems);
     server
@@ -177,6 +183,21 @@ fn socket(text: &str, check: &mut Check<'_>) -> PathBuf {
         );
     }
     path.into()
+}
+
+fn proxies(list: Option<Vec<Option<String>>>, check: &mut Check<'_>) -> Vec<Network> {
+    let items = check.items("server.trusted_proxies", list, TRUSTED_PROXIES_MAX);
+    let mut networks = Vec::with_capacity(items.len());
+    for (path, text) in items {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(()) => {
+                let what = format!("is `{text}`; must be an address or a network, such as 10.0.0.0/8");
+                check.problems.add(path, what);
+            }
+        }
+    }
+    networks
 }
 
 fn distinct_ports(server: &Server, problems: &mut Problems) {

@@ -1,3 +1,4 @@
+use tidegate_core::limit::Attribute;
 use tidegate_core::usage::Price;
 
 use super::*;
@@ -26,8 +27,10 @@ fn an_empty_file_has_the_documented_defaults() {
     );
     assert!(config.server.host.is_loopback() && config.server.body_bytes_max == 10 << 20);
     let limits = &config.limiter.limits;
-    assert_eq!((limits.global.rate, limits.global.burst), (10_000.0, 10_000));
-    assert_eq!((limits.tenant_default.rate, limits.tenant_default.burst), (1000.0, 1000));
+    let global = limits.rules[0].requests.expect("a rate");
+    assert_eq!((global.rate, global.burst), (10_000.0, 10_000));
+    let tenant = limits.rules[1].requests.expect("a rate");
+    assert_eq!((tenant.rate, tenant.burst), (1000.0, 1000));
     assert_eq!((config.breaker.failure_threshold, config.breaker.recovery_timeout_ms), (10, 30_000));
     assert!((config.breaker.recovery_increment - 0.2).abs() < f64::EPSILON);
     assert_eq!((config.l1.bytes_max, config.l1.ttl_ms), (64 << 20, 300_000));
@@ -130,7 +133,20 @@ fn messages_say_what_to_write_in_words_of_yaml() {
             "providers: [{name: a, type: openai, base_url: 'https://h/v1', price: {input: -1}}]",
             "must be 0 to 1000000 US dollars per million tokens",
         ),
-        ("limiter: {rules: [{tenant: a, rate: 1}, {tenant: a, rate: 1}]}", "one rule a tenant"),
+        ("limiter: {rules: [{tenant: a, rate: 1}, {tenant: a, rate: 1}]}", "chosen by another rule too"),
+        ("limiter: {rules: [{tenant: a}]}", "limit tokens_per_minute"),
+        ("limiter: {rules: [{tenant: a, burst: 5}]}", "limit tokens_per_minute"),
+        ("limiter: {rules: [{ip: 10.0.0.0/8, rate: 1}]}", "an address such as"),
+        ("limiter: {rules: [{ip: '*', rate: .nan}]}", "is NaN; must be"),
+        ("limiter: {rules: [{ip: '*', rate: .inf}]}", "is inf; must be"),
+        ("limiter: {rules: [{key: '*', tokens_per_minute: 0}]}", "is 0; must be 1 to 1000000000 tokens"),
+        (
+            "limiter: {rules: [{key: '*', tokens_per_day: 9999999999999999}]}",
+            "must be 1 to 1000000000000 tokens",
+        ),
+        ("limiter: {rules: [{key: '*', concurrency: 0}]}", "must be 1 to 1000000 requests at a time"),
+        ("limiter: {rules: [{route: /shop, rate: 1}]}", "the name of an upstream"),
+        ("server: {trusted_proxies: [10.0.0.0/33]}", "must be an address or a network"),
     ] {
         let found = problems(yaml);
         assert!(found.len() == 1 && found[0].contains(words), "{yaml}: {found:?}");
@@ -153,7 +169,7 @@ fn the_environment_overrides_and_appends() {
     let yaml = "providers: [{name: a, type: openai, base_url: 'https://h/v1'}]";
     let config = parse(yaml, &env).expect("valid");
     assert_eq!(config.server.port, 9000);
-    assert!((config.limiter.limits.tenant_default.rate - 5.0).abs() < f64::EPSILON);
+    assert!((config.limiter.limits.rules[1].requests.expect("a rate").rate - 5.0).abs() < f64::EPSILON);
     assert_eq!(config.auth.anonymous_tenant.as_deref(), Some("demo"));
     assert_eq!(config.providers[0].models, ["m1", "m2"]);
     assert_eq!(config.providers[1].name, "second");
@@ -318,4 +334,38 @@ fn cached_tokens_cost_what_others_do_unless_they_have_a_price() {
     };
     assert_eq!(of("{input: 2, output: 8}"), Price { input: 2.0, output: 8.0, cached_input: 2.0 });
     assert_eq!(of("{input: 2, cached_input: 0.5}"), Price { input: 2.0, output: 0.0, cached_input: 0.5 });
+}
+
+#[test]
+fn rules_have_levels_and_those_of_the_defaults_are_laid_on_them() {
+    let yaml = "limiter:
+  default_rate: 7
+  rules:
+    - {tokens_per_minute: 1000, concurrency: 3}
+    - {tenant: '*', tokens_per_day: 5000}
+    - {tenant: acme, requests_per_second: 2, burst: 9}
+    - {ip: '2001:db8:1:2:3::1', rate: 1}
+    - {key: '*', route: /v1/chat/completions, model: 'a/b:c', tokens_per_minute: 10}
+";
+    let rules = parse(yaml, &env(&[])).expect("valid").limiter.limits.rules;
+    let shown: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let value = |a: Attribute| rule.select.get(a).map(|v| format!("{}={v}", a.label()));
+            let select: Vec<_> = Attribute::ALL.into_iter().filter_map(value).collect();
+            let counts = (rule.tokens_per_minute, rule.tokens_per_day, rule.concurrency);
+            (select.join(" "), rule.requests.map(|r| (r.rate, r.burst)), counts)
+        })
+        .collect();
+    let row = |select: &str, requests, counts| (select.to_owned(), requests, counts);
+    assert_eq!(
+        shown,
+        [
+            row("", Some((10_000.0, 10_000)), (Some(1000), None, Some(3))),
+            row("tenant=*", Some((7.0, 7)), (None, Some(5000), None)),
+            row("ip=2001:db8:1:2::/64", Some((1.0, 1)), (None, None, None)),
+            row("key=* route=chat_completions model=a/b:c", None, (Some(10), None, None)),
+            row("tenant=acme", Some((2.0, 9)), (None, None, None)),
+        ]
+    );
 }

@@ -85,8 +85,6 @@ fn written(parts: Parts) -> Result<Published, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Admission, L1Policy, Limits};
 
     use super::*;
@@ -95,7 +93,7 @@ mod tests {
         let bucket = BucketPolicy { rate, burst: 1 };
         Parts {
             auth: AuthPolicy { generation: 1, anonymous_tenant: None, protect_other_routes: true },
-            limits: Limits { global: bucket, tenant_default: bucket, tenants: BTreeMap::new() },
+            limits: Limits::of_requests(bucket, bucket),
             breaker: BreakerPolicy {
                 failure_threshold: 1,
                 window_ms: 1000,
@@ -140,7 +138,7 @@ mod tests {
         let publisher = Publisher::start(parts(1.0)).expect("valid");
         let before = publisher.latest().revision.clone();
         let refused = publisher.publish(parts(f64::NAN)).expect_err("refused");
-        assert_eq!(refused.field, "limits.global.rate");
+        assert_eq!(refused.field, "limits.rules[0].requests.rate");
         assert_eq!(publisher.latest().revision, before);
     }
 }

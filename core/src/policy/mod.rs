@@ -2,20 +2,19 @@
 //! value. The sidecar makes it, the filter validates it again before use, because a gateway
 //! must not be taken down by whatever reaches it over a wire.
 
-use std::collections::BTreeMap;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::is_name;
 
+pub use limits::{
+    BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, MODEL_BYTES_MAX, RATE_MAX, RULES_MAX, Rule,
+    Scope, Selector, TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX, TRUSTED_PROXIES_MAX,
+};
+
 /// Version of the document's shape; a filter refuses any other.
-pub const FORMAT: u32 = 1;
-/// Most tenants with limits of their own in one document.
-pub const TENANT_LIMITS_MAX: usize = 10_000;
-/// Largest rate that can be configured, in requests per second.
-pub const RATE_MAX: f64 = 1e7;
-/// Largest burst that can be configured, in requests.
-pub const BURST_MAX: u64 = 1_000_000_000;
+pub const FORMAT: u32 = 2;
 /// Largest L1 bound, in bytes.
 pub const L1_BYTES_MAX: u64 = 16 << 30;
 /// Largest request body that can be configured, in bytes.
@@ -53,36 +52,6 @@ pub struct AuthPolicy {
     /// Whether the operator's own routes ask for a credential too. When false, credentials on
     /// them are the operator's business and are not looked at.
     pub protect_other_routes: bool,
-}
-
-/// Rate and depth of one token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BucketPolicy {
-    /// Requests per second, above 0, at most [`RATE_MAX`].
-    pub rate: f64,
-    /// Requests that may come at once, 1 to [`BURST_MAX`].
-    pub burst: u64,
-}
-
-/// How much callers may call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// All callers together.
-    pub global: BucketPolicy,
-    /// A tenant that is not named in `tenants`.
-    pub tenant_default: BucketPolicy,
-    /// Tenants with limits of their own; at most [`TENANT_LIMITS_MAX`].
-    pub tenants: BTreeMap<String, BucketPolicy>,
-}
-
-impl Limits {
-    /// The bucket settings of `tenant`.
-    #[must_use]
-    pub fn of_tenant(&self, tenant: &str) -> BucketPolicy {
-        self.tenants.get(tenant).copied().unwrap_or(self.tenant_default)
-    }
 }
 
 /// When a failing route is left alone, and how it comes back.
@@ -187,42 +156,6 @@ impl Snapshot {
     }
 }
 
-impl Limits {
-    fn validate(&self) -> Result<(), Invalid> {
-        self.global.validate("limits.global")?;
-        self.tenant_default.validate("limits.tenant_default")?;
-        if self.tenants.len() > TENANT_LIMITS_MAX {
-            refuse("limits.tenants", format!("has more than {TENANT_LIMITS_MAX} entries"))?;
-        }
-        for (tenant, bucket) in &self.tenants {
-            bucket.validate(&format!("limits.tenants.{tenant}"))?;
-        }
-        Ok(())
-    }
-}
-
-impl BucketPolicy {
-    /// Checks rate and burst; `field` names the bucket in the error.
-    ///
-    /// # Errors
-    /// The field out of range.
-    pub fn validate(&self, field: &str) -> Result<(), Invalid> {
-        if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
-            refuse(
-                &format!("{field}.rate"),
-                format!("is {}, must be above 0 and at most {RATE_MAX} requests per second", self.rate),
-            )?;
-        }
-        if !(1..=BURST_MAX).contains(&self.burst) {
-            refuse(
-                &format!("{field}.burst"),
-                format!("is {}, must be 1 to {BURST_MAX} requests", self.burst),
-            )?;
-        }
-        Ok(())
-    }
-}
-
 impl BreakerPolicy {
     fn validate(&self) -> Result<(), Invalid> {
         if !(1..=1_000_000).contains(&self.failure_threshold) {
@@ -270,11 +203,10 @@ mod tests {
                 anonymous_tenant: Some("demo".into()),
                 protect_other_routes: true,
             },
-            limits: Limits {
-                global: BucketPolicy { rate: 10_000.0, burst: 10_000 },
-                tenant_default: BucketPolicy { rate: 1000.0, burst: 1000 },
-                tenants: BTreeMap::from([("a".to_owned(), BucketPolicy { rate: 0.5, burst: 1 })]),
-            },
+            limits: Limits::of_requests(
+                BucketPolicy { rate: 10_000.0, burst: 10_000 },
+                BucketPolicy { rate: 1000.0, burst: 1000 },
+            ),
             breaker: BreakerPolicy {
                 failure_threshold: 10,
                 window_ms: 10_000,
@@ -297,19 +229,26 @@ mod tests {
     fn a_good_document_survives_the_wire() {
         let json = serde_json::to_vec(&good()).expect("serialises");
         assert_eq!(Snapshot::parse(&json), Ok(good()));
-        assert!((good().limits.of_tenant("a").rate - 0.5).abs() < f64::EPSILON);
-        assert!((good().limits.of_tenant("b").rate - 1000.0).abs() < f64::EPSILON);
+    }
+
+    fn requests(snapshot: &mut Snapshot, rule: usize) -> &mut BucketPolicy {
+        snapshot.limits.rules[rule].requests.as_mut().expect("a rate")
     }
 
     #[test]
     fn each_bad_field_is_named() {
         type Spoil = fn(&mut Snapshot);
-        let cases: [(&str, Spoil); 9] = [
-            ("format", |s| s.format = 2),
+        let cases: [(&str, Spoil); 14] = [
+            ("format", |s| s.format = 1),
             ("revision", |s| s.revision.clear()),
             ("auth.anonymous_tenant", |s| s.auth.anonymous_tenant = Some("a b".into())),
-            ("limits.global.rate", |s| s.limits.global.rate = f64::NAN),
-            ("limits.tenants.a.burst", |s| s.limits.tenants.get_mut("a").expect("a").burst = 0),
+            ("limits.rules[0].requests.rate", |s| requests(s, 0).rate = f64::NAN),
+            ("limits.rules[1].requests.burst", |s| requests(s, 1).burst = 0),
+            ("limits.rules[1].concurrency", |s| s.limits.rules[1].concurrency = Some(0)),
+            ("limits.rules[0].tokens_per_day", |s| s.limits.rules[0].tokens_per_day = Some(u64::MAX)),
+            ("limits.rules[0]", |s| s.limits.rules[0].requests = None),
+            ("limits.rules[1].select.tenant", |s| s.limits.rules[1].select.tenant = Some("a b".into())),
+            ("limits.rules[1].select", |s| s.limits.rules[1].select.tenant = None),
             ("breaker.failure_threshold", |s| s.breaker.failure_threshold = 0),
             ("breaker.recovery_increment", |s| s.breaker.recovery_increment = 1.5),
             ("l1.bytes_max", |s| s.l1.bytes_max = 1),

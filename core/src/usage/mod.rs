@@ -1,0 +1,7 @@
+//! What was used, what it costs, and the month it belongs to.
+
+mod month;
+mod price;
+
+pub use month::Month;
+pub use price::{PRICE_MAX, Price};

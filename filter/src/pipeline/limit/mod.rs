@@ -1,0 +1,336 @@
+//! Third stage: limits. All workers take from the same cells, so that they hold over all of them.
+//! A request has to pass every level; one that is refused by any of them takes nothing from the
+//! others.
+//!
+//! Requests per second are taken when the caller is known, so that a flood is refused before its
+//! bodies are read; what depends on the body (limits of the model, tokens, requests at a time)
+//! when there is one and L1 did not answer it.
+
+mod quota;
+mod stage;
+mod tokens;
+
+use std::rc::Rc;
+
+use tidegate_core::address::ClientAddress;
+use tidegate_core::event::Counter;
+use tidegate_core::limit::{Attribute, BucketName, Level, Permitted, Rate, Subject};
+use tidegate_core::reply::{Code, Reply};
+
+use super::reply::Headers;
+use crate::place::{Kind, Place};
+use crate::ports::{EditHeaders, StreamHost};
+use crate::vm::{Policy, Vm};
+
+use quota::{Quota, REQUESTS, TOKENS};
+pub use tokens::Used;
+use tokens::{Need, model_of};
+
+/// When to try again if too many requests are in flight, in milliseconds: nobody knows when one
+/// of them will be done.
+const IN_FLIGHT_RETRY_MS: u64 = 1_000;
+
+/// What the bucket of [`Kind::Requests`] counts, in refusals.
+const REQUESTS_PER_SECOND: &str = "requests per second";
+
+/// What one request has taken.
+#[derive(Debug, Default)]
+pub struct Taking {
+    of_caller: Rc<[Level]>,
+    of_model: Rc<[Level]>,
+    ip: Option<ClientAddress>,
+    model: u64,
+    requests: Option<Quota>,
+    tokens: Option<Quota>,
+    reserved: Option<Need>,
+    has_permits: bool,
+}
+
+/// Tokens wanted of one bucket.
+struct Want<'l> {
+    level: &'l Level,
+    kind: Kind,
+    rate: Rate,
+    amount: u64,
+}
+
+/// Why a request is refused.
+struct Short<'l> {
+    level: &'l Level,
+    what: &'static str,
+}
+
+impl Taking {
+    /// Takes one request from every level that is about the caller.
+    ///
+    /// # Errors
+    /// 429 with the time after which the same request gets in.
+    pub fn enter(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        policy: &Policy,
+        subject: &Subject<'_>,
+        now_ns: u64,
+    ) -> Result<(), Reply> {
+        self.ip = subject.ip;
+        let levels = policy.levels.of_caller(subject);
+        self.of_caller = Rc::clone(&levels);
+        let wants = || requests(&levels);
+        let Some((index, short)) = self.take(vm, host, wants(), now_ns) else { return Ok(()) };
+        self.put_back(vm, host, wants().take(index));
+        let wait_ns = self.longest_wait(vm, host, wants(), now_ns);
+        Err(refusal(vm, &short, subject, wait_ns))
+    }
+
+    /// Takes what the body asks for: one request from every level of its model, and tokens from
+    /// all that limit them.
+    ///
+    /// # Errors
+    /// 429 with the time after which the same request gets in; 413 if it never will.
+    pub fn reserve(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        policy: &Policy,
+        subject: &Subject<'_>,
+        need: impl FnOnce(&Vm, u64) -> Need,
+        now_ns: u64,
+    ) -> Result<(), Reply> {
+        self.of_model = policy.levels.of_model(subject);
+        let (caller, model) = (Rc::clone(&self.of_caller), Rc::clone(&self.of_model));
+        let is_counted = caller.iter().chain(&*model).any(Level::limits_tokens);
+        if model.is_empty() && !is_counted {
+            return Ok(());
+        }
+        self.model = crate::cells::hash(&[subject.model.unwrap_or_default().as_bytes()]);
+        let need = if is_counted { need(vm, self.model) } else { Need::default() };
+        fits(vm, &caller, &model, need, subject)?;
+        let wants = || requests(&model).chain(quotas(&caller, need)).chain(quotas(&model, need));
+        let Some((index, short)) = self.take(vm, host, wants(), now_ns) else {
+            self.reserved = is_counted.then_some(need);
+            return Ok(());
+        };
+        self.put_back(vm, host, wants().take(index));
+        self.put_back(vm, host, requests(&caller));
+        if short.what != REQUESTS_PER_SECOND {
+            self.forgive_request();
+        }
+        let wait_ns = self.longest_wait(vm, host, requests(&caller).chain(wants()), now_ns);
+        Err(refusal(vm, &short, subject, wait_ns))
+    }
+
+    /// Takes a permit of every limit on requests at a time. On a refusal all that was taken before
+    /// is put back too.
+    ///
+    /// # Errors
+    /// 429 when too many requests are in flight.
+    pub fn admit(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        subject: &Subject<'_>,
+        now_ns: u64,
+    ) -> Result<(), Reply> {
+        let now_ms = now_ns / 1_000_000;
+        let (caller, model) = (Rc::clone(&self.of_caller), Rc::clone(&self.of_model));
+        for (index, (level, tag, most)) in permits(&caller, &model, self.ip).enumerate() {
+            match vm.permits.take(host, tag, most, now_ms) {
+                Permitted::Taken(_) => self.has_permits = true,
+                // Where it cannot be counted, it cannot be refused either.
+                Permitted::Full => vm.counts.add(Counter::LimitContended),
+                Permitted::Refused => {
+                    for (_, tag, most) in permits(&caller, &model, self.ip).take(index) {
+                        vm.permits.give_back(host, tag, most, now_ms);
+                    }
+                    self.has_permits = false;
+                    self.settle(vm, host, Used::Nothing, now_ns);
+                    self.put_back(vm, host, requests(&caller).chain(requests(&model)));
+                    self.forgive_request();
+                    let short = Short { level, what: "requests at a time" };
+                    return Err(refusal(vm, &short, subject, IN_FLIGHT_RETRY_MS * 1_000_000));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The request is over: permits go back.
+    pub fn leave(&mut self, vm: &mut Vm, host: &impl StreamHost, now_ns: u64) {
+        if !std::mem::take(&mut self.has_permits) {
+            return;
+        }
+        for (_, tag, most) in permits(&self.of_caller, &self.of_model, self.ip) {
+            vm.permits.give_back(host, tag, most, now_ns / 1_000_000);
+        }
+    }
+
+    /// Whether tokens are reserved and not yet settled.
+    pub const fn is_reserved(&self) -> bool {
+        self.reserved.is_some()
+    }
+
+    /// Corrects what was reserved to what was used; once.
+    pub fn settle(&mut self, vm: &mut Vm, host: &impl StreamHost, used: Used, now_ns: u64) {
+        let Some(need) = self.reserved.take() else { return };
+        if let Used::Reported { completion, .. } = used {
+            vm.lengths.learn(self.model, completion);
+        }
+        let used = used.tokens(need);
+        for want in quotas(&self.of_caller, need).chain(quotas(&self.of_model, need)) {
+            let place = Place::of(want.level, want.kind, self.ip);
+            match want.amount.checked_sub(used) {
+                Some(surplus) => vm.slices.put_back(host, place, surplus, want.rate),
+                None => vm.slices.charge(host, place, used - want.amount, now_ns, want.rate),
+            }
+        }
+        if let Some(quota) = &mut self.tokens {
+            quota.correct(need.total(), used);
+        }
+    }
+
+    /// Adds `x-ratelimit-*` to a reply.
+    pub fn describe(&self, headers: &mut Headers) {
+        for (quota, names) in [(&self.requests, REQUESTS), (&self.tokens, TOKENS)] {
+            if let Some(quota) = quota {
+                quota.describe(names, headers);
+            }
+        }
+    }
+
+    /// Adds `x-ratelimit-*` to a response that passes.
+    pub fn set_headers(&self, host: &impl EditHeaders) {
+        for (quota, names) in [(&self.requests, REQUESTS), (&self.tokens, TOKENS)] {
+            for (name, value) in quota.iter().flat_map(|quota| quota.pairs(names)) {
+                host.set_response_header(name, value.as_str());
+            }
+        }
+    }
+
+    /// Takes all of `wants`; the first that is not there, and how many were taken before it.
+    fn take<'l>(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        wants: impl Iterator<Item = Want<'l>>,
+        now_ns: u64,
+    ) -> Option<(usize, Short<'l>)> {
+        for (index, Want { level, kind, rate, amount }) in wants.enumerate() {
+            let taken = vm.slices.take(host, Place::of(level, kind, self.ip), amount, now_ns, rate);
+            if taken.contended {
+                vm.counts.add(Counter::LimitContended);
+            }
+            let (quota, what) = match kind {
+                Kind::Requests => (&mut self.requests, REQUESTS_PER_SECOND),
+                Kind::Minute => (&mut self.tokens, "tokens per minute"),
+                Kind::Day => (&mut self.tokens, "tokens per day"),
+            };
+            let this = Quota::new(&taken, rate);
+            if taken.wait_ns.is_some() {
+                *quota = Some(this);
+                return Some((index, Short { level, what }));
+            }
+            *quota = Quota::tighter(*quota, this);
+        }
+        None
+    }
+
+    /// The request was put back, which is also what the caller is told.
+    fn forgive_request(&mut self) {
+        if let Some(quota) = &mut self.requests {
+            quota.correct(1, 0);
+        }
+    }
+
+    fn put_back<'l>(&self, vm: &mut Vm, host: &impl StreamHost, wants: impl Iterator<Item = Want<'l>>) {
+        for Want { level, kind, rate, amount } in wants {
+            vm.slices.put_back(host, Place::of(level, kind, self.ip), amount, rate);
+        }
+    }
+
+    /// When all of `wants` will be there: the one that takes longest decides.
+    fn longest_wait<'l>(
+        &self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        wants: impl Iterator<Item = Want<'l>>,
+        now_ns: u64,
+    ) -> u64 {
+        let wait = |Want { level, kind, rate, amount }: Want<'_>| {
+            vm.slices.wait_ns(host, Place::of(level, kind, self.ip), amount, now_ns, rate)
+        };
+        wants.map(wait).max().unwrap_or(0)
+    }
+}
+
+/// One request of each level.
+fn requests(levels: &[Level]) -> impl Iterator<Item = Want<'_>> {
+    levels.iter().filter_map(|level| {
+        let rate = level.requests?.rate;
+        Some(Want { level, kind: Kind::Requests, rate, amount: 1 })
+    })
+}
+
+/// The tokens of each level. A request that may need more than a whole quota waits for all of it,
+/// and owes the rest once it is known.
+fn quotas<'l>(levels: &'l [Level], need: Need) -> impl Iterator<Item = Want<'l>> {
+    let wants = move |level: &'l Level| {
+        [(level.minute, Kind::Minute), (level.day, Kind::Day)].into_iter().filter_map(
+            move |(shared, kind)| {
+                let rate = shared?.rate;
+                Some(Want { level, kind, rate, amount: need.total().min(rate.burst()) })
+            },
+        )
+    };
+    levels.iter().flat_map(wants)
+}
+
+/// The limits on requests at a time: level, tag, and how many there are.
+fn permits<'l>(
+    caller: &'l [Level],
+    model: &'l [Level],
+    ip: Option<ClientAddress>,
+) -> impl Iterator<Item = (&'l Level, u64, u32)> {
+    caller.iter().chain(model).filter_map(move |level| Some((level, level.tag(ip), level.concurrency?)))
+}
+
+/// Refuses a prompt that no waiting will help.
+fn fits(
+    vm: &mut Vm,
+    caller: &[Level],
+    model: &[Level],
+    need: Need,
+    subject: &Subject<'_>,
+) -> Result<(), Reply> {
+    let mut wants = quotas(caller, need).chain(quotas(model, need));
+    let Some(Want { level, kind, rate, .. }) = wants.find(|want| need.prompt_least > want.rate.burst())
+    else {
+        return Ok(());
+    };
+    vm.counts.add(counter(level));
+    let period = if kind == Kind::Day { "day" } else { "minute" };
+    let (name, most) = (BucketName::of(level.shape, subject), rate.burst());
+    let message = format!(
+        "the prompt alone has more tokens than the {most} per {period} that {name} may use; shorten it, waiting does not help"
+    );
+    Err(Reply::new(Code::RequestTooLarge, message))
+}
+
+fn refusal(vm: &mut Vm, short: &Short<'_>, subject: &Subject<'_>, wait_ns: u64) -> Reply {
+    vm.counts.add(counter(short.level));
+    let ms = wait_ns.div_ceil(1_000_000).max(1);
+    let (what, name) = (short.what, BucketName::of(short.level.shape, subject));
+    let message = format!("the limit on {what} of {name} is used up; try again in {ms} ms");
+    Reply::new(Code::RateLimitExceeded, message).retry_after_ms(ms)
+}
+
+fn counter(level: &Level) -> Counter {
+    match level.shape.leading() {
+        None => Counter::LimitGlobal,
+        Some(Attribute::Tenant) => Counter::LimitTenant,
+        Some(Attribute::Key) => Counter::LimitKey,
+        Some(Attribute::Ip) => Counter::LimitIp,
+        Some(Attribute::Route) => Counter::LimitRoute,
+        Some(Attribute::Model) => Counter::LimitModel,
+    }
+}
