@@ -15,6 +15,7 @@ pub mod policy;
 pub mod provider;
 pub mod reply;
 pub mod route;
+pub mod routing;
 pub mod sse;
 pub mod usage;
 pub mod wire;

@@ -15,6 +15,8 @@ breaker:
   window: 60s
   recovery_timeout: 1s
   recovery_increment: 0.2
+routing:
+  enabled: false
 ";
 
 struct Setup {

@@ -42,6 +42,8 @@ auth:
     - {name: python, key: python-key-0123456789, tenant: acme}
 breaker:
   failure_threshold: 100000
+routing:
+  enabled: false
 ";
 
 struct Setup {

@@ -35,6 +35,8 @@ auth:
     enabled: true
 breaker:
   failure_threshold: 100000
+routing:
+  enabled: false
 ";
 
 struct Setup {

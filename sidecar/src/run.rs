@@ -102,8 +102,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
         .map_err(StartError::Clusters)?;
-    let providers =
-        Providers::start(config.providers.clone(), &mut registry).map_err(StartError::Provider)?;
+    let providers = Providers::start(config.providers.clone(), config.routing.clone(), &mut registry)
+        .map_err(StartError::Provider)?;
 
     // Late, because a key that is made here can be shown only if the start succeeds.
     let (keys, admin_key) =

@@ -19,6 +19,7 @@ pub mod problem;
 pub mod providers;
 pub mod ram;
 pub mod redis;
+pub mod routing;
 pub mod server;
 mod source;
 pub mod store;
@@ -38,6 +39,7 @@ pub use value::Env;
 use crate::clusters;
 use crate::embedding::Settings as EmbeddingSettings;
 use crate::llm::ProviderSettings;
+use crate::llm::routing::RoutingSettings;
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -63,6 +65,8 @@ pub struct Config {
     pub redis: Option<redis::RedisSettings>,
     /// Who answers LLM requests.
     pub providers: Vec<ProviderSettings>,
+    /// Which of them answers what.
+    pub routing: RoutingSettings,
     /// Who may call.
     pub auth: auth::Auth,
     /// The metrics page.
@@ -87,6 +91,7 @@ impl Config {
             store,
             redis,
             providers,
+            routing: _,
             auth: _,
             metrics,
             logging,
@@ -121,6 +126,7 @@ struct Document {
     store: Option<store::Document>,
     redis: Option<redis::Document>,
     providers: Option<Vec<Option<providers::Document>>>,
+    routing: Option<routing::Document>,
     auth: Option<auth::Document>,
     metrics: Option<metrics::Document>,
     logging: Option<logging::Document>,
@@ -214,6 +220,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         store,
         redis,
         providers,
+        routing,
         auth,
         metrics,
         logging,
@@ -236,6 +243,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         store: store::validate(store.unwrap_or_default(), &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
+        routing: routing::validate("routing", routing.unwrap_or_default(), &mut check.problems),
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),

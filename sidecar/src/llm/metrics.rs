@@ -12,6 +12,8 @@ use prometheus_client::registry::Registry;
 use tidegate_core::reply::Code;
 use tidegate_core::sse::Usage;
 
+use super::routing::Ticket;
+
 /// Bucket bounds in seconds, as the GenAI conventions advise.
 const SECONDS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
@@ -205,16 +207,18 @@ pub struct ProviderMetrics {
 #[derive(Debug)]
 pub struct Observation {
     metrics: Arc<ProviderMetrics>,
+    ticket: Option<Ticket>,
     started: Instant,
     outcome: Outcome,
     first_seen: bool,
 }
 
 impl Observation {
-    /// Starts the clock.
+    /// Starts the clock; the ticket tells routing what comes of it.
     #[must_use]
-    pub fn start(metrics: Arc<ProviderMetrics>) -> Self {
-        Self { metrics, started: Instant::now(), outcome: Outcome::Cancelled, first_seen: false }
+    pub fn start(metrics: Arc<ProviderMetrics>, ticket: Option<Ticket>) -> Self {
+        let (started, outcome) = (Instant::now(), Outcome::Cancelled);
+        Self { metrics, ticket, started, outcome, first_seen: false }
     }
 
     /// When the request started.
@@ -227,6 +231,7 @@ impl Observation {
     pub fn first_token(&mut self) {
         if !std::mem::replace(&mut self.first_seen, true) {
             self.metrics.first_token.observe(self.started.elapsed().as_secs_f64());
+            self.ticket.iter().for_each(Ticket::first_token);
         }
     }
 
@@ -247,6 +252,7 @@ impl Drop for Observation {
     fn drop(&mut self) {
         self.metrics.outcomes[self.outcome as usize].inc();
         self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+        self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome));
     }
 }
 
@@ -258,8 +264,8 @@ mod tests {
     fn every_request_is_counted_once_under_its_provider() {
         let mut registry = Registry::default();
         let provider = LlmMetrics::register(&mut registry).of_provider("p");
-        drop(Observation::start(provider.clone()));
-        let mut observation = Observation::start(provider);
+        drop(Observation::start(provider.clone(), None));
+        let mut observation = Observation::start(provider, None);
         observation.first_token();
         observation.first_token();
         observation.usage(Usage { prompt_tokens: 3, completion_tokens: 5 });

@@ -4,13 +4,15 @@
 //! two engines does: `upstream` passes the request on to a server, `local` runs a small model.
 //! Where caller and provider speak different protocols, `translate` stands between them.
 
-mod balance;
 mod catalog;
 mod front;
 mod idle;
 mod local;
 mod metrics;
+mod provider;
 mod providers;
+mod resilience;
+pub mod routing;
 pub mod settings;
 mod translate;
 mod upstream;

@@ -13,7 +13,8 @@ use tidegate_core::route::Endpoint;
 
 use super::request::LlmRequest;
 use crate::llm::metrics::Observation;
-use crate::llm::providers::{Engine, Picked};
+use crate::llm::providers::Engine;
+use crate::llm::routing::Picked;
 use crate::llm::translate::Translation;
 use crate::llm::upstream::{Call, Caller, Operation};
 use crate::refusal::json;
@@ -58,7 +59,7 @@ struct Count {
 /// What is wrong with the request, or why there is no answer.
 pub async fn run(
     task: Task,
-    picked: &Picked<'_>,
+    picked: &Picked,
     caller: &Caller<'_>,
     headers: &HeaderMap,
     request: &LlmRequest,
@@ -81,17 +82,18 @@ pub async fn run(
 
 async fn call(
     task: Task,
-    picked: &Picked<'_>,
+    picked: &Picked,
     caller: &Caller<'_>,
     headers: &HeaderMap,
     request: &LlmRequest,
     body: Bytes,
 ) -> Result<Response, Reply> {
-    let observation = Observation::start(Arc::clone(&picked.provider.metrics));
-    match &picked.provider.engine {
+    let ticket = picked.provider.state.begin(request.stream, picked.probe);
+    let observation = Observation::start(Arc::clone(&picked.provider.metrics), Some(ticket));
+    match &*picked.provider.engine {
         Engine::Remote(upstream) => {
-            let operation = task.operation();
-            let call = Call { operation, caller: *caller, model: &request.model, headers, body };
+            let (operation, key) = (task.operation(), picked.key);
+            let call = Call { operation, caller: *caller, model: &request.model, headers, key, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,

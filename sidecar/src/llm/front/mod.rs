@@ -15,23 +15,34 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
+use http::HeaderMap;
 use http::header::HeaderName;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
+use tidegate_core::routing::hash;
 use tidegate_core::wire::header;
 
-use self::call::{Task, run};
+pub(super) use self::call::{Task, run};
 use self::refusal::refuse;
-use self::request::LlmRequest;
-use super::providers::{Picked, Providers, Scope};
+pub(super) use self::request::LlmRequest;
+use super::providers::{Providers, Scope};
+use super::resilience::{self, Exchange};
+use super::routing::Asked;
 use super::upstream::Caller;
 use crate::embedding::Embedder;
 
-const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
-const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
-const ATTEMPTS: HeaderName = HeaderName::from_static(header::ATTEMPTS);
+/// Who answered.
+pub(super) const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
+/// With which model.
+pub(super) const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
+/// After how many attempts.
+pub(super) const ATTEMPTS: HeaderName = HeaderName::from_static(header::ATTEMPTS);
+/// Tokens of an answer whose caller set no bound, for estimates of its price.
+const ANSWER_TOKENS: u64 = 500;
+/// Bytes at the beginning of a body by which conversations without a session are told apart.
+const PREFIX_BYTES: usize = 1024;
+const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 /// Where Anthropic's clients look for the request's id.
 const ANTHROPIC_ID: HeaderName = HeaderName::from_static("request-id");
 
@@ -117,8 +128,8 @@ impl Front {
         response
     }
 
-    /// Read, pick, call. A refusal by the picked provider names it in the headers as an answer
-    /// does; one of our own names nobody.
+    /// Read, route, call. A refusal by a provider names it in the headers as an answer does; one
+    /// of our own names nobody.
     async fn answer(
         &self,
         task: Task,
@@ -138,12 +149,18 @@ impl Front {
         if task.endpoint() == Endpoint::Embeddings && self.embeds(scope, &request.model, pinned) {
             return embeddings::answer(&self.services.embedder, &request).await;
         }
-        let picked = self.services.providers.pick(task.endpoint(), scope, &request.model, pinned)?;
-        let answered = run(task, &picked, caller, headers, &request).await;
-        let mut response =
-            answered.unwrap_or_else(|reply| refuse(&reply, caller.protocol, caller.request_id));
-        name_provider(&mut response, picked);
-        Ok(response)
+        let asked = Asked {
+            endpoint: task.endpoint(),
+            scope,
+            model: &request.model,
+            pinned,
+            stream: request.stream,
+            session: session(headers, &request),
+            tokens: (request.prompt_tokens(), request.answer_tokens.unwrap_or(ANSWER_TOKENS)),
+        };
+        let plan = self.services.providers.plan(&asked)?;
+        let exchange = Exchange { task, caller, headers, request: &request };
+        resilience::answer(&self.services.providers, plan, exchange).await
     }
 
     /// Whether the embedding model in this process is the one that is meant.
@@ -153,11 +170,11 @@ impl Front {
     }
 }
 
-fn name_provider(response: &mut Response, picked: Picked<'_>) {
-    let headers = response.headers_mut();
-    headers.insert(PROVIDER, picked.provider.name_header.clone());
-    headers.insert(MODEL, picked.model_header);
-    headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
+/// What this request has in common with others that should meet the same provider: the session
+/// that the caller names, else how its conversation begins, which is what providers cache by.
+fn session(headers: &HeaderMap, request: &LlmRequest) -> Option<u64> {
+    let named = headers.get(SESSION).map(|value| value.as_bytes());
+    Some(hash(named.unwrap_or_else(|| request.body.get(..PREFIX_BYTES).unwrap_or(&request.body))))
 }
 
 fn request_id(headers: &HeaderMap) -> &str {

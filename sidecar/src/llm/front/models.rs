@@ -16,6 +16,9 @@ struct List<'a> {
     data: Vec<Model<'a>>,
 }
 
+/// Who owns the operator's aliases.
+const OWN: &str = "tidegate";
+
 /// One model; `owned_by` is the first provider that has it.
 #[derive(Serialize)]
 struct Model<'a> {
@@ -33,7 +36,7 @@ pub fn list(services: &Services, created: u64, is_allowed: impl Fn(&str) -> bool
     let model = |(id, owned_by)| Model { id, object: "model", created, owned_by };
     json(
         StatusCode::OK,
-        &List { object: "list", data: known.iter().map(|(id, owner)| model((&**id, *owner))).collect() },
+        &List { object: "list", data: known.iter().map(|(id, owner)| model((&**id, &**owner))).collect() },
     )
 }
 
@@ -49,15 +52,19 @@ pub fn look_up(services: &Services, created: u64, id: &str, is_allowed: impl Fn(
     }
 }
 
-fn known(services: &Services) -> BTreeMap<Box<str>, &str> {
+fn known(services: &Services) -> BTreeMap<Box<str>, Box<str>> {
+    let table = services.providers.table();
     let mut known = BTreeMap::new();
-    for provider in services.providers.all().iter().filter(|p| !p.is_disabled()) {
+    for provider in table.list.iter().filter(|p| !p.is_disabled()) {
         for id in provider.catalog.list() {
-            known.entry(id).or_insert(&*provider.name);
+            known.entry(id).or_insert_with(|| provider.name.clone());
         }
     }
     if let Ok(model) = services.embedder.model() {
-        known.entry(model.name.as_str().into()).or_insert(embeddings::LOCAL);
+        known.entry(model.name.as_str().into()).or_insert_with(|| embeddings::LOCAL.into());
+    }
+    for alias in table.settings.models.keys() {
+        known.entry(alias.as_str().into()).or_insert_with(|| OWN.into());
     }
     known
 }

@@ -1,6 +1,7 @@
 //! What the gateway must know of a request, read without building a tree of it: everything
 //! else passes on byte by byte.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,16 +14,23 @@ use tidegate_core::route::{Endpoint, Protocol};
 /// Longest model name looked at, in bytes; no provider has one near it.
 const MODEL_BYTES_MAX: usize = 256;
 
+/// Bytes of a body for each token of its prompt, roughly.
+const BYTES_PER_TOKEN: u64 = 4;
+
 /// Most members of LLM-Bridge's `parameters`.
 const PARAMETERS_MAX: usize = 64;
 
 /// A request that is worth a provider's time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LlmRequest {
     /// The model asked for.
     pub model: String,
     /// Provider named in an LLM-Bridge body.
     pub provider: Option<String>,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// The most tokens that the answer may have, if the caller said.
+    pub answer_tokens: Option<u64>,
     /// The body to pass on: the caller's own bytes, unless it came in LLM-Bridge's form.
     pub body: Bytes,
 }
@@ -45,6 +53,10 @@ struct Peek<'a> {
     prompt: Option<&'a RawValue>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    max_completion_tokens: Option<&'a RawValue>,
 }
 
 impl LlmRequest {
@@ -60,15 +72,43 @@ impl LlmRequest {
         let model = peek.model()?;
         peek.check_content(endpoint)?;
         peek.check_stream()?;
+        let (stream, answer_tokens) = (peek.wants_stream(), peek.answer_tokens());
         if endpoint.protocol() == Protocol::Anthropic {
-            return Ok(Self { model, provider: None, body });
+            return Ok(Self { model, provider: None, stream, answer_tokens, body });
         }
         let provider = peek.provider();
         let lifted = match (&provider, peek.parameters) {
             (None, None) => None,
             (_, parameters) => lift(text, provider.is_some(), parameters)?,
         };
-        Ok(Self { model, provider, body: lifted.unwrap_or(body) })
+        Ok(Self { model, provider, stream, answer_tokens, body: lifted.unwrap_or(body) })
+    }
+
+    /// The same request for another model; its other fields stay as they are.
+    ///
+    /// # Errors
+    /// The body cannot be written anew.
+    pub fn for_model(&self, model: &str) -> Result<Cow<'_, Self>, Reply> {
+        if model == self.model {
+            return Ok(Cow::Borrowed(self));
+        }
+        let text = std::str::from_utf8(&self.body).map_err(|_| not_json("it is not valid UTF-8"))?;
+        let name = serde_json::value::to_raw_value(model)
+            .map_err(|_| Reply::new(Code::InternalError, "The request could not be rewritten."))?;
+        let mut fields = fields_of(text)?;
+        for (key, value) in &mut fields {
+            if key == "model" {
+                *value = &name;
+            }
+        }
+        let body = write_object(&fields, text.len() + model.len())?;
+        Ok(Cow::Owned(Self { model: model.to_owned(), body, ..self.clone() }))
+    }
+
+    /// Estimated tokens of the prompt, by its bytes; only to compare prices and limits.
+    #[must_use]
+    pub const fn prompt_tokens(&self) -> u64 {
+        self.body.len() as u64 / BYTES_PER_TOKEN
     }
 }
 
@@ -124,6 +164,14 @@ impl<'a> Peek<'a> {
             None | Some("true" | "false") => Ok(()),
             Some(_) => Err(wrong("stream", "true or false")),
         }
+    }
+
+    fn wants_stream(&self) -> bool {
+        self.stream.map(RawValue::get) == Some("true")
+    }
+
+    fn answer_tokens(&self) -> Option<u64> {
+        self.max_completion_tokens.or(self.max_tokens)?.get().parse().ok()
     }
 
     /// A provider's name, as LLM-Bridge gives it. Other gateways put an object here; that is
@@ -193,8 +241,12 @@ fn lift(text: &str, drop_provider: bool, parameters: Option<&RawValue>) -> Resul
             fields.push((key, value));
         }
     }
-    let mut out = Vec::with_capacity(text.len());
-    for (key, value) in &fields {
+    write_object(&fields, text.len()).map(Some)
+}
+
+fn write_object(fields: &[(String, &RawValue)], bytes: usize) -> Result<Bytes, Reply> {
+    let mut out = Vec::with_capacity(bytes);
+    for (key, value) in fields {
         out.push(if out.is_empty() { b'{' } else { b',' });
         serde_json::to_writer(&mut out, key)
             .map_err(|_| Reply::new(Code::InternalError, "The request could not be rewritten."))?;
@@ -202,7 +254,7 @@ fn lift(text: &str, drop_provider: bool, parameters: Option<&RawValue>) -> Resul
         out.extend_from_slice(value.get().as_bytes());
     }
     out.push(b'}');
-    Ok(Some(out.into()))
+    Ok(out.into())
 }
 
 fn fields_of(text: &str) -> Result<Vec<(String, &RawValue)>, Reply> {
@@ -241,6 +293,21 @@ mod tests {
         assert_eq!(
             request.body,
             r#"{"model":"m","messages":[{"content":"a \" b"}],"max_tokens":5,"temperature":0.70}"#
+        );
+    }
+
+    #[test]
+    fn another_model_changes_nothing_else() {
+        let request =
+            chat(r#"{"a":1e999, "model":"m","stream":true,"max_tokens":7,"messages":[{"model":"m"}]}"#);
+        let request = request.expect("valid");
+        assert!(request.stream && request.answer_tokens == Some(7));
+        assert_eq!(request.for_model("m").expect("same").body.as_ptr(), request.body.as_ptr());
+        let other = request.for_model("n\"n").expect("rewritten");
+        assert_eq!(other.model, "n\"n");
+        assert_eq!(
+            other.body,
+            r#"{"a":1e999,"model":"n\"n","stream":true,"max_tokens":7,"messages":[{"model":"m"}]}"#
         );
     }
 

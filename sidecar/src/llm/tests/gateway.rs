@@ -21,6 +21,7 @@ use tidegate_core::usage::Price;
 
 use crate::config::{self, Env};
 use crate::embedding::{self, Embedder};
+use crate::llm::routing::RoutingSettings;
 use crate::llm::{ProviderKind, ProviderSettings, Providers, Remote, Services, router};
 use crate::secret::Secret;
 
@@ -105,9 +106,15 @@ fn embedding() -> embedding::Settings {
 }
 
 impl Gateway {
+    /// A gateway that passes on what a provider does, whatever it is.
     pub async fn start(settings: Vec<ProviderSettings>) -> Self {
+        Self::routing(settings, RoutingSettings { enabled: false, ..RoutingSettings::default() }).await
+    }
+
+    /// A gateway that routes.
+    pub async fn routing(settings: Vec<ProviderSettings>, routing: RoutingSettings) -> Self {
         let mut registry = Registry::default();
-        let providers = Providers::start(settings, &mut registry).expect("providers start");
+        let providers = Providers::start(settings, routing, &mut registry).expect("providers start");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let embedder = Arc::new(Embedder::start(embedding(), &mut registry));

@@ -10,6 +10,7 @@ use super::gateway::{DEADLINE, Gateway, Received, piece, until, whole};
 use crate::llm::local::QUEUE_MAX;
 use tidegate_core::usage::Price;
 
+use crate::llm::routing::RoutingSettings;
 use crate::llm::{ProviderKind, ProviderSettings, Providers};
 
 const MODEL: &str = "smollm2-135m-instruct";
@@ -261,7 +262,8 @@ async fn a_missing_or_broken_model_file_is_an_error_at_start() {
         (broken("shorter", &head[..1000]), "not a readable GGUF file"),
     ] {
         let mut registry = prometheus_client::registry::Registry::default();
-        let error = Providers::start(vec![settings(path)], &mut registry).expect_err(what);
+        let error = Providers::start(vec![settings(path)], RoutingSettings::default(), &mut registry)
+            .expect_err(what);
         assert_eq!(error.field, "providers[0].model_path");
         assert!(error.problem.contains(what) && error.problem.contains("scripts/setup"), "{error}");
     }

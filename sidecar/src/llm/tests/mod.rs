@@ -7,4 +7,5 @@ mod local;
 mod messages;
 mod passing;
 mod provider;
+mod routing;
 mod streams;

@@ -2,6 +2,7 @@
 
 use super::gateway::{BODY_BYTES_MAX, Gateway, openai};
 use super::provider::TestProvider;
+use crate::llm::routing::RoutingSettings;
 
 const BODY: &str = r#"{ "model":"m","x-new":{"a":1e999}, "messages":[{"role":"user","content":"\u4f60"}] }"#;
 const ANSWER: &str =
@@ -99,7 +100,7 @@ async fn providers_of_one_model_share_by_weight_and_can_be_pinned() {
     let two = TestProvider::answering(200, "", ANSWER).await;
     let mut heavy = openai("two", two.addr);
     heavy.weight = 3;
-    let gateway = Gateway::start(vec![openai("one", one.addr), heavy]).await;
+    let gateway = Gateway::routing(vec![openai("one", one.addr), heavy], RoutingSettings::default()).await;
     for _ in 0..8 {
         gateway.chat(BODY).await;
     }
@@ -133,7 +134,10 @@ async fn a_provider_without_configured_models_is_asked_for_them() {
     let mut settings = openai("p", provider.addr);
     settings.models.clear();
     let gateway = Gateway::start(vec![settings]).await;
-    super::gateway::until("the list is read", || !gateway.providers.all()[0].catalog.list().is_empty()).await;
+    super::gateway::until("the list is read", || {
+        !gateway.providers.table().list[0].catalog.list().is_empty()
+    })
+    .await;
     assert!(provider.requests()[0].head.starts_with("GET /base/models HTTP/1.1\r\n"));
     let got = gateway.chat(&BODY.replace("\"m\"", "\"found\"")).await;
     assert_eq!((got.status.as_u16(), got.headers["x-gateway-model"].as_bytes()), (200, &b"found"[..]));

@@ -14,7 +14,7 @@ use tidegate_core::route::Protocol;
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
-use super::{Caller, JSON, Upstream, error_body, fault, headers};
+use super::{Caller, Heard, JSON, Upstream, error_body, fault, headers};
 use crate::llm::front::refusal::SHOULD_RETRY;
 
 /// Largest JSON answer taken from a provider, in bytes.
@@ -48,9 +48,14 @@ impl Upstream {
         if status.is_success() {
             let parsed: Envelope = serde_json::from_slice(&body)
                 .map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?;
-            return Ok((respond(status, headers, body), parsed.usage));
+            let mut response = respond(status, headers, body);
+            *response.extensions_mut() = upstream.extensions;
+            return Ok((response, parsed.usage));
         }
-        self.refused(status, headers, &body, caller).map(|response| (response, None))
+        let heard = Heard::in_refusal(status.as_u16(), &upstream.headers, &body);
+        let mut response = self.refused(status, headers, &body, caller)?;
+        response.extensions_mut().insert(heard);
+        Ok((response, None))
     }
 
     /// A provider's refusal, in the caller's protocol. It passes with the provider's status, and

@@ -46,7 +46,7 @@ impl Upstream {
         request.headers_mut().insert(ACCEPT, JSON);
         let nobody = HeaderMap::new();
         headers::forward_request(Protocol::OpenAi, self.target.format, &nobody, request.headers_mut());
-        self.sign(request.headers_mut());
+        self.sign(request.headers_mut(), 0);
         let deadline = Instant::now() + self.timeout;
         let asked = tokio::time::timeout_at(deadline, async {
             let response = self.transport.request(request).await.map_err(|e| fault::chain(&e))?;

@@ -7,10 +7,11 @@ mod discover;
 mod error_body;
 mod fault;
 mod headers;
+mod heard;
 mod hold;
+mod ping;
 mod stream;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 use self::address::Addresses;
 pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::{Transport, Unusable};
+pub use self::heard::Heard;
 use self::stream::{ErrorStyle, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use super::settings::Remote;
@@ -71,6 +73,8 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
+    /// Which of the provider's keys is used.
+    pub key: usize,
     /// The body, in the provider's protocol.
     pub body: Bytes,
 }
@@ -85,7 +89,6 @@ pub struct Upstream {
     addresses: Addresses,
     key_header: HeaderName,
     keys: Vec<HeaderValue>,
-    next_key: AtomicUsize,
     timeout: Duration,
 }
 
@@ -116,7 +119,6 @@ impl Upstream {
                 Credential::Header(name) => HeaderName::from_static(name),
             },
             keys: keys.map(|key| connect::credential(vendor.credential(), key)).collect::<Result<_, _>>()?,
-            next_key: AtomicUsize::new(0),
             timeout,
         })
     }
@@ -153,7 +155,11 @@ impl Upstream {
         let caller = call.caller;
         let request = self.request(call)?;
         let answered = async {
-            let response = self.send(request, deadline).await?;
+            let mut response = self.send(request, deadline).await?;
+            if response.status().is_success() {
+                let heard = Heard::in_answer(response.headers());
+                response.extensions_mut().insert(heard);
+            }
             if response.status().is_success() && headers::is_type(response.headers(), EVENT_STREAM) {
                 return Ok(Answer::Stream(response));
             }
@@ -185,17 +191,16 @@ impl Upstream {
         if let Some(accept) = call.headers.get(ACCEPT) {
             headers.insert(ACCEPT, accept.clone());
         }
-        self.sign(headers);
+        self.sign(headers, call.key);
         Ok(request)
     }
 
-    /// Adds what every request to this provider carries.
-    fn sign(&self, headers: &mut HeaderMap) {
+    /// Adds what every request to this provider carries, with the key at this place.
+    fn sign(&self, headers: &mut HeaderMap, key: usize) {
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, AGENT);
-        if !self.keys.is_empty() {
-            let turn = self.next_key.fetch_add(1, Ordering::Relaxed) % self.keys.len();
-            headers.insert(&self.key_header, self.keys[turn].clone());
+        if let Some(key) = self.keys.get(key).or_else(|| self.keys.first()) {
+            headers.insert(&self.key_header, key.clone());
         }
     }
 
@@ -234,6 +239,7 @@ impl Upstream {
         let watched = WatchedStream::new(body, &self.name, self.timeout, observation, errors);
         let mut response = Response::new(Body::new(watched));
         *response.status_mut() = upstream.status;
+        *response.extensions_mut() = upstream.extensions;
         headers::forward_response(&upstream.headers, response.headers_mut());
         response
     }

@@ -1,0 +1,40 @@
+//! What an answer says beside itself, for routing: it travels among the response's extensions,
+//! because callers are not told of the operator's limits.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use tidegate_core::routing::{FaultKind, RateSignals, classify};
+
+/// Bytes of a refusal's body that are looked at.
+const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// What a provider said about limits, and what kind its refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Limits and waits.
+    pub signals: RateSignals,
+    /// The kind of the refusal; `None` for an answer.
+    pub fault: Option<FaultKind>,
+}
+
+impl Heard {
+    /// From an answer.
+    #[must_use]
+    pub fn in_answer(headers: &HeaderMap) -> Self {
+        Self { signals: signals(headers, ""), fault: None }
+    }
+
+    /// From a refusal.
+    #[must_use]
+    pub fn in_refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body.get(..BODY_BYTES_MAX).unwrap_or(body));
+        Self { signals: signals(headers, &text), fault: Some(classify(status, &text)) }
+    }
+}
+
+fn signals(headers: &HeaderMap, body: &str) -> RateSignals {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    RateSignals::read(|name| headers.get(name)?.to_str().ok(), body, unix_ms)
+}
