@@ -20,6 +20,7 @@ pub mod health;
 pub mod identity;
 pub mod internal;
 pub mod keys;
+pub mod l2;
 pub mod llm;
 pub mod logging;
 pub mod login;

@@ -1,0 +1,3 @@
+//! The semantic cache of the sidecar.
+
+pub mod index;
