@@ -72,6 +72,8 @@ codes! {
     PermissionDenied => "permission_denied", 403, "permission_error", "permission_error";
     /// The credential could not be checked.
     AuthUnavailable => "authentication_unavailable", 503, "service_unavailable_error", "overloaded_error";
+    /// What the gateways of a fleet share cannot be changed now.
+    StoreUnavailable => "store_unavailable", 503, "service_unavailable_error", "overloaded_error";
     /// The gateway has no policy yet.
     GatewayStarting => "gateway_starting", 503, "service_unavailable_error", "overloaded_error";
     /// The sidecar is not reachable from Envoy.

@@ -147,7 +147,7 @@ fn strangers_and_typing_errors_are_refused() {
         ("server: [\n", ""),
         ("just text\n", ""),
         ("providers: {}\n", "providers"),
-        ("store: {type: etcd}\n", "store.type"),
+        ("store: {type: cloud}\n", "store.type"),
     ];
     for (config, path) in cases {
         let (code, text) = Cli::new(config).check();

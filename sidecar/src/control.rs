@@ -267,7 +267,7 @@ impl Control {
                 Some(changed) => writer.put(RATES, changed)?,
                 None => writer.remove(RATES)?,
             }
-            audit::append(writer, act)
+            audit::append(writer, &act)
         })?;
         state.changed = changed.clone();
         self.publish(&state)?;
@@ -346,7 +346,23 @@ impl Control {
         let after = self.publisher.latest().revision.clone();
         let (before, after) = (json!({"revision": before}), json!({"revision": after}));
         let act = act(&Actor::system("SIGHUP"), Action::ConfigReloaded, "config", before, after);
-        Ok(self.store.write(|writer| audit::append(writer, act))?)
+        Ok(self.store.write(|writer| audit::append(writer, &act))?)
+    }
+
+    /// Puts what another gateway has changed in the store in force here too.
+    ///
+    /// # Errors
+    /// The store failed, or what is there does not fit this gateway's configuration.
+    pub fn take_over(&self) -> Result<(), ChangeError> {
+        let mut state = self.lock();
+        let changed = self.store.get::<Rates>(RATES)?.unwrap_or_default();
+        limits(&state.config.limiter, &changed).map_err(ChangeError::Invalid)?;
+        state.changed = changed;
+        let raised = self.keys.install(&state.config.auth)?;
+        if self.sessions.reload()? && !raised {
+            self.keys.raise_generation()?;
+        }
+        self.publish(&state)
     }
 
     fn publish(&self, state: &State) -> Result<(), ChangeError> {

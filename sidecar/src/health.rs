@@ -80,8 +80,27 @@ struct Components {
     providers: Providers,
     filters: Filters,
     embedding: Embedding,
+    store: Store,
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<Redis>,
+}
+
+/// Without etcd, what is shared can be read but not changed, so that never makes the gateway
+/// unavailable.
+#[derive(Debug, Serialize)]
+struct Store {
+    kind: &'static str,
+    state: &'static str,
+}
+
+impl Store {
+    const fn new(is_shared_up: Option<bool>) -> Self {
+        match is_shared_up {
+            None => Self { kind: "embedded", state: "up" },
+            Some(true) => Self { kind: "etcd", state: "up" },
+            Some(false) => Self { kind: "etcd", state: "down" },
+        }
+    }
 }
 
 /// Only where it is configured. Without it the gateway goes on, so it never makes it unavailable.
@@ -131,6 +150,7 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
                 up_to_date: vms.iter().filter(|vm| vm.revision == revision).count(),
             },
             policy: Policy { revision },
+            store: Store::new(gateway.control.store().is_shared_up()),
             redis: gateway.redis.as_ref().map(|redis| Redis { state: redis.state() }),
             embedding: Embedding {
                 model: gateway.embedder.name().to_owned(),

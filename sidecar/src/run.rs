@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::attempts::{Allowance, Attempts};
 use crate::clusters::{self, Engine};
-use crate::config::{Config, auth};
+use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
 use crate::gateway::Gateway;
@@ -90,7 +90,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let started = Instant::now();
     let from_environment = admin_key(&origin)?;
     let token = internal_token(config.store.folder()).map_err(StartError::Token)?;
-    let store = Arc::new(Store::open(&config.store.path).map_err(StartError::Store)?);
+    let store = Arc::new(open(config.store.clone()).await.map_err(StartError::Store)?);
     let (listeners, metrics_listener) = bind(&config).await.map_err(StartError::Listen)?;
 
     let mut registry = Registry::default();
@@ -112,6 +112,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         .map_err(StartError::Policy)?;
     let (drain, draining) = watch::channel(false);
     let control = Arc::new(control);
+    follow_fleet(&control);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
     let gateway = Gateway {
@@ -129,6 +130,31 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         guesses,
     };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
+}
+
+/// Opening blocks, on the disk and on etcd.
+async fn open(settings: config::store::Store) -> Result<Store, StoreError> {
+    let opened = tokio::task::spawn_blocking(move || match settings.etcd {
+        Some(etcd) => Store::open_shared(&settings.path, etcd),
+        None => Store::open(&settings.path),
+    });
+    opened.await.unwrap_or_else(|error| Err(StoreError::Unreachable(error.to_string())))
+}
+
+/// Puts what other gateways change in force, as long as there are others.
+fn follow_fleet(control: &Arc<Control>) {
+    let Some(mut changes) = control.store().changes() else { return };
+    let control = control.clone();
+    tokio::spawn(async move {
+        while changes.next().await {
+            let control = control.clone();
+            match tokio::task::spawn_blocking(move || control.take_over()).await {
+                Ok(Ok(())) => tracing::info!("a change made by another gateway is in force"),
+                Ok(Err(error)) => tracing::error!(%error, "a change made by another gateway was refused"),
+                Err(error) => tracing::error!(%error, "a change made by another gateway was not finished"),
+            }
+        }
+    });
 }
 
 fn admin_key(origin: &Origin) -> Result<Option<Digest>, StartError> {

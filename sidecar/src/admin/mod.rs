@@ -21,6 +21,7 @@ use crate::control::ChangeError;
 use crate::gateway::Gateway;
 use crate::keys::KeyError;
 use crate::refusal::refuse_here;
+use crate::store::StoreError;
 
 pub use metrics::metrics_page;
 
@@ -87,6 +88,12 @@ fn explain(error: &ChangeError) -> Reply {
             Reply::new(Code::InvalidRequest, error.to_string())
         }
         ChangeError::Key(KeyError::NoRandomness(error)) => failed(error),
+        ChangeError::Key(KeyError::Store(error @ StoreError::Unreachable(_)))
+        | ChangeError::Store(error @ StoreError::Unreachable(_)) => {
+            tracing::error!(%error, "a change could not be kept");
+            let message = "what the gateways share cannot be changed now; nothing has changed";
+            Reply::new(Code::StoreUnavailable, message).retry_after_ms(STORE_RETRY_MS)
+        }
         ChangeError::Key(KeyError::Store(error)) | ChangeError::Store(error) => failed(error),
     }
 }

@@ -135,8 +135,8 @@ pub struct Verdict {
 ///
 /// # Errors
 /// The database failed.
-pub fn append(writer: &Writer<'_>, act: Act) -> Result<(), StoreError> {
-    let Act { actor, action, target, before, after, at_ms } = act;
+pub fn append(writer: &Writer<'_>, act: &Act) -> Result<(), StoreError> {
+    let Act { actor, action, target, before, after, at_ms } = act.clone();
     let head = writer.get::<Head>(HEAD)?.unwrap_or_default();
     let previous = match writer.bytes(head.seq)?.as_deref().and_then(split) {
         Some((hash, ..)) => hash,
@@ -232,7 +232,7 @@ mod tests {
             after: serde_json::json!({"rate": 0.1}),
             at_ms: 7,
         };
-        store.write(|writer| append(writer, act)).expect("writes");
+        store.write(|writer| append(writer, &act)).expect("writes");
     }
 
     #[test]

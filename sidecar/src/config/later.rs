@@ -5,7 +5,6 @@
 use serde::Deserialize;
 
 use super::Problems;
-use super::value::Span;
 
 /// `sampler`: which error events are passed on for learning.
 #[derive(Debug, Deserialize)]
@@ -26,15 +25,6 @@ pub struct Kafka {
     topic: String,
 }
 
-/// `etcd`: the store that a fleet shares.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Etcd {
-    endpoints: Vec<String>,
-    #[serde(rename = "timeout")]
-    _timeout: Option<Span>,
-}
-
 const fn sampling_rate_default() -> f64 {
     0.05
 }
@@ -51,7 +41,6 @@ fn topic_default() -> String {
 pub fn validate(
     sampler: Option<Sampler>,
     kafka: Option<Kafka>,
-    etcd: Option<Etcd>,
     problems: &mut Problems,
 ) -> Vec<&'static str> {
     let mut present = Vec::new();
@@ -66,10 +55,6 @@ pub fn validate(
         if topic.is_empty() {
             problems.add("kafka.topic", "is empty; name the topic, such as error-events");
         }
-    }
-    if let Some(Etcd { endpoints, _timeout }) = etcd {
-        present.push("etcd");
-        addresses("etcd.endpoints", &endpoints, problems);
     }
     present
 }

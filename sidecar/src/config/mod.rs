@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod cache;
 pub mod clustering;
 pub mod embedding;
+pub mod etcd;
 pub mod jwt;
 mod later;
 pub mod limiter;
@@ -132,7 +133,7 @@ struct Document {
     logging: Option<logging::Document>,
     sampler: Option<later::Sampler>,
     kafka: Option<later::Kafka>,
-    etcd: Option<later::Etcd>,
+    etcd: Option<etcd::Document>,
 }
 
 /// What every section's validation works with.
@@ -240,14 +241,14 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
         clustering: clustering::validate(clustering.unwrap_or_default(), &mut check),
         embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
-        store: store::validate(store.unwrap_or_default(), &mut check),
+        store: store::validate(store.unwrap_or_default(), etcd, &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
         routing: routing::validate("routing", routing.unwrap_or_default(), &mut check.problems),
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),
-        without_effect: later::validate(sampler, kafka, etcd, &mut check.problems),
+        without_effect: later::validate(sampler, kafka, &mut check.problems),
         server,
     };
     if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Check;
+use super::{Check, etcd};
+use crate::store::EtcdSettings;
 
 /// Where the state goes when nothing is said; `STATE_DIR` is what `make run` sets.
 const PATH: &str = "${STATE_DIR:-./.state}/tidegate.redb";
@@ -23,6 +24,8 @@ enum Kind {
     /// One file, opened by this process alone.
     #[default]
     Embedded,
+    /// The same file as a copy of what gateways share in etcd.
+    Etcd,
 }
 
 /// The validated section.
@@ -30,6 +33,8 @@ enum Kind {
 pub struct Store {
     /// The database file.
     pub path: PathBuf,
+    /// What gateways share, if they do.
+    pub etcd: Option<EtcdSettings>,
 }
 
 impl Store {
@@ -44,14 +49,19 @@ impl Store {
 }
 
 /// Checks the section.
-pub fn validate(document: Document, check: &mut Check<'_>) -> Store {
+pub fn validate(document: Document, etcd: Option<etcd::Document>, check: &mut Check<'_>) -> Store {
     let Document { r#type, path } = document;
     let path = check.expanded("store.path", path.as_deref().unwrap_or(PATH));
-    match r#type.unwrap_or_default() {
-        Kind::Embedded if path.is_empty() || path.ends_with('/') => {
-            check.problems.add("store.path", "must name a file, such as ./.state/tidegate.redb");
-        }
-        Kind::Embedded => {}
+    if path.is_empty() || path.ends_with('/') {
+        check.problems.add("store.path", "must name a file, such as ./.state/tidegate.redb");
     }
-    Store { path: path.into() }
+    let is_shared = matches!(r#type.unwrap_or_default(), Kind::Etcd);
+    if is_shared && etcd.is_none() {
+        check
+            .problems
+            .add("etcd", "is missing; with store.type etcd, add `etcd: {endpoints: [127.0.0.1:2379]}`");
+    }
+    // The section is checked even where it is not used, so that a file is right once and for all.
+    let etcd = etcd.and_then(|document| etcd::validate(document, check)).filter(|_| is_shared);
+    Store { path: path.into(), etcd }
 }

@@ -56,7 +56,7 @@ auth:
 kafka: {brokers: []}
 logging: {format: xml}
 metrics: {path: /public}
-store: {type: etcd}
+store: {type: cloud}
 "#;
     let mut found = paths(yaml);
     found.sort();
@@ -104,7 +104,7 @@ fn sections_without_effect_are_checked_and_named() {
                 kafka: {brokers: [\"localhost:9092\"], topic: error-events}\n\
                 etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
     let config = parse(yaml, &Env::default()).expect("valid");
-    assert_eq!(config.without_effect, ["sampler", "kafka", "etcd"]);
+    assert_eq!(config.without_effect, ["sampler", "kafka"]);
 }
 
 #[test]

@@ -110,8 +110,18 @@ impl Keys {
         let now_ms = unix_ms();
         let is_admin = |record: &KeyRecord| record.role == Role::Admin && now_ms < record.ends_ms();
         let has_admin = keys.table().records.iter().any(is_admin);
-        let made = if has_admin { None } else { Some(keys.make_admin(auth)?) };
-        Ok((keys, made))
+        if has_admin {
+            return Ok((keys, None));
+        }
+        match keys.make_admin(auth) {
+            Ok(made) => Ok((keys, Some(made))),
+            // Another gateway of the fleet was faster.
+            Err(KeyError::Store(StoreError::Exists)) => {
+                keys.install(auth)?;
+                Ok((keys, None))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn make_admin(&self, auth: &Auth) -> Result<String, KeyError> {
@@ -142,8 +152,11 @@ impl Keys {
             at_ms: unix_ms(),
         };
         self.store.write(|writer| {
+            if before.is_none() && writer.has_record(Stored::Keys, &record.id)? {
+                return Err(StoreError::Exists);
+            }
             writer.put_record(Stored::Keys, &record.id, after)?;
-            audit::append(writer, act)
+            audit::append(writer, &act)
         })?;
         Ok(())
     }

@@ -94,6 +94,20 @@ impl Sessions {
         Ok(Self { store, table: RwLock::new(table), changing: Mutex::default() })
     }
 
+    /// Reads the store again, where another gateway has changed something; returns whether sessions
+    /// have ended.
+    ///
+    /// # Errors
+    /// The store failed; then nothing changes.
+    pub fn reload(&self) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.change();
+        let records = self.store.all::<Record>(Table::Sessions)?;
+        let now = records.into_iter().map(|record| (record.sid.clone(), record)).collect();
+        let before = std::mem::replace(&mut *self.table(), now);
+        let now = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(before.keys().any(|sid| !now.contains_key(sid)))
+    }
+
     /// Whether the session is still this user's, with this password.
     #[must_use]
     pub fn is_open(&self, sid: &str, user: &str, stamp: &str, now_ms: u64) -> bool {
@@ -142,7 +156,7 @@ impl Sessions {
             let act = revocation(&record, from, now_ms);
             self.store.write(|writer| {
                 writer.put_record::<Record>(Table::Sessions, &sid, None)?;
-                audit::append(writer, act)
+                audit::append(writer, &act)
             })?;
             self.table().remove(&sid);
             return Err(SessionError::Reused);

@@ -1,15 +1,25 @@
 //! State that survives a restart: keys made at run time, the auth generation, limits that were
 //! changed over the admin API, sessions, and the audit log. Embedded: one redb file, one process.
+//! With etcd, that file is a copy of what gateways have in common ([`etcd`]), besides what is one
+//! gateway's own.
 
+mod etcd;
+mod place;
+mod shared;
 mod token;
+mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use etcd::Etcd;
+pub use etcd::{Changes, EtcdSettings};
 pub use token::{TokenError, internal_token};
+pub use writer::Writer;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(Table::AUDIT_NAME);
@@ -28,6 +38,11 @@ pub enum StoreError {
     },
     /// The database failed.
     Database(redb::Error),
+    /// Gateways share the store, and etcd did not take a change; nothing has changed then, or the
+    /// change arrives later.
+    Unreachable(String),
+    /// What was to be made is there already.
+    Exists,
     /// An entry is not what this version writes.
     Corrupt {
         /// Its key.
@@ -47,6 +62,13 @@ impl std::fmt::Display for StoreError {
                 path.display()
             ),
             Self::Database(cause) => write!(f, "the store failed: {cause}"),
+            Self::Unreachable(problem) => {
+                write!(
+                    f,
+                    "etcd did not take the change: {problem}; look at etcd.endpoints and at etcd's health"
+                )
+            }
+            Self::Exists => f.write_str("it is there already"),
             Self::Corrupt { entry, cause } => {
                 write!(f, "the store's entry `{entry}` cannot be read: {cause}; restore or remove the file")
             }
@@ -63,7 +85,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 }
 
 /// A table of records by id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Keys made at run time.
     Keys,
@@ -72,31 +94,36 @@ pub enum Table {
 }
 
 impl Table {
-    /// What the audit log's table is called in errors.
+    /// What the audit log's table is called, in errors and in etcd.
     pub const AUDIT_NAME: &'static str = "audit";
+    /// All tables.
+    const ALL: [Self; 2] = [Self::Keys, Self::Sessions];
 
-    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    const fn name(self) -> &'static str {
         match self {
-            Self::Keys => TableDefinition::new("keys"),
-            Self::Sessions => TableDefinition::new("sessions"),
+            Self::Keys => "keys",
+            Self::Sessions => "sessions",
         }
     }
-}
 
-/// One transaction: all of it is kept, or nothing.
-pub struct Writer<'a>(&'a WriteTransaction);
+    /// Whether all gateways that use the same etcd have its records in common.
+    const fn is_shared(self) -> bool {
+        match self {
+            Self::Keys | Self::Sessions => true,
+        }
+    }
 
-impl std::fmt::Debug for Writer<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Writer")
+    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(self.name())
     }
 }
 
-/// The embedded store. Its calls block on the disk: from async code they go through
-/// `spawn_blocking`.
+/// The store. Its calls block, on the disk and, for changes that gateways share, on the network:
+/// from async code they go through `spawn_blocking`.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    database: Arc<Database>,
+    etcd: Option<Etcd>,
 }
 
 impl Store {
@@ -114,11 +141,34 @@ impl Store {
         private(path).map_err(|e| open(e.to_string()))?;
         let write = database.begin_write()?;
         write.open_table(META)?;
-        write.open_table(Table::Keys.definition())?;
-        write.open_table(Table::Sessions.definition())?;
+        for table in Table::ALL {
+            write.open_table(table.definition())?;
+        }
         write.open_table(AUDIT)?;
         write.commit()?;
-        Ok(Self { database })
+        Ok(Self { database: Arc::new(database), etcd: None })
+    }
+
+    /// Opens the database at `path` as the copy of what gateways share in etcd.
+    ///
+    /// # Errors
+    /// See [`Store::open`]; or etcd cannot be reached, and there is no earlier copy.
+    pub fn open_shared(path: &Path, settings: EtcdSettings) -> Result<Self, StoreError> {
+        let store = Self::open(path)?;
+        let etcd = Etcd::start(store.database.clone(), settings)?;
+        Ok(Self { etcd: Some(etcd), ..store })
+    }
+
+    /// Tells of changes that other gateways make; `None` where nothing is shared.
+    #[must_use]
+    pub fn changes(&self) -> Option<Changes> {
+        self.etcd.as_ref().map(Etcd::changes)
+    }
+
+    /// Whether what gateways share can be changed; `None` where nothing is shared.
+    #[must_use]
+    pub fn is_shared_up(&self) -> Option<bool> {
+        self.etcd.as_ref().map(Etcd::is_up)
     }
 
     /// Reads the value called `name`, if there is one.
@@ -145,13 +195,16 @@ impl Store {
             .collect()
     }
 
-    /// Runs `work` as one transaction.
+    /// Runs `work` as one transaction; more than once if another gateway was faster.
     ///
     /// # Errors
-    /// What `work` says, or the database failed; then nothing has changed.
-    pub fn write<T>(&self, work: impl FnOnce(&Writer<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// What `work` says, or the database failed, or etcd did not take it; then nothing has changed.
+    pub fn write<T>(&self, work: impl Fn(&Writer<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(etcd) = &self.etcd {
+            return etcd.write(&self.database, work);
+        }
         let write = self.database.begin_write()?;
-        let value = work(&Writer(&write))?;
+        let value = work(&Writer::new(&write))?;
         write.commit()?;
         Ok(value)
     }
@@ -188,88 +241,6 @@ impl Store {
     /// It is not a `T`.
     pub fn decode<T: DeserializeOwned>(entry: &str, bytes: &[u8]) -> Result<T, StoreError> {
         decode(entry, bytes)
-    }
-}
-
-impl Writer<'_> {
-    /// Reads the value called `name`, if there is one.
-    ///
-    /// # Errors
-    /// The database failed, or the value is not a `T`.
-    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
-        let table = self.0.open_table(META)?;
-        table.get(name)?.map(|value| decode(name, value.value())).transpose()
-    }
-
-    /// Writes the value called `name`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn put<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
-        self.0.open_table(META)?.insert(name, encode(name, value)?.as_slice())?;
-        Ok(())
-    }
-
-    /// Removes the value called `name`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.0.open_table(META)?.remove(name)?;
-        Ok(())
-    }
-
-    /// Writes the record `id`, or removes it.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn put_record<T: Serialize>(
-        &self,
-        table: Table,
-        id: &str,
-        record: Option<&T>,
-    ) -> Result<(), StoreError> {
-        let mut table = self.0.open_table(table.definition())?;
-        match record {
-            Some(record) => table.insert(id, encode(id, record)?.as_slice())?,
-            None => table.remove(id)?,
-        };
-        Ok(())
-    }
-
-    /// The audit log's entry `seq`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn bytes(&self, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.0.open_table(AUDIT)?;
-        Ok(table.get(seq)?.map(|bytes| bytes.value().to_vec()))
-    }
-
-    /// Writes the audit log's entry `seq`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn put_bytes(&self, seq: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        self.0.open_table(AUDIT)?.insert(seq, bytes)?;
-        Ok(())
-    }
-
-    /// Removes the audit log's entry `seq`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn remove_bytes(&self, seq: u64) -> Result<(), StoreError> {
-        self.0.open_table(AUDIT)?.remove(seq)?;
-        Ok(())
-    }
-
-    /// `value` as it is stored.
-    ///
-    /// # Errors
-    /// It cannot be written as JSON.
-    pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
-        encode(Table::AUDIT_NAME, value)
     }
 }
 
