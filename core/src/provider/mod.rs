@@ -7,9 +7,13 @@
 //! worse than none.
 
 mod anthropic;
+mod bedrock;
 mod document;
+mod ernie;
 mod exchange;
+mod failure;
 mod fit;
+mod gemini;
 mod openai;
 mod schema;
 mod stream;
@@ -19,7 +23,9 @@ use crate::chat::{ChatAnswer, ChatRequest};
 use crate::reply::Reply;
 use crate::route::{Endpoint, Protocol};
 
+pub use bedrock::{FrameDecoder, FrameError};
 pub use exchange::Exchange;
+pub use failure::{Failure, hidden_failure, read_failure};
 pub use fit::Fit;
 pub use openai::adapt as adapt_openai_request;
 pub use stream::StreamTranslator;
@@ -53,6 +59,12 @@ pub enum Format {
     OpenAi,
     /// Anthropic's messages.
     Anthropic,
+    /// Google's `generateContent`.
+    Gemini,
+    /// Amazon's `Converse`.
+    Bedrock,
+    /// Baidu's classic chat.
+    Ernie,
 }
 
 impl Format {
@@ -62,6 +74,9 @@ impl Format {
         match self {
             Self::OpenAi => "OpenAI's",
             Self::Anthropic => "Anthropic's",
+            Self::Gemini => "Google's `generateContent`",
+            Self::Bedrock => "Amazon's `Converse`",
+            Self::Ernie => "Baidu's, classic",
         }
     }
 
@@ -118,6 +133,9 @@ pub fn write_request(
     let body = match format {
         Format::OpenAi => openai::write_request(&request, dialect, fit),
         Format::Anthropic => anthropic::write_request(&request, fit),
+        Format::Gemini => gemini::write_request(&request, fit),
+        Format::Bedrock => bedrock::write_request(&request, fit),
+        Format::Ernie => ernie::write_request(&request, fit),
     }?;
     Ok(Written { body, schema_tool })
 }
@@ -130,6 +148,9 @@ pub fn read_answer(format: Format, exchange: &Exchange, body: &[u8]) -> Result<C
     let mut answer = match format {
         Format::OpenAi => openai::read_answer(body),
         Format::Anthropic => anthropic::read_answer(body),
+        Format::Gemini => gemini::read_answer(exchange, body),
+        Format::Bedrock => bedrock::read_answer(exchange, body),
+        Format::Ernie => ernie::read_answer(exchange, body),
     }?;
     schema::restore(exchange.schema_tool.as_deref(), &mut answer);
     Ok(answer)

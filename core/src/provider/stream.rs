@@ -4,8 +4,9 @@ use crate::chat::{StreamError, StreamEvent};
 use crate::reply::Code;
 use crate::sse::{Event, Parser};
 
+use super::failure::in_stream;
 use super::schema::Restore;
-use super::{Exchange, Format, Front, anthropic, openai};
+use super::{Exchange, Format, Front, Malformed, anthropic, bedrock, ernie, gemini, openai};
 
 /// Translates one stream. Memory is bounded by one event.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub struct StreamTranslator {
 enum Reader {
     OpenAi(openai::Reader),
     Anthropic(anthropic::Reader),
+    Gemini(gemini::Reader),
+    Bedrock(bedrock::Reader),
+    Ernie(ernie::Reader),
 }
 
 #[derive(Debug)]
@@ -36,6 +40,9 @@ impl StreamTranslator {
         let reader = match provider {
             Format::OpenAi => Reader::OpenAi(openai::Reader::default()),
             Format::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
+            Format::Gemini => Reader::Gemini(gemini::Reader::new(&exchange.request_id, &exchange.model)),
+            Format::Bedrock => Reader::Bedrock(bedrock::Reader::new(&exchange.request_id, &exchange.model)),
+            Format::Ernie => Reader::Ernie(ernie::Reader::new(&exchange.request_id, &exchange.model)),
         };
         let writer = match caller {
             Front::Chat => Writer::OpenAi(openai::Writer::new(exchange.created, exchange.include_usage)),
@@ -53,6 +60,20 @@ impl StreamTranslator {
                 *ended = translate(reader, restore, writer, &event, out);
             }
         });
+    }
+
+    /// The provider's stream is over. Where its protocol has no last event, the caller's may get
+    /// its own now.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        let complete = match &self.reader {
+            Reader::OpenAi(_) | Reader::Anthropic(_) => false,
+            Reader::Gemini(reader) => reader.is_complete(),
+            Reader::Bedrock(reader) => reader.is_complete(),
+            Reader::Ernie(reader) => reader.is_complete(),
+        };
+        if complete && !std::mem::replace(&mut self.ended, true) {
+            self.writer.write(StreamEvent::End, out);
+        }
     }
 
     /// Whether the caller's stream has had its last event, good or bad.
@@ -83,14 +104,37 @@ fn translate(
         writer.write(event, out);
     };
     let read = match reader {
-        _ if event.truncated => Err(super::Malformed),
+        _ if event.truncated => Err(Malformed),
         Reader::OpenAi(reader) => reader.read(event.data, &mut each),
         Reader::Anthropic(reader) => reader.read(event.data, &mut each),
+        Reader::Gemini(reader) => {
+            read_or_fail(Format::Gemini, event.data, &mut each, |d, e| reader.read(d, e))
+        }
+        Reader::Bedrock(reader) => {
+            read_or_fail(Format::Bedrock, event.data, &mut each, |d, e| reader.read(d, e))
+        }
+        Reader::Ernie(reader) => read_or_fail(Format::Ernie, event.data, &mut each, |d, e| reader.read(d, e)),
     };
     if read.is_err() {
         each(failure("The provider sent an event that is not of its protocol; the answer is incomplete."));
     }
     ended
+}
+
+/// Reads an event, which may be an error in one of several shapes.
+fn read_or_fail(
+    format: Format,
+    data: &[u8],
+    each: &mut dyn FnMut(StreamEvent),
+    read: impl FnOnce(&[u8], &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    match in_stream(format, data) {
+        Some(error) => {
+            each(StreamEvent::Error(error));
+            Ok(())
+        }
+        None => read(data, each),
+    }
 }
 
 fn failure(message: &str) -> StreamEvent {

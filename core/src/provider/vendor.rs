@@ -127,6 +127,19 @@ vendors! {
     /// Anthropic.
     Anthropic => "anthropic", ["claude"], Some("https://api.anthropic.com/v1"), Format::Anthropic,
         Credential::Header("x-api-key"), WITHOUT_SCHEMAS;
+    /// Google's Gemini API.
+    Gemini => "gemini", ["google"], Some("https://generativelanguage.googleapis.com/v1beta"), Format::Gemini,
+        Credential::Header("x-goog-api-key"), OPENAI;
+    /// Google's Vertex AI.
+    Vertex => "vertex", ["vertex_ai"], None, Format::Gemini, Credential::Bearer, OPENAI;
+    /// Amazon Bedrock; its keys are signatures, or bearer tokens.
+    Bedrock => "bedrock", ["aws_bedrock"], None, Format::Bedrock, Credential::Bearer, WITHOUT_SCHEMAS;
+    /// Baidu ERNIE, version 2 of the API.
+    Ernie => "ernie", ["baidu", "qianfan"], Some("https://qianfan.baidubce.com/v2"), Format::OpenAi,
+        Credential::Bearer, COMPATIBLE;
+    /// Baidu ERNIE, the API with access tokens; they go in the address.
+    ErnieClassic => "ernie_classic", ["wenxin"], Some("https://aip.baidubce.com"), Format::Ernie,
+        Credential::Bearer, WITHOUT_SCHEMAS;
     /// Azure `OpenAI`: one address per deployment, and a version in each.
     Azure => "azure", ["azure_openai"], None, Format::OpenAi, Credential::Header("api-key"), OPENAI;
     /// DeepSeek.
@@ -205,7 +218,7 @@ mod tests {
         for vendor in Vendor::ALL {
             let names: Vec<_> =
                 [vendor.label()].iter().chain(vendor.aliases()).map(|n| format!("`{n}`")).collect();
-            let base_url = vendor.base_url().map_or_else(|| "yours".to_owned(), |url| format!("`{url}`"));
+            let base_url = vendor.base_url().map_or_else(|| "below".to_owned(), |url| format!("`{url}`"));
             let credential = match vendor.credential() {
                 Credential::Bearer => "`authorization: Bearer`".to_owned(),
                 Credential::Header(name) => format!("`{name}`"),

@@ -3,16 +3,16 @@
 
 use serde::Deserialize;
 
-use super::{Event, Parser};
+use super::{Event, Parser, foreign};
 
 /// Token counts as a provider reported them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
-    #[serde(default, alias = "input_tokens", deserialize_with = "or_zero")]
+    #[serde(default, alias = "input_tokens", alias = "inputTokens", deserialize_with = "or_zero")]
     pub prompt_tokens: u64,
     /// Tokens of the answer.
-    #[serde(default, alias = "output_tokens", deserialize_with = "or_zero")]
+    #[serde(default, alias = "output_tokens", alias = "outputTokens", deserialize_with = "or_zero")]
     pub completion_tokens: u64,
 }
 
@@ -24,7 +24,7 @@ fn or_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
 impl Usage {
     /// These counts after `earlier` ones of the same stream. Anthropic's say at the start what
     /// the prompt has, and at the end what the answer has.
-    fn after(self, earlier: Option<Self>) -> Self {
+    pub(super) fn after(self, earlier: Option<Self>) -> Self {
         let earlier = earlier.unwrap_or_default();
         Self {
             prompt_tokens: self.prompt_tokens.max(earlier.prompt_tokens),
@@ -59,6 +59,7 @@ impl Outcome {
 pub struct Scanner {
     parser: Parser,
     outcome: Outcome,
+    foreign: bool,
 }
 
 impl Default for Scanner {
@@ -86,13 +87,23 @@ impl Scanner {
     #[must_use]
     pub fn new() -> Self {
         let outcome = Outcome { done: false, error: false, usage: None, events: 0 };
-        Self { parser: Parser::new(), outcome }
+        Self { parser: Parser::new(), outcome, foreign: false }
+    }
+
+    /// A scanner of a provider's stream in a protocol that no caller speaks: Google's, Amazon's
+    /// or Baidu's, where nothing but a field of an answer says that it was the last.
+    #[must_use]
+    pub fn foreign() -> Self {
+        Self { foreign: true, ..Self::new() }
     }
 
     /// Feeds one chunk, split anywhere.
     pub fn push(&mut self, chunk: &[u8]) {
-        let outcome = &mut self.outcome;
-        self.parser.push(chunk, |event| observe(outcome, &event));
+        let (outcome, foreign) = (&mut self.outcome, self.foreign);
+        self.parser.push(chunk, |event| match foreign {
+            false => observe(outcome, &event),
+            true => foreign::observe(outcome, event.data),
+        });
     }
 
     /// Events with data so far; the first one marks the time to first token.

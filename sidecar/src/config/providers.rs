@@ -1,15 +1,16 @@
 //! `providers`: who answers LLM requests.
 
+mod remote;
+
 use std::time::Duration;
 
-use http::Uri;
 use serde::Deserialize;
 use tidegate_core::provider::Vendor;
 use tidegate_core::usage::{PRICE_MAX, Price};
 
 use super::Check;
 use super::value::Span;
-use crate::llm::{ProviderKind, ProviderSettings, Remote};
+use crate::llm::{ProviderKind, ProviderSettings};
 use crate::secret::Secret;
 
 /// Most providers.
@@ -20,8 +21,6 @@ const API_KEYS_MAX: usize = 64;
 const MODELS_MAX: usize = 1024;
 /// Longest name of a model, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
-/// Longest version of an API, in bytes.
-const VERSION_BYTES_MAX: usize = 64;
 /// Highest weight.
 const WEIGHT_MAX: u32 = 1000;
 
@@ -42,6 +41,14 @@ pub struct Document {
     model_path: Option<String>,
     price: Option<PriceDocument>,
     api_version: Option<String>,
+    region: Option<String>,
+    access_key_id: Option<String>,
+    secret_access_key: Option<Secret>,
+    session_token: Option<Secret>,
+    secret_key: Option<Secret>,
+    project: Option<String>,
+    location: Option<String>,
+    service_account: Option<String>,
     lenient: Option<bool>,
 }
 
@@ -99,7 +106,7 @@ fn provider(path: &str, mut document: Document, check: &mut Check<'_>) -> Option
     let price = document.price.take().unwrap_or_default();
     let price = price_of(&format!("{path}.price"), price, check);
     let kind = match kind_of(path, document.r#type.take(), check)? {
-        Kind::Remote(vendor) => ProviderKind::Remote(remote(path, vendor, document, check)?),
+        Kind::Remote(vendor) => ProviderKind::Remote(remote::remote(path, vendor, document, check)?),
         Kind::Local => local(path, document, check)?,
     };
     Some(ProviderSettings { name: name?, kind, models, weight, enabled, timeout, connect_timeout, price })
@@ -115,41 +122,19 @@ fn kind_of(path: &str, text: Option<String>, check: &mut Check<'_>) -> Option<Ki
     kind
 }
 
-fn remote(path: &str, vendor: Vendor, document: Document, check: &mut Check<'_>) -> Option<Remote> {
-    misplaced(path, "model_path", document.model_path.is_some(), "type: local", check);
-    let is_azure = vendor == Vendor::Azure;
-    misplaced(path, "api_version", document.api_version.is_some() && !is_azure, "type: azure", check);
-    Some(Remote {
-        vendor,
-        api_keys: keys_of(path, document.api_key, document.api_keys, check),
-        base_url: base_url_of(path, document.base_url, vendor, check)?,
-        api_version: document.api_version.map(|text| version(path, text, check)),
-        lenient: document.lenient.unwrap_or(false),
-    })
-}
-
 fn local(path: &str, document: Document, check: &mut Check<'_>) -> Option<ProviderKind> {
     let has_key = document.api_key.is_some() || document.api_keys.is_some();
     for (field, present) in [
         ("base_url", document.base_url.is_some()),
         ("api_key", has_key),
-        ("api_version", document.api_version.is_some()),
         ("lenient", document.lenient.is_some()),
     ] {
         misplaced(path, field, present, "type: openai` or another that is elsewhere", check);
     }
+    remote::refuse_foreign_fields(path, None, &document, check);
     let field = format!("{path}.model_path");
     let file = check.problems.required(&field, document.model_path, "`model_path: model.gguf`");
     Some(ProviderKind::Local { model_path: check.expanded(&field, &file?).into() })
-}
-
-/// A version stands in addresses as it is.
-fn version(path: &str, text: String, check: &mut Check<'_>) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    if text.is_empty() || text.len() > VERSION_BYTES_MAX || !text.bytes().all(plain) {
-        check.problems.add(format!("{path}.api_version"), "must be a version such as 2024-10-21");
-    }
-    text
 }
 
 /// Cached tokens cost what others do, unless a price of their own is given.
@@ -218,21 +203,4 @@ fn keys_of(
             Secret::new(key)
         })
         .collect()
-}
-
-fn base_url_of(path: &str, text: Option<String>, vendor: Vendor, check: &mut Check<'_>) -> Option<Uri> {
-    let field = format!("{path}.base_url");
-    let example = vendor.base_url().unwrap_or("https://NAME.openai.azure.com");
-    let text = text.or_else(|| vendor.base_url().map(str::to_owned));
-    let text = check.problems.required(&field, text, &format!("`base_url: {example}`"))?;
-    let text = check.expanded(&field, &text);
-    let uri = text.trim_end_matches('/').parse::<Uri>().ok().filter(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|a| !a.as_str().contains('@') && !a.host().is_empty())
-            && uri.query().is_none()
-    });
-    if uri.is_none() {
-        check.problems.add(field, format!("must be a URL without user and query, such as {example}"));
-    }
-    uri
 }

@@ -47,7 +47,7 @@ breaker: {failure_threshold: -3, recovery_increment: 1.5, recovery_timeout: 0s, 
 cache: {l1: {max_bytes: 1, ttl: "", enabled: maybe}, l2: {threshold: 0.85}}
 providers:
   - {name: a b, type: openai, base_url: "ftp://x", weight: 0}
-  - {type: gemini}
+  - {type: gemeni}
   -
   - {name: l, type: local, base_url: "http://x"}
 auth:
@@ -273,9 +273,20 @@ fn each_type_knows_its_own_address_except_where_that_differs_between_accounts() 
     for vendor in tidegate_core::provider::Vendor::ALL {
         let yaml = format!("providers: [{{name: a, type: {}, api_key: k}}]", vendor.label());
         let parsed = parse(&yaml, &env(&[]));
-        match vendor.base_url() {
-            Some(_) => assert_eq!(parsed.expect("valid").providers[0].kind.label(), vendor.label()),
-            None => assert!(parsed.expect_err("no address").to_string().contains("providers[0].base_url")),
+        match (vendor.label(), vendor.base_url()) {
+            ("ernie_classic", _) => {
+                assert!(parsed.expect_err("half a key").to_string().contains("providers[0].secret_key"));
+            }
+            (label, Some(_)) => assert_eq!(parsed.expect("valid").providers[0].kind.label(), label),
+            ("bedrock", None) => {
+                assert!(parsed.expect_err("nowhere").to_string().contains("providers[0].region"));
+            }
+            ("vertex", None) => {
+                assert!(parsed.expect_err("nowhere").to_string().contains("providers[0].project"));
+            }
+            (_, None) => {
+                assert!(parsed.expect_err("no address").to_string().contains("providers[0].base_url"))
+            }
         }
     }
     let problems = parse("providers: [{name: a, type: chatgpt}]", &env(&[])).expect_err("wrong").to_string();
@@ -368,4 +379,26 @@ fn rules_have_levels_and_those_of_the_defaults_are_laid_on_them() {
             row("tenant=acme", Some((2.0, 9)), (None, None, None)),
         ]
     );
+}
+
+#[test]
+fn accounts_of_amazon_and_google_make_addresses() {
+    let address = |yaml: &str| {
+        let config = parse(&format!("providers: [{{name: a, {yaml}}}]"), &env(&[("KEY", "k")])).expect(yaml);
+        let crate::llm::ProviderKind::Remote(remote) = &config.providers[0].kind else { panic!("a server") };
+        remote.base_url.to_string()
+    };
+    let aws = "type: bedrock, region: eu-west-1, access_key_id: AKID, secret_access_key: '${KEY}'";
+    assert_eq!(address(aws), "https://bedrock-runtime.eu-west-1.amazonaws.com/");
+    assert_eq!(
+        address("type: vertex, project: p, location: global, api_key: token"),
+        "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"
+    );
+    let wrong = "providers: [{name: a, type: openai, region: x, secret_key: y}, \
+                 {name: b, type: vertex, project: 'a/b', service_account: missing.json}]";
+    let problems = parse(wrong, &env(&[])).expect_err("wrong").to_string();
+    for field in ["[0].region", "[0].secret_key", "type: ernie_classic", "[1].project", "[1].service_account"]
+    {
+        assert!(problems.contains(field), "{field}: {problems}");
+    }
 }

@@ -20,7 +20,7 @@ mod upstream;
 pub use front::{AllowedModels, Services, router};
 pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
-pub use settings::{ProviderKind, ProviderSettings, Remote};
+pub use settings::{Account, AwsKeys, ProviderKind, ProviderSettings, Remote, ServiceAccount};
 pub use upstream::Transport;
 
 #[cfg(test)]

@@ -55,8 +55,52 @@ pub struct Remote {
     pub api_keys: Vec<Secret>,
     /// Azure: the version of the API, for addresses that have one.
     pub api_version: Option<String>,
+    /// What some servers want instead of keys.
+    pub account: Account,
     /// Whether fields that the server has no word for are left out instead of refused.
     pub lenient: bool,
+}
+
+/// What a server wants to know of who pays, where a key is not enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// Nothing: keys are enough, or none are needed.
+    None,
+    /// Amazon: requests are signed.
+    Aws(AwsKeys),
+    /// Baidu: a pair of keys gets access tokens.
+    Baidu {
+        /// Names the account.
+        api_key: Secret,
+        /// The key.
+        secret_key: Secret,
+    },
+    /// Google: a service account gets access tokens.
+    Google(Box<ServiceAccount>),
+}
+
+/// Keys of an Amazon account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    /// As in `us-east-1`.
+    pub region: String,
+    /// Names the key.
+    pub access_key_id: String,
+    /// The key.
+    pub secret_access_key: Secret,
+    /// Belongs to keys that are for a while only.
+    pub session_token: Option<Secret>,
+}
+
+/// A service account of Google's, from its key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its name.
+    pub client_email: String,
+    /// The key: RSA, PKCS #8 in PEM.
+    pub private_key: Secret,
+    /// Where tokens are to be had.
+    pub token_uri: Uri,
 }
 
 impl ProviderKind {

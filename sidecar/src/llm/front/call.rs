@@ -68,7 +68,7 @@ pub async fn run(
     let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front));
     let Some(front) = translated else {
         let body = target.adapted(task.endpoint(), &request.body);
-        return call(task, picked, caller, headers, request, body).await;
+        return call(task, picked, caller, headers, request, body, false).await;
     };
     if task == Task::CountTokens {
         let input_tokens = estimate_request_tokens(&read_count_request(&request.body)?);
@@ -76,7 +76,7 @@ pub async fn run(
     }
     let (translation, body) = Translation::begin(caller, front, &target, &request.body)?;
     let chat = Task::Complete(Endpoint::ChatCompletions);
-    let response = call(chat, picked, caller, headers, request, body).await?;
+    let response = call(chat, picked, caller, headers, request, body, translation.is_stream()).await?;
     translation.finish(&picked.provider.name, response).await
 }
 
@@ -87,13 +87,14 @@ async fn call(
     headers: &HeaderMap,
     request: &LlmRequest,
     body: Bytes,
+    stream: bool,
 ) -> Result<Response, Reply> {
     let ticket = picked.provider.state.begin(request.stream, picked.probe);
     let observation = Observation::start(Arc::clone(&picked.provider.metrics), Some(ticket));
     match &*picked.provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
-            let call = Call { operation, caller: *caller, model: &request.model, headers, key, body };
+            let call = Call { operation, caller: *caller, model: &request.model, stream, headers, key, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,

@@ -22,7 +22,7 @@ use tidegate_core::usage::Price;
 use crate::config::{self, Env};
 use crate::embedding::{self, Embedder};
 use crate::llm::routing::RoutingSettings;
-use crate::llm::{ProviderKind, ProviderSettings, Providers, Remote, Services, router};
+use crate::llm::{Account, ProviderKind, ProviderSettings, Providers, Remote, Services, router};
 use crate::secret::Secret;
 
 /// Longest that anything in a test may take before the test fails.
@@ -96,6 +96,7 @@ pub fn remote(vendor: Vendor, addr: SocketAddr, keys: &[&str]) -> Remote {
         base_url: format!("http://{addr}/base").parse().expect("a URL"),
         api_keys: keys.iter().map(|key| Secret::new(*key)).collect(),
         api_version: None,
+        account: Account::None,
         lenient: false,
     }
 }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod faults;
+mod formats;
 mod gateway;
 mod local;
 mod messages;

@@ -64,6 +64,7 @@ pub struct Translation {
     provider: Format,
     caller: Front,
     exchange: Exchange,
+    stream: bool,
     dropped: Option<HeaderValue>,
 }
 
@@ -80,6 +81,7 @@ impl Translation {
     ) -> Result<(Self, Bytes), Reply> {
         let mut fit = if target.lenient { Fit::lenient() } else { Fit::strict() };
         let request = read_request(front, body, &mut fit)?;
+        let stream = request.stream;
         let mut exchange = Exchange {
             created: now(),
             include_usage: request.include_usage,
@@ -91,8 +93,14 @@ impl Translation {
         exchange.schema_tool = written.schema_tool;
         let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
         let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
-        let translation = Self { provider: target.format, caller: front, exchange, dropped };
+        let translation = Self { provider: target.format, caller: front, exchange, stream, dropped };
         Ok((translation, written.body.into()))
+    }
+
+    /// Whether the caller asked for a stream.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        self.stream
     }
 
     /// Writes the provider's answer in the caller's protocol.

@@ -42,7 +42,9 @@ impl Body for TranslatedStream {
             }
             let Some(frame) = ready!(Pin::new(&mut this.provider).poll_frame(cx)) else {
                 this.ended = true;
-                break;
+                let mut out = Vec::new();
+                this.translator.close(&mut out);
+                return Poll::Ready((!out.is_empty()).then(|| Ok(Frame::data(out.into()))));
             };
             let Ok(chunk) = frame?.into_data() else { continue };
             let mut out = Vec::with_capacity(chunk.len());

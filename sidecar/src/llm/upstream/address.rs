@@ -10,6 +10,8 @@ use crate::llm::settings::Remote;
 
 /// Anthropic gives 20 models a page unless asked for more; nobody has a thousand.
 const ANTHROPIC_MODELS: &str = "models?limit=1000";
+/// Likewise Google.
+const GOOGLE_MODELS: &str = "models?pageSize=1000";
 /// Azure's version when the operator names none: the last general one of the dated kind.
 const AZURE_VERSION: &str = "2024-10-21";
 
@@ -26,6 +28,12 @@ enum Places {
     Fixed(Box<Fixed>),
     /// Azure: one for each operation of each deployment.
     Deployments { base_url: Uri, version: Box<str> },
+    /// Google: one for each operation of each model.
+    Google { base_url: Uri },
+    /// Amazon: likewise.
+    Amazon { base_url: Uri },
+    /// Baidu: one for each model, under a name of its own.
+    Baidu { base_url: Uri },
 }
 
 #[derive(Debug)]
@@ -51,9 +59,17 @@ impl Addresses {
             let base_url = base_url.clone();
             return Ok(Self { places: Places::Deployments { base_url, version }, models: None });
         }
+        at("")?;
+        let base_url = base_url.clone();
         let (chat, models) = match remote.vendor.format() {
             Format::OpenAi => ("chat/completions", "models"),
             Format::Anthropic => ("messages", ANTHROPIC_MODELS),
+            Format::Gemini => {
+                let models = if remote.vendor == Vendor::Gemini { Some(at(GOOGLE_MODELS)?) } else { None };
+                return Ok(Self { places: Places::Google { base_url }, models });
+            }
+            Format::Bedrock => return Ok(Self { places: Places::Amazon { base_url }, models: None }),
+            Format::Ernie => return Ok(Self { places: Places::Baidu { base_url }, models: None }),
         };
         let fixed = Fixed {
             chat: at(chat)?,
@@ -68,7 +84,7 @@ impl Addresses {
     ///
     /// # Errors
     /// `model_not_found` for a name that no address can hold.
-    pub fn of(&self, operation: Operation, model: &str) -> Result<Uri, Reply> {
+    pub fn of(&self, operation: Operation, model: &str, stream: bool) -> Result<Uri, Reply> {
         match &self.places {
             Places::Fixed(fixed) => Ok(match operation {
                 Operation::Chat => &fixed.chat,
@@ -86,6 +102,19 @@ impl Addresses {
                 let model = segment(model);
                 below(base_url, &format!("openai/deployments/{model}/{operation}?api-version={version}"))
             }
+            Places::Google { base_url } => {
+                let model = segment(model.strip_prefix("models/").unwrap_or(model));
+                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                below(base_url, &format!("models/{model}:{method}"))
+            }
+            Places::Amazon { base_url } => {
+                let method = if stream { "converse-stream" } else { "converse" };
+                below(base_url, &format!("model/{}/{method}", segment(model)))
+            }
+            Places::Baidu { base_url } => {
+                let name = segment(baidus_name(&model.to_ascii_lowercase()));
+                below(base_url, &format!("rpc/2.0/ai_custom/v1/wenxinworkshop/chat/{name}"))
+            }
         }
     }
 
@@ -102,8 +131,19 @@ fn below(base_url: &Uri, path: &str) -> Result<Uri, Reply> {
     })
 }
 
+/// What a model is called in Baidu's addresses, by its list of models; others by their own names.
+fn baidus_name(model: &str) -> &str {
+    match model {
+        "ernie-4.0-8k" | "ernie-bot-4" => "completions_pro",
+        "ernie-3.5-8k" | "ernie-bot" => "completions",
+        "ernie-bot-turbo" => "eb-instant",
+        "ernie-speed-8k" | "ernie-speed" => "ernie_speed",
+        other => other,
+    }
+}
+
 /// `text` as one segment of a path (RFC 3986, 3.3): whatever is not unreserved is encoded.
-fn segment(text: &str) -> String {
+pub fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -122,24 +162,51 @@ fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llm::settings::Account;
 
     fn addresses(vendor: Vendor, base_url: &'static str) -> Addresses {
         let base_url = Uri::from_static(base_url);
-        let remote = Remote { vendor, base_url, api_keys: Vec::new(), api_version: None, lenient: false };
+        let remote = Remote {
+            vendor,
+            base_url,
+            api_keys: Vec::new(),
+            api_version: None,
+            account: Account::None,
+            lenient: false,
+        };
         Addresses::new(&remote).expect("usable")
     }
 
     #[test]
     fn azures_deployments_have_addresses_of_their_own() {
         let azure = addresses(Vendor::Azure, "https://name.openai.azure.com");
-        let chat = azure.of(Operation::Chat, "my gpt/4o?").expect("an address").to_string();
+        let chat = azure.of(Operation::Chat, "my gpt/4o?", true).expect("an address").to_string();
         assert_eq!(
             chat,
             "https://name.openai.azure.com/openai/deployments/my%20gpt%2F4o%3F/chat/completions?api-version=2024-10-21"
         );
         assert!(azure.models().is_none());
         let newer = addresses(Vendor::Azure, "https://name.openai.azure.com/openai/v1");
-        let chat = newer.of(Operation::Chat, "gpt-4o").expect("an address");
+        let chat = newer.of(Operation::Chat, "gpt-4o", false).expect("an address");
         assert_eq!(chat, "https://name.openai.azure.com/openai/v1/chat/completions");
+    }
+
+    #[test]
+    fn the_model_and_the_stream_stand_in_googles_and_amazons_addresses() {
+        let chat = |vendor, base_url, model: &str, stream| {
+            addresses(vendor, base_url).of(Operation::Chat, model, stream).expect("an address").to_string()
+        };
+        assert_eq!(
+            chat(Vendor::Gemini, "https://g/v1beta", "models/gemini-2.5-flash", true),
+            "https://g/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
+        );
+        assert_eq!(
+            chat(Vendor::Bedrock, "https://b", "anthropic.claude-v2:1", false),
+            "https://b/model/anthropic.claude-v2%3A1/converse"
+        );
+        assert_eq!(
+            chat(Vendor::ErnieClassic, "https://a", "ERNIE-4.0-8K", false),
+            "https://a/rpc/2.0/ai_custom/v1/wenxinworkshop/chat/completions_pro"
+        );
     }
 }

@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tidegate_core::provider::{Failure, Format, hidden_failure, read_failure};
 use tidegate_core::reply::Reply;
 use tidegate_core::route::Protocol;
-use tidegate_core::sse::Usage;
+use tidegate_core::sse::{Usage, foreign_usage};
 use tokio::time::Instant;
 
 use super::{Caller, Heard, JSON, Upstream, error_body, fault, headers};
@@ -19,6 +20,8 @@ use crate::llm::front::refusal::SHOULD_RETRY;
 
 /// Largest JSON answer taken from a provider, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Where Amazon says what kind of an error it is.
+const AMAZON_ERROR: &str = "x-amzn-errortype";
 /// Anthropic's status of an overloaded provider.
 const OVERLOADED: u16 = 529;
 /// What a 429 or 503 without a time of its own asks the caller to wait, in seconds.
@@ -45,17 +48,55 @@ impl Upstream {
         let mut headers = HeaderMap::with_capacity(8);
         headers::forward_response(&upstream.headers, &mut headers);
         headers.insert(CONTENT_TYPE, JSON);
+        let format = self.target.format;
         if status.is_success() {
-            let parsed: Envelope = serde_json::from_slice(&body)
-                .map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?;
+            if let Some(failure) = hidden_failure(format, &body) {
+                return Ok((self.failed(failure, &upstream.headers, headers, &body, caller).await, None));
+            }
+            let usage = match format {
+                Format::OpenAi | Format::Anthropic => {
+                    let parsed = serde_json::from_slice::<Envelope>(&body).map(|envelope| envelope.usage);
+                    parsed.map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?
+                }
+                Format::Gemini | Format::Bedrock | Format::Ernie => foreign_usage(&body),
+            };
             let mut response = respond(status, headers, body);
             *response.extensions_mut() = upstream.extensions;
-            return Ok((response, parsed.usage));
+            return Ok((response, usage));
+        }
+        let error_type = upstream.headers.get(AMAZON_ERROR).and_then(|value| value.to_str().ok());
+        if let Some(failure) = read_failure(format, status.as_u16(), error_type, &body) {
+            return Ok((self.failed(failure, &upstream.headers, headers, &body, caller).await, None));
         }
         let heard = Heard::in_refusal(status.as_u16(), &upstream.headers, &body);
         let mut response = self.refused(status, headers, &body, caller)?;
         response.extensions_mut().insert(heard);
         Ok((response, None))
+    }
+
+    /// A refusal whose kind had to be found out.
+    async fn failed(
+        &self,
+        failure: Failure,
+        upstream: &HeaderMap,
+        mut headers: HeaderMap,
+        body: &Bytes,
+        caller: &Caller<'_>,
+    ) -> Response {
+        if failure.status == StatusCode::UNAUTHORIZED {
+            self.signer.refused().await;
+        }
+        if let Some(ms) = failure.retry_after_ms {
+            headers.entry("retry-after").or_insert(ms.div_ceil(1000).max(1).into());
+            headers.entry("retry-after-ms").or_insert(ms.into());
+        }
+        let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let heard = Heard::in_refusal(failure.status, upstream, body);
+        let body = error_body::of_failure(&failure, caller);
+        add_retry_advice(status, failure.code.as_deref(), &mut headers);
+        let mut response = respond(status, headers, body);
+        response.extensions_mut().insert(heard);
+        response
     }
 
     /// A provider's refusal, in the caller's protocol. It passes with the provider's status, and

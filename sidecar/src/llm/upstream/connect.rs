@@ -29,7 +29,8 @@ pub struct Unusable {
     pub problem: String,
 }
 
-fn unusable(field: &'static str, problem: impl Into<String>) -> Unusable {
+/// A field of the provider's settings, and what is wrong with it.
+pub fn unusable(field: &'static str, problem: impl Into<String>) -> Unusable {
     Unusable { field, problem: problem.into() }
 }
 

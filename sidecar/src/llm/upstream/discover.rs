@@ -23,14 +23,39 @@ const REFRESH: Duration = Duration::from_secs(300);
 /// First pause after a failed look; doubled at each further one, up to [`REFRESH`].
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 
+/// OpenAI's and Anthropic's list, or Google's.
 #[derive(Deserialize)]
-struct List {
-    data: Vec<Listed>,
+#[serde(untagged)]
+enum List {
+    Data { data: Vec<Listed> },
+    Google { models: Vec<GoogleModel> },
 }
 
 #[derive(Deserialize)]
 struct Listed {
     id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GoogleModel {
+    name: String,
+    #[serde(default)]
+    supported_generation_methods: Vec<String>,
+}
+
+impl List {
+    /// The models' names; of Google's those that can be asked.
+    fn names(self) -> Vec<String> {
+        match self {
+            Self::Data { data } => data.into_iter().map(|model| model.id).collect(),
+            Self::Google { models } => models
+                .into_iter()
+                .filter(|model| model.supported_generation_methods.iter().any(|m| m == "generateContent"))
+                .map(|model| model.name.strip_prefix("models/").unwrap_or(&model.name).to_owned())
+                .collect(),
+        }
+    }
 }
 
 impl Upstream {
@@ -60,7 +85,7 @@ impl Upstream {
         let body = asked.await.map_err(|_| "did not answer in time".to_owned())??;
         let list: List = serde_json::from_slice(&body).map_err(|_| "answered no model list".to_owned())?;
         let usable = |id: &String| !id.is_empty() && id.len() <= MODEL_BYTES_MAX;
-        Ok(list.data.into_iter().map(|m| m.id).filter(usable).take(MODELS_MAX).collect())
+        Ok(list.names().into_iter().filter(usable).take(MODELS_MAX).collect())
     }
 
     /// Keeps `store` informed of the provider's models, for ever. A failure changes nothing:

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidegate_core::provider::error_kind;
+use tidegate_core::provider::{Failure, error_kind};
 use tidegate_core::route::Protocol;
 
 use super::Caller;
@@ -98,6 +98,28 @@ pub fn normalise(status: u16, body: &Bytes, caller: &Caller<'_>) -> Option<Error
         }),
     };
     Some(ErrorBody { body: written.ok()?.into(), code: as_string(&code) })
+}
+
+/// Writes a failure in the caller's protocol.
+#[must_use]
+pub fn of_failure(failure: &Failure, caller: &Caller<'_>) -> Bytes {
+    let message: String = failure.message.chars().take(MESSAGE_CHARS_MAX).collect();
+    let written = match caller.protocol {
+        Protocol::OpenAi => serde_json::to_vec(&Shape {
+            error: ShapeError {
+                message: &message,
+                r#type: failure.kind,
+                param: Value::Null,
+                code: failure.code.clone().map_or(Value::Null, Value::String),
+            },
+        }),
+        Protocol::Anthropic => serde_json::to_vec(&AnthropicShape {
+            r#type: "error",
+            error: AnthropicError { r#type: anthropic_type_of(failure.status), message: &message },
+            request_id: caller.request_id,
+        }),
+    };
+    written.unwrap_or_default().into()
 }
 
 fn kind(error: &Value) -> Option<&str> {

@@ -1,5 +1,7 @@
 //! Providers elsewhere: servers that are asked over HTTP, each in its own way.
 
+mod access;
+mod account;
 mod address;
 mod answer;
 mod connect;
@@ -10,6 +12,7 @@ mod headers;
 mod heard;
 mod hold;
 mod ping;
+mod sigv4;
 mod stream;
 
 use std::time::Duration;
@@ -27,16 +30,18 @@ use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::sse::Usage;
 use tokio::time::Instant;
 
+use self::account::Signer;
 use self::address::Addresses;
 pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::{Transport, Unusable};
 pub use self::heard::Heard;
-use self::stream::{ErrorStyle, WatchedStream};
+use self::stream::{ErrorStyle, Source, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use super::settings::Remote;
 use super::translate::Target;
 
 const EVENT_STREAM: &str = "text/event-stream";
+const AMAZON_STREAM: &str = "application/vnd.amazon.eventstream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
 
@@ -71,6 +76,8 @@ pub struct Call<'a> {
     pub caller: Caller<'a>,
     /// The model asked for.
     pub model: &'a str,
+    /// Whether the answer is to be a stream.
+    pub stream: bool,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
     /// Which of the provider's keys is used.
@@ -89,6 +96,7 @@ pub struct Upstream {
     addresses: Addresses,
     key_header: HeaderName,
     keys: Vec<HeaderValue>,
+    signer: Signer,
     timeout: Duration,
 }
 
@@ -119,6 +127,7 @@ impl Upstream {
                 Credential::Header(name) => HeaderName::from_static(name),
             },
             keys: keys.map(|key| connect::credential(vendor.credential(), key)).collect::<Result<_, _>>()?,
+            signer: Signer::new(remote, connect_timeout)?,
             timeout,
         })
     }
@@ -153,14 +162,15 @@ impl Upstream {
     pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
         let caller = call.caller;
-        let request = self.request(call)?;
         let answered = async {
+            let request = self.request(call, deadline).await?;
             let mut response = self.send(request, deadline).await?;
             if response.status().is_success() {
                 let heard = Heard::in_answer(response.headers());
                 response.extensions_mut().insert(heard);
             }
-            if response.status().is_success() && headers::is_type(response.headers(), EVENT_STREAM) {
+            let streams = |essence| headers::is_type(response.headers(), essence);
+            if response.status().is_success() && (streams(EVENT_STREAM) || streams(AMAZON_STREAM)) {
                 return Ok(Answer::Stream(response));
             }
             self.collect(response, deadline, &caller).await.map(Answer::Whole)
@@ -181,10 +191,10 @@ impl Upstream {
         }
     }
 
-    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, Reply> {
-        let mut request = Request::new(Full::new(call.body));
+    async fn request(&self, call: Call<'_>, deadline: Instant) -> Result<Request<Full<Bytes>>, Reply> {
+        let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.addresses.of(call.operation, call.model)?;
+        *request.uri_mut() = self.addresses.of(call.operation, call.model, call.stream)?;
         let headers = request.headers_mut();
         headers::forward_request(call.caller.protocol, self.target.format, call.headers, headers);
         headers.insert(CONTENT_TYPE, JSON);
@@ -192,6 +202,7 @@ impl Upstream {
             headers.insert(ACCEPT, accept.clone());
         }
         self.sign(headers, call.key);
+        self.signer.sign(&self.name, &mut request, &call.body, deadline).await?;
         Ok(request)
     }
 
@@ -236,11 +247,17 @@ impl Upstream {
             _ => Protocol::OpenAi,
         };
         let errors = ErrorStyle { protocol, request_id: caller.request_id.into() };
-        let watched = WatchedStream::new(body, &self.name, self.timeout, observation, errors);
+        let source = match self.target.format {
+            Format::OpenAi | Format::Anthropic => Source::Known,
+            Format::Gemini | Format::Ernie => Source::Foreign,
+            Format::Bedrock => Source::Frames,
+        };
+        let watched = WatchedStream::new(body, source, &self.name, self.timeout, observation, errors);
         let mut response = Response::new(Body::new(watched));
         *response.status_mut() = upstream.status;
         *response.extensions_mut() = upstream.extensions;
         headers::forward_response(&upstream.headers, response.headers_mut());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
         response
     }
 

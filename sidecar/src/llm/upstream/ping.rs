@@ -22,8 +22,9 @@ impl Upstream {
         *request.method_mut() = Method::GET;
         // Where there is no such list, the address before it shows as well whether anybody is there.
         let address = self.addresses.models().cloned();
-        *request.uri_mut() =
-            address.map_or_else(|| self.addresses.of(Operation::Chat, ""), Ok).map_err(|e| e.message)?;
+        *request.uri_mut() = address
+            .map_or_else(|| self.addresses.of(Operation::Chat, "", false), Ok)
+            .map_err(|e| e.message)?;
         request.headers_mut().insert(ACCEPT, JSON);
         let nobody = HeaderMap::new();
         headers::forward_request(Protocol::OpenAi, self.target.format, &nobody, request.headers_mut());
@@ -33,7 +34,8 @@ impl Upstream {
             .map_err(|_| format!("did not answer within {} ms", timeout.as_millis()))?
             .map_err(|error| fault::of_connection(&self.name, &error).message)?;
         match response.status().as_u16() {
-            401 | 403 => Err("does not accept the key".to_owned()),
+            // Elsewhere nothing is asked with a key, or a signature, that could be refused.
+            401 | 403 if self.lists_models() => Err("does not accept the key".to_owned()),
             status @ 500.. => Err(format!("answered {status}")),
             _ => Ok(()),
         }

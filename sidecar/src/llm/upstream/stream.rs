@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use tidegate_core::provider::FrameDecoder;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
 use tidegate_core::sse::Scanner;
@@ -30,6 +31,7 @@ pub struct WatchedStream {
     provider: Box<str>,
     idle: IdleTimer,
     scanner: Scanner,
+    frames: Option<FrameDecoder>,
     hold: Hold,
     observation: Observation,
     errors: ErrorStyle,
@@ -45,10 +47,22 @@ pub struct ErrorStyle {
     pub request_id: Box<str>,
 }
 
+/// How a provider's stream comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// As events of a protocol that callers speak too.
+    Known,
+    /// As events of another.
+    Foreign,
+    /// As Amazon's frames.
+    Frames,
+}
+
 /// Why a stream ended before its time.
 enum Cut {
     Closed,
     Idle,
+    Garbled,
 }
 
 impl WatchedStream {
@@ -56,6 +70,7 @@ impl WatchedStream {
     #[must_use]
     pub fn new(
         upstream: Incoming,
+        source: Source,
         provider: &str,
         idle: Duration,
         observation: Observation,
@@ -65,7 +80,8 @@ impl WatchedStream {
             upstream,
             provider: provider.into(),
             idle: IdleTimer::new(idle),
-            scanner: Scanner::new(),
+            scanner: if source == Source::Known { Scanner::new() } else { Scanner::foreign() },
+            frames: (source == Source::Frames).then(FrameDecoder::default),
             hold: Hold::default(),
             observation,
             errors,
@@ -74,6 +90,17 @@ impl WatchedStream {
     }
 
     fn pass(&mut self, chunk: Bytes) -> Bytes {
+        let Some(frames) = &mut self.frames else { return self.pass_events(chunk) };
+        let mut events = Vec::new();
+        let opened = frames.push(&chunk, &mut events);
+        let mut passed = self.pass_events(events.into());
+        if opened.is_err() {
+            passed = [passed, self.cut(&Cut::Garbled)].concat().into();
+        }
+        passed
+    }
+
+    fn pass_events(&mut self, chunk: Bytes) -> Bytes {
         self.scanner.push(&chunk);
         if self.scanner.events() > 0 {
             self.observation.first_token();
@@ -106,6 +133,10 @@ impl WatchedStream {
                 format!(
                     "Provider {provider} broke the stream off before its end; what came so far is incomplete."
                 ),
+            ),
+            Cut::Garbled => Reply::new(
+                Code::UpstreamError,
+                format!("Provider {provider} sent what is no event stream; what came so far is incomplete."),
             ),
             Cut::Idle => Reply::new(
                 Code::UpstreamTimeout,

@@ -1,0 +1,239 @@
+//! Whole answers, and what a stream's chunks have in common with them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
+use crate::provider::{Exchange, Malformed, document};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Found {
+    #[serde(default)]
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) prompt_feedback: Option<Feedback>,
+    pub(super) usage_metadata: Option<Usage>,
+    pub(super) model_version: Option<String>,
+    pub(super) response_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate {
+    #[serde(default)]
+    pub(super) content: Option<FoundContent>,
+    pub(super) finish_reason: Option<String>,
+    pub(super) logprobs_result: Option<Logprobs>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FoundContent {
+    #[serde(default)]
+    pub(super) parts: Vec<FoundPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FoundPart {
+    pub(super) text: Option<String>,
+    #[serde(default)]
+    pub(super) thought: bool,
+    pub(super) thought_signature: Option<String>,
+    pub(super) function_call: Option<FoundCall>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FoundCall {
+    id: Option<String>,
+    name: String,
+    args: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Feedback {
+    block_reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Clone, Copy)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are Google's")]
+pub(super) struct Usage {
+    prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+}
+
+/// Google counts thoughts beside the answer, and cached tokens among the prompt's.
+impl From<Usage> for TokenUsage {
+    fn from(usage: Usage) -> Self {
+        let input = usage.prompt_token_count.unwrap_or(0);
+        let reasoning = usage.thoughts_token_count.unwrap_or(0);
+        Self {
+            input: input.saturating_add(usage.tool_use_prompt_token_count.unwrap_or(0)),
+            cache_read: usage.cached_content_token_count.unwrap_or(0),
+            cache_write: 0,
+            output: usage.candidates_token_count.unwrap_or(0).saturating_add(reasoning),
+            reasoning,
+        }
+    }
+}
+
+impl Found {
+    /// Why the prompt was not answered at all, if it was not.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.prompt_feedback.as_ref().is_some_and(|feedback| feedback.block_reason.is_some())
+    }
+}
+
+impl FoundCall {
+    /// The use of a tool. Most models give no id, and callers need one that no other turn has.
+    pub(super) fn tool_use(
+        self,
+        index: u64,
+        signature: Option<String>,
+        exchange: &str,
+    ) -> Result<ToolUse, Malformed> {
+        let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(exchange, index));
+        let input = match self.args {
+            Some(args) if args.get().starts_with('{') => args,
+            Some(_) => return Err(Malformed),
+            None => document::object("").ok_or(Malformed)?,
+        };
+        Ok(ToolUse { id, name: self.name, input, signature })
+    }
+}
+
+fn call_id(exchange: &str, index: u64) -> String {
+    let part: String = exchange.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
+    format!("call_{part}_{index}")
+}
+
+/// Why an answer ended, in words that all protocols have.
+pub(super) fn finish(reason: &str, has_tools: bool) -> Finish {
+    match reason {
+        "MAX_TOKENS" => Finish::Length,
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "LANGUAGE"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Finish::Refusal,
+        _ if has_tools => Finish::ToolUse,
+        _ => Finish::Stop,
+    }
+}
+
+/// Reads an answer: its first candidate, as one was asked for.
+pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
+    let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
+    let blocked = found.is_blocked();
+    let candidate = found.candidates.into_iter().next();
+    if candidate.is_none() && !blocked {
+        return Err(Malformed);
+    }
+    let (mut text, mut thoughts, mut tool_uses) = (String::new(), String::new(), Vec::new());
+    let (mut reason, mut logprobs) = (None, None);
+    if let Some(candidate) = candidate {
+        for part in candidate.content.into_iter().flat_map(|content| content.parts) {
+            match (part.function_call, part.text) {
+                (Some(call), _) => {
+                    let index = tool_uses.len() as u64;
+                    tool_uses.push(call.tool_use(index, part.thought_signature, &exchange.request_id)?);
+                }
+                (None, Some(piece)) if part.thought => thoughts.push_str(&piece),
+                (None, Some(piece)) => text.push_str(&piece),
+                (None, None) => {}
+            }
+        }
+        reason = candidate.finish_reason;
+        logprobs = candidate.logprobs_result.and_then(Logprobs::openais);
+    }
+    let finish = if blocked {
+        Finish::Refusal
+    } else {
+        finish(reason.as_deref().unwrap_or_default(), !tool_uses.is_empty())
+    };
+    let thought = Some(thoughts).filter(|text| !text.is_empty());
+    Ok(ChatAnswer {
+        id: found.response_id.unwrap_or_else(|| exchange.request_id.clone()),
+        model: found.model_version.unwrap_or_else(|| exchange.model.clone()),
+        text,
+        thoughts: thought.map(|text| Thought { text, ..Thought::default() }).into_iter().collect(),
+        tool_uses,
+        finish,
+        usage: found.usage_metadata.map(TokenUsage::from).unwrap_or_default(),
+        logprobs,
+    })
+}
+
+/// Log probabilities as Google gives them: for each step the token chosen, and the likeliest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Logprobs {
+    #[serde(default)]
+    chosen_candidates: Vec<Chosen>,
+    #[serde(default)]
+    top_candidates: Vec<Top>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chosen {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    log_probability: f64,
+}
+
+#[derive(Deserialize)]
+struct Top {
+    #[serde(default)]
+    candidates: Vec<Chosen>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    content: Vec<Step<'a>>,
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct Step<'a> {
+    #[serde(flatten)]
+    token: Token<'a>,
+    top_logprobs: Vec<Token<'a>>,
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    token: &'a str,
+    logprob: f64,
+    bytes: &'a [u8],
+}
+
+impl<'a> From<&'a Chosen> for Token<'a> {
+    fn from(chosen: &'a Chosen) -> Self {
+        Self { token: &chosen.token, logprob: chosen.log_probability, bytes: chosen.token.as_bytes() }
+    }
+}
+
+impl Logprobs {
+    /// The same in OpenAI's form.
+    pub(super) fn openais(self) -> Option<Box<RawValue>> {
+        let steps = self.chosen_candidates.iter().enumerate().map(|(index, chosen)| Step {
+            token: chosen.into(),
+            top_logprobs: self
+                .top_candidates
+                .get(index)
+                .map(|top| top.candidates.iter().map(Token::from).collect())
+                .unwrap_or_default(),
+        });
+        serde_json::value::to_raw_value(&Written { content: steps.collect(), refusal: None }).ok()
+    }
+}

@@ -1,0 +1,10 @@
+//! Google's `generateContent`, as the Gemini API (v1beta) and Vertex AI (v1) have it.
+
+mod answer;
+mod content;
+mod stream_read;
+mod write;
+
+pub(super) use answer::read_answer;
+pub(super) use stream_read::Reader;
+pub(super) use write::write_request;

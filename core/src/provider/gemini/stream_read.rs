@@ -1,0 +1,86 @@
+//! A provider's event stream: each event is a piece of an answer, and the last one has a reason
+//! to finish. Nothing comes after it.
+
+use super::answer::{Found, FoundPart, Logprobs, finish};
+use crate::chat::{Finish, StreamEvent, TokenUsage};
+use crate::provider::Malformed;
+
+/// Reads events one by one.
+#[derive(Debug)]
+pub struct Reader {
+    exchange: String,
+    model: String,
+    started: bool,
+    tools: u64,
+    finished: bool,
+}
+
+impl Reader {
+    /// A reader at the start of a stream for the request of this id, for this model.
+    pub fn new(request_id: &str, model: &str) -> Self {
+        Self {
+            exchange: request_id.to_owned(),
+            model: model.to_owned(),
+            started: false,
+            tools: 0,
+            finished: false,
+        }
+    }
+
+    /// Whether the stream may end now.
+    pub const fn is_complete(&self) -> bool {
+        self.finished
+    }
+
+    /// Reads the data of one event.
+    pub fn read(&mut self, data: &[u8], each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
+        let found: Found = serde_json::from_slice(data).map_err(|_| Malformed)?;
+        let blocked = found.is_blocked();
+        if found.candidates.is_empty() && found.usage_metadata.is_none() && !blocked {
+            return Err(Malformed);
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            let id = found.response_id.unwrap_or_else(|| self.exchange.clone());
+            let model = found.model_version.unwrap_or_else(|| self.model.clone());
+            each(StreamEvent::Start { id, model });
+        }
+        if let Some(usage) = found.usage_metadata {
+            each(StreamEvent::Usage(TokenUsage::from(usage)));
+        }
+        let mut reason = None;
+        if let Some(candidate) = found.candidates.into_iter().next() {
+            for part in candidate.content.into_iter().flat_map(|content| content.parts) {
+                self.part(part, each)?;
+            }
+            if let Some(logprobs) = candidate.logprobs_result.and_then(Logprobs::openais) {
+                each(StreamEvent::Logprobs(logprobs));
+            }
+            reason = candidate.finish_reason;
+        }
+        if (blocked || reason.is_some()) && !std::mem::replace(&mut self.finished, true) {
+            let refused = blocked.then_some(Finish::Refusal);
+            let reason = reason.as_deref().unwrap_or_default();
+            each(StreamEvent::Finish(refused.unwrap_or_else(|| finish(reason, self.tools > 0))));
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: FoundPart, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
+        match (part.function_call, part.text) {
+            (Some(call), _) => {
+                let index = self.tools;
+                self.tools += 1;
+                let tool = call.tool_use(index, part.thought_signature, &self.exchange)?;
+                let json = tool.input.get().to_owned();
+                let (id, name, signature) = (tool.id, tool.name, tool.signature);
+                each(StreamEvent::ToolStart { index, id, name, signature });
+                each(StreamEvent::ToolInput { index, json });
+            }
+            (None, Some(text)) if text.is_empty() => {}
+            (None, Some(text)) if part.thought => each(StreamEvent::Thought(text)),
+            (None, Some(text)) => each(StreamEvent::Text(text)),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
