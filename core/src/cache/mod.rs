@@ -4,6 +4,8 @@ pub mod admission;
 pub mod control;
 mod entry;
 mod key;
+pub mod question;
+pub mod replay;
 pub mod semantic;
 pub mod slots;
 
