@@ -10,6 +10,7 @@ use crate::attempts::Attempts;
 use crate::clusters::Engine;
 use crate::control::Control;
 use crate::embedding::Embedder;
+use crate::l2::SemanticCache;
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
@@ -29,6 +30,8 @@ pub struct Gateway {
     pub clusters: Arc<Engine>,
     /// Texts as vectors.
     pub embedder: Arc<Embedder>,
+    /// Answers to questions asked before in other words.
+    pub cache: Arc<SemanticCache>,
     /// What the filters count.
     pub filters: Arc<FilterStats>,
     /// Everything on the metrics page.

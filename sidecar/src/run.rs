@@ -16,6 +16,7 @@ use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
+use crate::l2::SemanticCache;
 use crate::llm::{self, Providers};
 use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
@@ -100,6 +101,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control_metrics = ControlMetrics::register(&mut registry);
     let redis = config.redis.clone().map(|settings| Redis::start(settings, &mut registry));
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
+    let cache = SemanticCache::new(config.l2.clone(), embedder.clone(), &config.embedding, &mut registry);
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
         .map_err(StartError::Clusters)?;
     let providers = Providers::start(config.providers.clone(), config.routing.clone(), &mut registry)
@@ -121,6 +123,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         providers,
         clusters,
         embedder,
+        cache: Arc::new(cache),
         filters,
         registry,
         token,

@@ -38,6 +38,10 @@ pub mod header {
     pub const CACHE: &str = "x-gateway-cache";
     /// `l1`, `redis` or `semantic`.
     pub const CACHE_LAYER: &str = "x-gateway-cache-layer";
+    /// Cosine of the prompt and the one whose answer is served, 0 to 1.
+    pub const CACHE_SIMILARITY: &str = "x-gateway-cache-similarity";
+    /// Name of the stored answer that is served, for `POST /v1/cache/feedback`.
+    pub const CACHE_ENTRY: &str = "x-gateway-cache-entry";
     /// Provider that answered.
     pub const PROVIDER: &str = "x-gateway-provider";
     /// Model that answered.

@@ -194,14 +194,16 @@ impl Exchange {
         if !matches!(self.head.class, RouteClass::Llm(_)) {
             return;
         }
-        if let Some(label) = self.l1.label {
+        if let Some(label) = self.l1.label.filter(|_| !head.is_hit) {
             host.set_response_header(header::CACHE, label);
         }
         let kind = head.kind();
         if kind == Some(Kind::Sse) {
             self.response.stream = Some(Scanner::new());
         }
-        if let (200, true, Some(kind)) = (head.status, head.storable, kind)
+        // What the sidecar answered by meaning is not kept here as the answer to these very words:
+        // who takes it back there must not find it here.
+        if let (200, true, Some(kind)) = (head.status, head.storable && !head.is_hit, kind)
             && let Some(place) = self.l1.take_place()
         {
             let (provider, model) = (head.provider.to_vec(), head.model.to_vec());

@@ -2,6 +2,7 @@
 //! for the role admin on top.
 
 mod audit;
+mod cache;
 mod clusters;
 mod keys;
 mod limits;
@@ -42,6 +43,8 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/clusters/classify", post(clusters::classify))
         .route("/admin/clusters/{id}", get(clusters::show))
         .route("/admin/stats", get(clusters::stats))
+        .route("/admin/cache", get(cache::show))
+        .route("/admin/cache/purge", post(cache::purge))
         .route("/admin/limits", get(limits::show).put(limits::change).delete(limits::reset))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {

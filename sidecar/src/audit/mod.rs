@@ -42,6 +42,8 @@ pub enum Action {
     ConfigReloaded,
     /// A refresh token was used twice, so its session was ended.
     SessionRevoked,
+    /// Answers were taken out of the semantic cache.
+    CachePurged,
 }
 
 /// Who does something, and from where.

@@ -1,4 +1,4 @@
-//! `cache`: the exact cache inside Envoy.
+//! `cache`: the exact cache inside Envoy, and the semantic one in the sidecar.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use serde::Deserialize;
 use tidegate_core::cache::slots::SET_BYTES;
 use tidegate_core::policy::{L1_BYTES_MAX, L1Admission, L1Policy};
 
-use super::Problems;
 use super::breaker::millis;
 use super::value::{ByteSize, Span};
+use super::{Check, Problems, cache_l2};
+use crate::l2::Settings as L2Settings;
 
 /// Highest sampling temperature that any provider takes.
 const TEMPERATURE_MAX: f64 = 2.0;
@@ -18,6 +19,7 @@ const TEMPERATURE_MAX: f64 = 2.0;
 #[serde(deny_unknown_fields, default)]
 pub struct Document {
     l1: Option<L1Document>,
+    l2: Option<cache_l2::Document>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,10 +34,13 @@ struct L1Document {
 }
 
 /// Checks the section.
-pub fn validate(document: Document, problems: &mut Problems) -> L1Policy {
-    let Document { l1 } = document;
-    let L1Document { enabled, max_bytes, ttl, max_temperature, allow_tools, admission } =
-        l1.unwrap_or_default();
+pub fn validate(document: Document, check: &mut Check<'_>) -> (L1Policy, L2Settings) {
+    let Document { l1, l2 } = document;
+    (exact(l1.unwrap_or_default(), &mut check.problems), cache_l2::validate(l2, check))
+}
+
+fn exact(document: L1Document, problems: &mut Problems) -> L1Policy {
+    let L1Document { enabled, max_bytes, ttl, max_temperature, allow_tools, admission } = document;
     L1Policy {
         enabled: enabled.unwrap_or(true),
         bytes_max: problems.within(
@@ -50,13 +55,13 @@ pub fn validate(document: Document, problems: &mut Problems) -> L1Policy {
             1..=2_592_000_000,
             " milliseconds (1ms to 720h)",
         ),
-        temperature_max: problems.within(
-            "cache.l1.max_temperature",
-            max_temperature.unwrap_or(1.0),
-            0.0..=TEMPERATURE_MAX,
-            "",
-        ),
+        temperature_max: temperature("cache.l1.max_temperature", max_temperature, problems),
         allow_tools: allow_tools.unwrap_or(false),
         admission: admission.unwrap_or_default(),
     }
+}
+
+/// Up to which temperature answers are cached.
+pub(super) fn temperature(path: &str, value: Option<f64>, problems: &mut Problems) -> f64 {
+    problems.within(path, value.unwrap_or(1.0), 0.0..=TEMPERATURE_MAX, "")
 }

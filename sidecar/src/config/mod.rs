@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod breaker;
 pub mod cache;
+mod cache_l2;
 pub mod clustering;
 pub mod embedding;
 pub mod etcd;
@@ -39,6 +40,7 @@ pub use value::Env;
 
 use crate::clusters;
 use crate::embedding::Settings as EmbeddingSettings;
+use crate::l2::Settings as L2Settings;
 use crate::llm::ProviderSettings;
 use crate::llm::routing::RoutingSettings;
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub breaker: BreakerPolicy,
     /// The exact cache inside Envoy.
     pub l1: L1Policy,
+    /// The semantic cache.
+    pub l2: L2Settings,
     /// How errors are told apart.
     pub clustering: clusters::Settings,
     /// The embedding model.
@@ -87,6 +91,7 @@ impl Config {
             limiter: _,
             breaker: _,
             l1: _,
+            l2,
             clustering,
             embedding,
             store,
@@ -100,6 +105,7 @@ impl Config {
         } = self;
         [
             ("server", *server != next.server),
+            ("cache.l2", *l2 != next.l2),
             ("clustering", *clustering != next.clustering),
             ("embedding", *embedding != next.embedding),
             ("store", *store != next.store),
@@ -231,6 +237,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     } = structure::read(tree, &mut problems);
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
+    let (l1, l2) = cache::validate(cache.unwrap_or_default(), &mut check);
     let config = Config {
         limiter: limiter.unwrap_or_default().validate(
             "limiter",
@@ -238,7 +245,8 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
             &mut check.problems,
         ),
         breaker: breaker::validate(breaker.unwrap_or_default(), &mut check.problems),
-        l1: cache::validate(cache.unwrap_or_default(), &mut check.problems),
+        l1,
+        l2,
         clustering: clustering::validate(clustering.unwrap_or_default(), &mut check),
         embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
         store: store::validate(store.unwrap_or_default(), etcd, &mut check),

@@ -120,6 +120,14 @@ impl Embedder {
         result
     }
 
+    /// The embedding of one text.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing waits beyond `deadline`.
+    pub async fn embed_one(&self, text: &str, deadline: Instant) -> Result<Embedding, EmbedError> {
+        self.embed(&[text], deadline).await?.pop().ok_or(EmbedError::Failed)
+    }
+
     async fn look_up(&self, texts: &[&str], deadline: Instant) -> Result<Vec<Embedding>, EmbedError> {
         self.model()?;
         if let Some(index) = texts.iter().position(|text| text.len() > TEXT_BYTES_MAX) {

@@ -37,6 +37,14 @@ pub fn key_id() -> Result<String, NoRandomness> {
     Ok(format!("key_{}", hex(&bytes::<8>()?)))
 }
 
+/// A new name for something that is no secret, in 32 hex digits.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn name() -> Result<String, NoRandomness> {
+    Ok(hex(&bytes::<16>()?))
+}
+
 /// A new secret of 64 hex digits.
 ///
 /// # Errors

@@ -22,7 +22,11 @@ pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
         .merge(admin::router(&config.metrics))
         .with_state(gateway.clone());
     let own = if config.server.demo { own.merge(demo::router()) } else { own };
-    let services = llm::Services { providers: gateway.providers.clone(), embedder: gateway.embedder.clone() };
+    let services = llm::Services {
+        providers: gateway.providers.clone(),
+        embedder: gateway.embedder.clone(),
+        cache: gateway.cache.clone(),
+    };
     own.merge(llm::router(services, config.server.body_bytes_max))
         // Bare statuses, which the entry writes as errors in the caller's protocol.
         .fallback(async || empty(http::StatusCode::NOT_FOUND))

@@ -1,8 +1,10 @@
 //! OpenAI's and Anthropic's APIs towards the caller.
 
 mod body;
+mod cached;
 mod call;
 mod embeddings;
+mod lookup;
 mod models;
 pub(super) mod refusal;
 mod request;
@@ -21,7 +23,7 @@ use http::request::Parts;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::routing::hash;
-use tidegate_core::wire::header;
+use tidegate_core::wire::{Identity, header};
 
 pub(super) use self::call::{Task, run};
 use self::refusal::refuse;
@@ -31,6 +33,7 @@ use super::resilience::{self, Exchange};
 use super::routing::Asked;
 use super::upstream::Caller;
 use crate::embedding::Embedder;
+use crate::l2::{self, SemanticCache};
 
 /// Who answered.
 pub(super) const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
@@ -63,6 +66,8 @@ pub struct Services {
     pub providers: Arc<Providers>,
     /// Texts as vectors.
     pub embedder: Arc<Embedder>,
+    /// Answers to questions asked before in other words.
+    pub cache: Arc<SemanticCache>,
 }
 
 /// What every handler needs.
@@ -88,6 +93,8 @@ pub fn router(services: Services, body_bytes_max: u64) -> Router {
         .route("/local/chat/completions", complete(Endpoint::ChatCompletions, Scope::Local))
         .route("/local/completions", complete(Endpoint::Completions, Scope::Local))
         .route("/local/embeddings", complete(Endpoint::Embeddings, Scope::Local))
+        .route("/v1/cache/lookup", post(lookup::look_up))
+        .route("/v1/cache/feedback", post(lookup::feedback))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(look_up_model))
         .with_state(front)
@@ -113,53 +120,97 @@ async fn look_up_model(
     models::look_up(&front.services, front.started, &id, |id| allowed.as_ref().is_none_or(|l| l.has(id)))
 }
 
+/// A request that was read, and all that is needed to have it answered.
+#[derive(Debug)]
+struct Ask {
+    task: Task,
+    scope: Scope,
+    head: Parts,
+    request: LlmRequest,
+}
+
+impl Ask {
+    /// The provider that the caller wants, by header or in the body.
+    fn pinned(&self) -> Result<Option<&str>, Reply> {
+        Ok(pinned(&self.head.headers)?.or(self.request.provider.as_deref()))
+    }
+}
+
 impl Front {
-    async fn serve(&self, task: Task, scope: Scope, request: Request) -> Response {
+    async fn serve(self: Arc<Self>, task: Task, scope: Scope, request: Request) -> Response {
         let (head, body) = request.into_parts();
         let protocol = task.endpoint().protocol();
-        let caller = Caller { protocol, request_id: request_id(&head.headers) };
-        let answered = self.answer(task, scope, &caller, &head, body).await;
-        let mut response = answered.unwrap_or_else(|reply| refuse(&reply, protocol, caller.request_id));
+        let id = head.headers.get(header::REQUEST_ID).cloned();
+        let answered = self.answer(task, scope, head, body).await;
+        let mut response = answered.unwrap_or_else(|reply| {
+            let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+            refuse(&reply, protocol, id)
+        });
         if protocol == Protocol::Anthropic
-            && let Some(id) = head.headers.get(header::REQUEST_ID)
+            && let Some(id) = id
         {
-            response.headers_mut().entry(ANTHROPIC_ID).or_insert_with(|| id.clone());
+            response.headers_mut().entry(ANTHROPIC_ID).or_insert(id);
         }
         response
     }
 
-    /// Read, route, call. A refusal by a provider names it in the headers as an answer does; one
-    /// of our own names nobody.
+    /// Read, look into the cache, route and call.
     async fn answer(
-        &self,
+        self: Arc<Self>,
         task: Task,
         scope: Scope,
-        caller: &Caller<'_>,
-        head: &Parts,
+        head: Parts,
         body: Body,
     ) -> Result<Response, Reply> {
-        let headers = &head.headers;
-        let body = body::read(headers, body, self.body_bytes_max).await?;
+        let body = body::read(&head.headers, body, self.body_bytes_max).await?;
         let request = LlmRequest::read(task.endpoint(), body)?;
         if head.extensions.get::<AllowedModels>().is_some_and(|allowed| !allowed.has(&request.model)) {
             let message = "This key may not use this model; GET /v1/models lists those it may.";
             return Err(Reply::new(Code::ModelNotAllowed, message).with_param("model"));
         }
-        let pinned = pinned(headers)?.or(request.provider.as_deref());
-        if task.endpoint() == Endpoint::Embeddings && self.embeds(scope, &request.model, pinned) {
-            return embeddings::answer(&self.services.embedder, &request).await;
+        let ask = Ask { task, scope, head, request };
+        let pinned = ask.pinned()?;
+        if task.endpoint() == Endpoint::Embeddings && self.embeds(scope, &ask.request.model, pinned) {
+            return embeddings::answer(&self.services.embedder, &ask.request).await;
         }
+        match self.question(&ask, pinned.unwrap_or_default()) {
+            Some(question) => cached::answer(self, ask, question).await,
+            None => self.forward(&ask).await,
+        }
+    }
+
+    /// What the semantic cache makes of a request; `None` if it has nothing to do with it.
+    fn question(&self, ask: &Ask, pin: &str) -> Option<l2::Asked> {
+        if !matches!(ask.task, Task::Complete(Endpoint::ChatCompletions | Endpoint::Messages)) {
+            return None;
+        }
+        self.services.cache.plan(l2::Request {
+            identity: ask.head.extensions.get::<Identity>()?,
+            path: ask.head.uri.path(),
+            pin,
+            protocol: ask.task.endpoint().protocol(),
+            control: cached::control(&ask.head.headers),
+            body: &ask.request.body,
+        })
+    }
+
+    /// Route and call. A refusal by a provider names it in the headers as an answer does; one of
+    /// our own names nobody.
+    async fn forward(&self, ask: &Ask) -> Result<Response, Reply> {
+        let Ask { task, scope, head, request } = ask;
+        let headers = &head.headers;
+        let caller = Caller { protocol: task.endpoint().protocol(), request_id: request_id(headers) };
         let asked = Asked {
             endpoint: task.endpoint(),
-            scope,
+            scope: *scope,
             model: &request.model,
-            pinned,
+            pinned: ask.pinned()?,
             stream: request.stream,
-            session: session(headers, &request),
+            session: session(headers, request),
             tokens: (request.prompt_tokens(), request.answer_tokens.unwrap_or(ANSWER_TOKENS)),
         };
         let plan = self.services.providers.plan(&asked)?;
-        let exchange = Exchange { task, caller, headers, request: &request };
+        let exchange = Exchange { task: *task, caller: &caller, headers, request };
         resilience::answer(&self.services.providers, plan, exchange).await
     }
 

@@ -20,7 +20,8 @@ use super::provider::TestProvider;
 use tidegate_core::usage::Price;
 
 use crate::config::{self, Env};
-use crate::embedding::{self, Embedder};
+use crate::embedding::Embedder;
+use crate::l2::SemanticCache;
 use crate::llm::routing::RoutingSettings;
 use crate::llm::{Account, ProviderKind, ProviderSettings, Providers, Remote, Services, router};
 use crate::secret::Secret;
@@ -101,11 +102,6 @@ pub fn remote(vendor: Vendor, addr: SocketAddr, keys: &[&str]) -> Remote {
     }
 }
 
-/// No embedding model: those tests have gateways of their own.
-fn embedding() -> embedding::Settings {
-    config::parse("embedding: {enabled: false}", &Env::new()).expect("valid").embedding
-}
-
 impl Gateway {
     /// A gateway that passes on what a provider does, whatever it is.
     pub async fn start(settings: Vec<ProviderSettings>) -> Self {
@@ -118,8 +114,10 @@ impl Gateway {
         let providers = Providers::start(settings, routing, &mut registry).expect("providers start");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
-        let embedder = Arc::new(Embedder::start(embedding(), &mut registry));
-        let services = Services { providers: Arc::clone(&providers), embedder };
+        let config = config::parse("embedding: {enabled: false}", &Env::new()).expect("valid");
+        let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
+        let cache = SemanticCache::new(config.l2, embedder.clone(), &config.embedding, &mut registry);
+        let services = Services { providers: Arc::clone(&providers), embedder, cache: Arc::new(cache) };
         let app = router(services, BODY_BYTES_MAX);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
         let client = Client::builder(TokioExecutor::new()).build_http();
