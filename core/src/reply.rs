@@ -90,6 +90,10 @@ codes! {
     InvalidHeader => "invalid_header", 400, "invalid_request_error", "invalid_request_error";
     /// The configuration sent to an admin path is not valid.
     InvalidConfig => "invalid_config", 400, "invalid_request_error", "invalid_request_error";
+    /// What is to be made exists already.
+    Conflict => "conflict", 409, "invalid_request_error", "invalid_request_error";
+    /// An idempotency key came back with another request.
+    IdempotencyKeyReused => "idempotency_key_reused", 422, "invalid_request_error", "invalid_request_error";
     /// The prompt does not fit the model.
     ContextLengthExceeded => "context_length_exceeded", 400, "invalid_request_error", "invalid_request_error";
     /// Nothing answers at this path.

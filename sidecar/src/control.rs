@@ -164,6 +164,12 @@ impl Control {
         &self.keys
     }
 
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.lock().config.clone()
+    }
+
     /// What is kept over a restart.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -312,7 +318,8 @@ impl Control {
     }
 
     /// Reads the configuration file again and puts its sections limiter, breaker, cache and
-    /// auth in force; the others need a restart.
+    /// auth in force; providers and routing are put in force by whoever has them, and the others
+    /// need a restart.
     ///
     /// # Errors
     /// Everything that is wrong with it; the last good one stays in force.

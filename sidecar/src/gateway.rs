@@ -14,6 +14,7 @@ use crate::l2::SemanticCache;
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
+use crate::provisioning::Provisioning;
 use crate::redis::Redis;
 use crate::secret::Secret;
 
@@ -28,6 +29,8 @@ pub struct Gateway {
     pub providers: Arc<Providers>,
     /// What fails, and what it means.
     pub clusters: Arc<Engine>,
+    /// Changes who does.
+    pub provisioning: Arc<Provisioning>,
     /// Texts as vectors.
     pub embedder: Arc<Embedder>,
     /// Answers to questions asked before in other words.

@@ -1,5 +1,6 @@
 //! Liveness, readiness, and the state of the parts. Public, so without addresses and secrets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use tidegate_core::route::Protocol;
 
 use crate::embedding::EmbedError;
 use crate::gateway::Gateway;
+use crate::llm::report;
 use crate::redis::State as RedisState;
 use crate::refusal::{json, refuse};
 
@@ -124,6 +126,8 @@ struct Policy {
 struct Providers {
     ready: bool,
     waiting_for: Vec<String>,
+    /// By provider: healthy, recovering, unhealthy, disabled, unknown.
+    status: BTreeMap<String, &'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,6 +148,7 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
             providers: Providers {
                 ready: gateway.providers.ready(),
                 waiting_for: gateway.providers.not_ready(),
+                status: report::statuses(&gateway.providers.table()),
             },
             filters: Filters {
                 reporting: vms.len(),

@@ -25,6 +25,7 @@ pub mod llm;
 pub mod logging;
 pub mod login;
 pub mod metrics;
+pub mod provisioning;
 pub mod ram;
 pub mod redis;
 pub mod refusal;

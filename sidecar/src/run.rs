@@ -17,9 +17,9 @@ use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::l2::SemanticCache;
-use crate::llm::{self, Providers};
 use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
+use crate::provisioning::{ProvisionError, Provisioning, Seal, SealError};
 use crate::redis::Redis;
 use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
@@ -42,7 +42,9 @@ pub enum StartError {
     /// The keys.
     Keys(KeyError),
     /// A provider.
-    Provider(llm::StartError),
+    Provider(ProvisionError),
+    /// The key for secrets in the store.
+    Seal(SealError),
     /// The clusters of errors.
     Clusters(clusters::StartError),
     /// The policy.
@@ -62,6 +64,7 @@ impl std::fmt::Display for StartError {
             Self::Keys(error) => error.fmt(f),
             Self::Provider(error) => error.fmt(f),
             Self::Clusters(error) => error.fmt(f),
+            Self::Seal(error) => error.fmt(f),
             Self::Policy(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
@@ -104,7 +107,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let cache = SemanticCache::new(config.l2.clone(), embedder.clone(), &config.embedding, &mut registry);
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
         .map_err(StartError::Clusters)?;
-    let providers = Providers::start(config.providers.clone(), config.routing.clone(), &mut registry)
+    let seal = Seal::open(config.store.folder(), &origin.env).map_err(StartError::Seal)?;
+    let provisioning = Provisioning::start(&config, store.clone(), seal, origin.env.clone(), &mut registry)
         .map_err(StartError::Provider)?;
 
     // Late, because a key that is made here can be shown only if the start succeeds.
@@ -114,13 +118,15 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         .map_err(StartError::Policy)?;
     let (drain, draining) = watch::channel(false);
     let control = Arc::new(control);
-    follow_fleet(&control);
+    let provisioning = Arc::new(provisioning);
+    follow_fleet(&control, &provisioning);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
     let gateway = Gateway {
         control,
         redis,
-        providers,
+        providers: provisioning.providers().clone(),
+        provisioning,
         clusters,
         embedder,
         cache: Arc::new(cache),
@@ -145,13 +151,17 @@ async fn open(settings: config::store::Store) -> Result<Store, StoreError> {
 }
 
 /// Puts what other gateways change in force, as long as there are others.
-fn follow_fleet(control: &Arc<Control>) {
+fn follow_fleet(control: &Arc<Control>, provisioning: &Arc<Provisioning>) {
     let Some(mut changes) = control.store().changes() else { return };
-    let control = control.clone();
+    let (control, provisioning) = (control.clone(), provisioning.clone());
     tokio::spawn(async move {
         while changes.next().await {
-            let control = control.clone();
-            match tokio::task::spawn_blocking(move || control.take_over()).await {
+            let (control, provisioning) = (control.clone(), provisioning.clone());
+            let taken_over = tokio::task::spawn_blocking(move || {
+                let providers = provisioning.take_over().map_err(|error| error.to_string());
+                control.take_over().map_err(|error| error.to_string()).and(providers)
+            });
+            match taken_over.await {
                 Ok(Ok(())) => tracing::info!("a change made by another gateway is in force"),
                 Ok(Err(error)) => tracing::error!(%error, "a change made by another gateway was refused"),
                 Err(error) => tracing::error!(%error, "a change made by another gateway was not finished"),
@@ -230,18 +240,12 @@ impl Ready {
 pub fn signals(gateway: &Arc<Gateway>) -> Result<impl Future<Output = ()> + use<>, StartError> {
     let on = |kind| signal(kind).map_err(StartError::Signals);
     let mut hangup = on(SignalKind::hangup())?;
-    let control = gateway.control.clone();
+    let gateway = gateway.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let control = control.clone();
-            match tokio::task::spawn_blocking(move || control.reload()).await {
-                Ok(Ok(())) => {
-                    tracing::info!("configuration reloaded; limiter, breaker, cache and auth are in force")
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "configuration refused; the last good one stays in force")
-                }
-                Err(error) => tracing::error!(%error, "reload was not finished"),
+            let gateway = gateway.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || reload(&gateway)).await {
+                tracing::error!(%error, "reload was not finished");
             }
         }
     });
@@ -253,5 +257,18 @@ async fn first(mut terminate: Signal, mut interrupt: Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+fn reload(gateway: &Gateway) {
+    if let Err(error) = gateway.control.reload() {
+        tracing::error!(%error, "configuration refused; the last good one stays in force");
+        return;
+    }
+    match gateway.provisioning.reload(&gateway.control.config()) {
+        Ok(()) => tracing::info!(
+            "configuration reloaded; limiter, breaker, cache, auth, providers and routing are in force"
+        ),
+        Err(error) => tracing::error!(%error, "providers and routing stay as they were"),
     }
 }

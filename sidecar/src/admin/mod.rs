@@ -7,6 +7,8 @@ mod clusters;
 mod keys;
 mod limits;
 mod metrics;
+mod providers;
+mod routing;
 mod status;
 
 use std::sync::Arc;
@@ -46,6 +48,14 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/cache", get(cache::show))
         .route("/admin/cache/purge", post(cache::purge))
         .route("/admin/limits", get(limits::show).put(limits::change).delete(limits::reset))
+        .route("/v1/providers", get(providers::list).post(providers::create))
+        .route("/v1/providers/", get(providers::list).post(providers::create))
+        .route("/v1/providers/{name}", get(providers::show).put(providers::replace).delete(providers::remove))
+        .route("/v1/providers/{name}/health", get(providers::health))
+        .route("/v1/providers/{name}/models", get(providers::models))
+        .route("/v1/providers/{name}/estimate", post(providers::estimate))
+        .route("/v1/routing/config", get(routing::show).put(routing::change).delete(routing::reset))
+        .route("/v1/routing/stats", get(routing::stats))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {
         router.route(&metrics.path, get(metrics_page))
@@ -91,14 +101,17 @@ fn explain(error: &ChangeError) -> Reply {
             Reply::new(Code::InvalidRequest, error.to_string())
         }
         ChangeError::Key(KeyError::NoRandomness(error)) => failed(error),
-        ChangeError::Key(KeyError::Store(error @ StoreError::Unreachable(_)))
-        | ChangeError::Store(error @ StoreError::Unreachable(_)) => {
-            tracing::error!(%error, "a change could not be kept");
-            let message = "what the gateways share cannot be changed now; nothing has changed";
-            Reply::new(Code::StoreUnavailable, message).retry_after_ms(STORE_RETRY_MS)
-        }
-        ChangeError::Key(KeyError::Store(error)) | ChangeError::Store(error) => failed(error),
+        ChangeError::Key(KeyError::Store(error)) | ChangeError::Store(error) => store_failed(error),
     }
+}
+
+fn store_failed(error: &StoreError) -> Reply {
+    if matches!(error, StoreError::Unreachable(_)) {
+        tracing::error!(%error, "a change could not be kept");
+        let message = "what the gateways share cannot be changed now; nothing has changed";
+        return Reply::new(Code::StoreUnavailable, message).retry_after_ms(STORE_RETRY_MS);
+    }
+    failed(error)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Reply {

@@ -38,6 +38,14 @@ pub enum Action {
     LimitsChanged,
     /// Limits went back to the configuration's.
     LimitsReset,
+    /// A provider was added at run time.
+    ProviderAdded,
+    /// A provider was changed at run time.
+    ProviderChanged,
+    /// A provider was removed at run time.
+    ProviderRemoved,
+    /// Routing was changed at run time.
+    RoutingChanged,
     /// The configuration file was read again and put in force.
     ConfigReloaded,
     /// A refresh token was used twice, so its session was ended.

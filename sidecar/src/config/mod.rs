@@ -43,6 +43,7 @@ use crate::embedding::Settings as EmbeddingSettings;
 use crate::l2::Settings as L2Settings;
 use crate::llm::ProviderSettings;
 use crate::llm::routing::RoutingSettings;
+use crate::provisioning::Document;
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -70,8 +71,12 @@ pub struct Config {
     pub redis: Option<redis::RedisSettings>,
     /// Who answers LLM requests.
     pub providers: Vec<ProviderSettings>,
+    /// The same as they are written, for what is laid on them at run time.
+    pub provider_documents: Vec<Document>,
     /// Which of them answers what.
     pub routing: RoutingSettings,
+    /// The same as it is written.
+    pub routing_document: serde_json::Map<String, serde_json::Value>,
     /// Who may call.
     pub auth: auth::Auth,
     /// The metrics page.
@@ -96,8 +101,10 @@ impl Config {
             embedding,
             store,
             redis,
-            providers,
+            providers: _,
+            provider_documents: _,
             routing: _,
+            routing_document: _,
             auth: _,
             metrics,
             logging,
@@ -110,7 +117,6 @@ impl Config {
             ("embedding", *embedding != next.embedding),
             ("store", *store != next.store),
             ("redis", *redis != next.redis),
-            ("providers", *providers != next.providers),
             ("metrics", *metrics != next.metrics),
             ("logging", *logging != next.logging),
         ]
@@ -123,7 +129,7 @@ impl Config {
 /// The file as it may be written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Document {
+struct Sections {
     server: Option<server::Document>,
     limiter: Option<limiter::Document>,
     breaker: Option<breaker::Document>,
@@ -217,7 +223,12 @@ pub fn load(path: &Path, env: &Env) -> Result<Config, Problems> {
 pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let tree = source::tree(yaml, env, &mut problems);
-    let Document {
+    let provider_documents = Document::of_section(tree.get("providers"));
+    let routing_document = match tree.get("routing").map(serde_json::to_value) {
+        Some(Ok(serde_json::Value::Object(fields))) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let Sections {
         server,
         limiter,
         breaker,
@@ -252,6 +263,8 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         store: store::validate(store.unwrap_or_default(), etcd, &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
+        provider_documents,
+        routing_document,
         routing: routing::validate("routing", routing.unwrap_or_default(), &mut check.problems),
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),

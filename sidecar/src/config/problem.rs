@@ -28,6 +28,8 @@ impl Problems {
     /// Notes a problem, unless this path or one above it has one already or the list is full.
     pub fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
         let path = path.into();
+        // Documents that stand for themselves have no path above their fields.
+        let path = path.strip_prefix('.').map_or(path.clone(), str::to_owned);
         if self.0.len() < PROBLEMS_MAX && !self.0.iter().any(|p| covers(&p.path, &path)) {
             self.0.push(Problem { path, what: what.into() });
         }

@@ -94,6 +94,21 @@ pub fn validate(list: Option<Vec<Option<Document>>>, check: &mut Check<'_>) -> V
     providers
 }
 
+/// Checks one provider that did not come with the file; `path` may be empty.
+pub fn validate_one(
+    path: &str,
+    document: serde_json::Value,
+    check: &mut Check<'_>,
+) -> Option<ProviderSettings> {
+    match serde_path_to_error::deserialize::<_, Document>(document) {
+        Ok(document) => provider(path, document, check),
+        Err(error) => {
+            check.problems.add(error.path().to_string(), error.inner().to_string());
+            None
+        }
+    }
+}
+
 fn provider(path: &str, mut document: Document, check: &mut Check<'_>) -> Option<ProviderSettings> {
     let name = check.problems.required(&format!("{path}.name"), document.name.take(), "`name: openai-main`");
     let name = name.map(|name| check.name(&format!("{path}.name"), name));

@@ -43,6 +43,7 @@ pub struct Document {
     outlier: Option<OutlierDocument>,
     slow_start: Option<Span>,
     concurrency_max: Option<u32>,
+    allow_link_local: Option<bool>,
 }
 
 /// One target, or several in the order in which they are tried.
@@ -116,6 +117,7 @@ pub fn validate(path: &str, document: Document, problems: &mut Problems) -> Rout
         outlier,
         slow_start,
         concurrency_max,
+        allow_link_local,
     } = document;
     let default = RoutingSettings::default();
     let at = |field: &str| format!("{path}.{field}");
@@ -143,6 +145,7 @@ pub fn validate(path: &str, document: Document, problems: &mut Problems) -> Rout
             1..=100_000,
             " requests in flight",
         ),
+        allow_link_local: allow_link_local.unwrap_or(default.allow_link_local),
     }
 }
 

@@ -15,7 +15,11 @@ impl std::fmt::Display for NoRandomness {
 
 impl std::error::Error for NoRandomness {}
 
-fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
+/// Random bytes.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(NoRandomness)?;
     Ok(bytes)

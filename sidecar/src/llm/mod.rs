@@ -6,11 +6,13 @@
 
 mod catalog;
 mod front;
+mod idempotency;
 mod idle;
 mod local;
 mod metrics;
 mod provider;
 mod providers;
+pub mod report;
 mod resilience;
 pub mod routing;
 pub mod settings;

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use etcd::Etcd;
 pub use etcd::{Changes, EtcdSettings};
-pub use token::{TokenError, internal_token};
+pub use token::{TokenError, internal_token, secret_key};
 pub use writer::Writer;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -4,7 +4,7 @@
 use super::Table;
 
 /// Values that belong to the fleet; all others are one gateway's own.
-const SHARED_VALUES: [&str; 2] = ["limits", "audit_head"];
+const SHARED_VALUES: [&str; 4] = ["limits", "audit_head", "providers", "routing"];
 
 /// The place of one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

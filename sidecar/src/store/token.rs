@@ -10,6 +10,8 @@ use crate::keys::random;
 use crate::secret::Secret;
 
 const FILE: &str = "internal_token";
+/// The key that provider's secrets in the store are sealed with.
+const SECRET_KEY_FILE: &str = "secret_key";
 
 /// Why there is no token.
 #[derive(Debug)]
@@ -36,13 +38,25 @@ impl std::error::Error for TokenError {}
 /// # Errors
 /// The file cannot be read or made, or is not a token.
 pub fn internal_token(folder: &Path) -> Result<Secret, TokenError> {
-    let path = folder.join(FILE);
+    kept(folder, FILE)
+}
+
+/// Reads the sealing key in `folder`, and makes it (readable to this user alone) if it is absent.
+///
+/// # Errors
+/// The file cannot be read or made, or is not a key.
+pub fn secret_key(folder: &Path) -> Result<Secret, TokenError> {
+    kept(folder, SECRET_KEY_FILE)
+}
+
+fn kept(folder: &Path, file: &str) -> Result<Secret, TokenError> {
+    let path = folder.join(file);
     let failed = |cause: String| TokenError { path: path.clone(), cause };
     match std::fs::read_to_string(&path) {
         Ok(text) => parse(&text).ok_or_else(|| failed("is not 64 hex digits".to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = random::token().map_err(|e| failed(e.to_string()))?;
-            make(folder, &path, &token).map_err(|e| failed(e.to_string()))?;
+            make(folder, file, &token).map_err(|e| failed(e.to_string()))?;
             let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
             parse(&text).ok_or_else(|| failed("is not 64 hex digits".to_owned()))
         }
@@ -57,9 +71,9 @@ fn parse(text: &str) -> Option<Secret> {
 
 /// Writes the token under another name and links it into place: two processes that start
 /// together then agree on the first one's, and nobody reads half of it.
-fn make(folder: &Path, path: &Path, token: &str) -> std::io::Result<()> {
+fn make(folder: &Path, file: &str, token: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+    let draft = folder.join(format!("{file}.{}", std::process::id()));
     let written = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -70,7 +84,7 @@ fn make(folder: &Path, path: &Path, token: &str) -> std::io::Result<()> {
             file.write_all(token.as_bytes())?;
             file.sync_all()
         });
-    let linked = written.and_then(|()| match std::fs::hard_link(&draft, path) {
+    let linked = written.and_then(|()| match std::fs::hard_link(&draft, folder.join(file)) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });

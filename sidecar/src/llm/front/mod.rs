@@ -28,6 +28,7 @@ use tidegate_core::wire::{Identity, header};
 pub(super) use self::call::{Task, run};
 use self::refusal::refuse;
 pub(super) use self::request::LlmRequest;
+use super::idempotency::{self, Claim, Idempotency};
 use super::providers::{Providers, Scope};
 use super::resilience::{self, Exchange};
 use super::routing::Asked;
@@ -42,9 +43,10 @@ pub(super) const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
 /// After how many attempts.
 pub(super) const ATTEMPTS: HeaderName = HeaderName::from_static(header::ATTEMPTS);
 /// Tokens of an answer whose caller set no bound, for estimates of its price.
-const ANSWER_TOKENS: u64 = 500;
+pub(super) const ANSWER_TOKENS: u64 = 500;
 /// Bytes at the beginning of a body by which conversations without a session are told apart.
 const PREFIX_BYTES: usize = 1024;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 /// Where Anthropic's clients look for the request's id.
 const ANTHROPIC_ID: HeaderName = HeaderName::from_static("request-id");
@@ -75,6 +77,7 @@ pub struct Services {
 struct Front {
     services: Services,
     body_bytes_max: u64,
+    idempotency: Idempotency,
     /// When this process started, in Unix seconds: the `created` of every model.
     started: u64,
 }
@@ -82,7 +85,7 @@ struct Front {
 /// The LLM API's routes. Bodies over `body_bytes_max` are refused with 413.
 pub fn router(services: Services, body_bytes_max: u64) -> Router {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let front = Arc::new(Front { services, body_bytes_max, started });
+    let front = Arc::new(Front { services, body_bytes_max, idempotency: Idempotency::default(), started });
     let complete = |endpoint, scope| on(Task::Complete(endpoint), scope);
     Router::new()
         .route("/v1/chat/completions", complete(Endpoint::ChatCompletions, Scope::Any))
@@ -154,7 +157,7 @@ impl Front {
         response
     }
 
-    /// Read, look into the cache, route and call.
+    /// Read, see whether it repeats another, look into the cache, route and call.
     async fn answer(
         self: Arc<Self>,
         task: Task,
@@ -173,10 +176,21 @@ impl Front {
         if task.endpoint() == Endpoint::Embeddings && self.embeds(scope, &ask.request.model, pinned) {
             return embeddings::answer(&self.services.embedder, &ask.request).await;
         }
-        match self.question(&ask, pinned.unwrap_or_default()) {
+        let question = self.question(&ask, pinned.unwrap_or_default());
+        let front = Arc::clone(&self);
+        let asking = match front.claim(&ask.head, &ask.request).await? {
+            Some(Claim::Answered(response)) => return Ok(response),
+            Some(Claim::Ask(asking)) => Some(asking),
+            None => None,
+        };
+        let response = match question {
             Some(question) => cached::answer(self, ask, question).await,
             None => self.forward(&ask).await,
-        }
+        }?;
+        Ok(match asking {
+            Some(asking) => asking.answered(response).await,
+            None => response,
+        })
     }
 
     /// What the semantic cache makes of a request; `None` if it has nothing to do with it.
@@ -212,6 +226,15 @@ impl Front {
         let plan = self.services.providers.plan(&asked)?;
         let exchange = Exchange { task: *task, caller: &caller, headers, request };
         resilience::answer(&self.services.providers, plan, exchange).await
+    }
+
+    /// What to do with a request that has an idempotency key; `None` for one that has none.
+    async fn claim(&self, head: &Parts, request: &LlmRequest) -> Result<Option<Claim<'_>>, Reply> {
+        let Some(key) = head.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        idempotency::check(key.as_bytes())?;
+        let tenant = head.extensions.get::<Identity>().map_or("", |identity| &identity.tenant);
+        let key = idempotency::key_of(tenant, head.uri.path(), key.as_bytes());
+        self.idempotency.claim(key, &request.body).await.map(Some)
     }
 
     /// Whether the embedding model in this process is the one that is meant.

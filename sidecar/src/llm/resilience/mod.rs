@@ -3,6 +3,7 @@
 //! an answer has gone to the caller.
 
 mod attempt;
+mod deadline;
 mod held;
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::routing::FaultKind;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use self::attempt::{Attempted, Failure, attempt};
 use super::front::refusal::refuse;
@@ -49,16 +50,23 @@ struct Attempts<'a> {
     same: u32,
 }
 
-/// Has somebody of the plan answer. The answer, and a provider's refusal when nobody else could
-/// be asked, name who gave it.
+/// Has somebody of the plan answer, in the time that the caller allows. The answer, and a
+/// provider's refusal when nobody else could be asked, name who gave it.
 ///
 /// # Errors
-/// All providers have asked to be left alone.
-pub async fn answer(
-    providers: &Providers,
-    mut plan: Plan,
-    exchange: Exchange<'_>,
-) -> Result<Response, Reply> {
+/// All providers have asked to be left alone, or the time is up.
+pub async fn answer(providers: &Providers, plan: Plan, exchange: Exchange<'_>) -> Result<Response, Reply> {
+    let Some(wait) = deadline::wait(exchange.headers) else {
+        return in_turn(providers, plan, exchange).await;
+    };
+    timeout(wait, in_turn(providers, plan, exchange)).await.unwrap_or_else(|_| {
+        let message =
+            format!("No provider answered within the {} ms that the caller allows.", wait.as_millis());
+        Err(Reply::new(Code::UpstreamTimeout, message))
+    })
+}
+
+async fn in_turn(providers: &Providers, mut plan: Plan, exchange: Exchange<'_>) -> Result<Response, Reply> {
     providers.router.earn();
     let mut picked = providers.router.next(&mut plan).map_err(all_rest)?;
     let mut attempts = Attempts { providers, exchange, plan, made: 0, same: 0 };

@@ -33,6 +33,9 @@ pub struct RoutingSettings {
     pub slow_start: Duration,
     /// Most requests in flight to one provider before others are preferred.
     pub concurrency_max: u32,
+    /// Whether providers set at run time may be at link-local addresses, where clouds keep their
+    /// machines' credentials.
+    pub allow_link_local: bool,
 }
 
 /// A provider, a model, or both; what is left out is the request's own.
@@ -121,6 +124,7 @@ impl Default for RoutingSettings {
             },
             slow_start: Duration::from_secs(10),
             concurrency_max: 1_000,
+            allow_link_local: false,
         }
     }
 }

@@ -277,3 +277,73 @@ async fn a_slow_one_is_hedged_and_the_loser_is_let_go() {
     gateway.until_counted(r#"gateway_provider_requests_total{provider="a",outcome="cancelled"} 1"#).await;
     assert!(gateway.counts(r#"gateway_hedges_total{result="won"} 1"#));
 }
+
+#[tokio::test]
+async fn a_caller_is_not_kept_waiting_longer_than_it_says() {
+    let silent = TestProvider::start(|_, connection| async move {
+        connection.closed().await;
+        None
+    })
+    .await;
+    let gateway = before(&[&silent], in_turn()).await;
+    let got = gateway.post("/v1/chat/completions", &[("x-request-timeout-ms", "50")], BODY).await;
+    assert_eq!((got.status.as_u16(), got.error_code().as_str()), (504, "upstream_timeout"));
+    assert!(got.text().contains("50 ms"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_asks_once_and_answers_the_same() {
+    let provider = TestProvider::start(|number, mut connection| async move {
+        let status = if number == 0 { 400 } else { 200 };
+        connection.respond(status, "", &format!(r#"{{"id":"{number}","choices":[]}}"#)).await;
+        Some(connection)
+    })
+    .await;
+    let gateway = before(&[&provider], in_turn()).await;
+    let ask = async |key: &str, body: &str| {
+        gateway.post("/v1/chat/completions", &[("idempotency-key", key)], body).await
+    };
+    assert_eq!(ask("k", BODY).await.status.as_u16(), 400);
+    let first = ask("k", BODY).await;
+    assert_eq!(
+        (first.status.as_u16(), first.headers.contains_key("idempotent-replayed")),
+        (200, false),
+        "a failure is not kept"
+    );
+    let again = ask("k", BODY).await;
+    assert_eq!(
+        (again.text(), &again.headers["idempotent-replayed"]),
+        (first.text(), &HeaderValue::from_static("true"))
+    );
+    assert_eq!(ask("k", STREAM).await.error_code(), "idempotency_key_reused");
+    assert_ne!(ask("other", BODY).await.text(), first.text());
+    assert_eq!(provider.requests().len(), 3);
+    assert_eq!(ask(&"x".repeat(300), BODY).await.error_code(), "invalid_header");
+}
+
+#[tokio::test]
+async fn requests_that_repeat_one_under_way_join_it() {
+    let (asked, mut waiting) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let provider = TestProvider::start(move |_, mut connection| {
+        let (asked, mut gone) = (asked.clone(), gone.clone());
+        async move {
+            let _ = asked.send(());
+            let _ = gone.wait_for(|gone| *gone).await;
+            connection.respond(200, "", ANSWER).await;
+            Some(connection)
+        }
+    })
+    .await;
+    let gateway = before(&[&provider], in_turn()).await;
+    let ask = || gateway.post("/v1/chat/completions", &[("idempotency-key", "k")], BODY);
+    let release = async {
+        tokio::time::timeout(super::gateway::DEADLINE, waiting.recv()).await.expect("in time");
+        go.send_replace(true);
+    };
+    let (one, two, three, ()) = tokio::join!(ask(), ask(), ask(), release);
+    for got in [one, two, three] {
+        assert_eq!((got.status.as_u16(), got.text()), (200, ANSWER));
+    }
+    assert_eq!(provider.requests().len(), 1);
+}
