@@ -14,6 +14,7 @@ mod options;
 mod speed;
 mod stats;
 mod table;
+mod understanding;
 
 use std::process::ExitCode;
 
@@ -47,11 +48,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<String, BenchError> {
-    match options.mode {
+    match &options.mode {
         Mode::Speed { rounds, length } => {
-            let (series, memory) = speed::run(&options.cases, rounds, length).await?;
+            let (series, memory) = speed::run(&options.cases, *rounds, *length).await?;
             Ok(table::speed(&series, &memory))
         }
-        Mode::Memory { requests } => memory::run(&options.cases, requests).await,
+        Mode::Understanding { data } => understanding::run(data).await,
+        Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cases::{CASES, Case};
@@ -13,6 +14,8 @@ usage: tidegate-bench [options]
                    socket, h2c (bare is always run)
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
+  --understanding  instead, how well and how fast errors are understood
+  --data DIR       the material for it: errors/ and logs/
   --help           this text
 ";
 
@@ -24,12 +27,14 @@ pub(crate) struct Options {
 }
 
 /// Which figures are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Throughput, latency and CPU.
     Speed { rounds: u32, length: Duration },
     /// Resident memory.
     Memory { requests: u64 },
+    /// Understanding of errors.
+    Understanding { data: PathBuf },
 }
 
 impl Options {
@@ -37,10 +42,13 @@ impl Options {
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let (mut rounds, mut seconds, mut requests) = (5_u32, 3_u64, 1_000_000_u64);
         let (mut memory, mut cases) = (false, CASES.to_vec());
+        let (mut understanding, mut data) = (false, None);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--memory" => memory = true,
+                "--understanding" => understanding = true,
+                "--data" => data = arguments.next().map(PathBuf::from),
                 "--rounds" => rounds = number(&argument, arguments.next())?,
                 "--seconds" => seconds = number(&argument, arguments.next())?,
                 "--requests" => requests = number(&argument, arguments.next())?,
@@ -48,7 +56,10 @@ impl Options {
                 other => return Err(format!("unknown option `{other}`")),
             }
         }
-        let mode = if memory {
+        let mode = if understanding {
+            let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
+            Mode::Understanding { data }
+        } else if memory {
             Mode::Memory { requests }
         } else {
             Mode::Speed { rounds, length: Duration::from_secs(seconds) }
@@ -93,6 +104,7 @@ mod tests {
         assert!(read("--rounds 0").is_err());
         assert!(read("--cases bare,what").unwrap_err().contains("`what`"));
         assert!(read("--fast").is_err());
+        assert!(read("--understanding").unwrap_err().contains("--data"));
     }
 
     #[test]

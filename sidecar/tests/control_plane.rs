@@ -1,6 +1,7 @@
 //! The sidecar as Envoy, the filter and an operator meet it: over real sockets.
 
 mod common;
+mod understanding;
 
 use std::time::Duration;
 

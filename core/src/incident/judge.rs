@@ -180,3 +180,81 @@ impl Library {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::incident::exemplar::Meaning;
+
+    fn library() -> Library {
+        let meaning = |name: &str, kind, code: &str, status, phrase: &str, example: &str| Meaning {
+            name: name.to_owned(),
+            kind,
+            codes: vec![code.to_owned()],
+            statuses: vec![status],
+            phrases: vec![phrase.to_owned()],
+            examples: vec![example.to_owned()],
+        };
+        Library::new(vec![
+            meaning(
+                "pace",
+                ErrorKind::RateLimited,
+                "slow_down",
+                429,
+                "requests per min",
+                "Limit reached on requests per min",
+            ),
+            meaning(
+                "money",
+                ErrorKind::Quota,
+                "no_credit",
+                429,
+                "credit balance",
+                "Your credit balance is too low",
+            ),
+        ])
+        .unwrap()
+    }
+
+    fn kind(status: Option<u16>, codes: &[&str], template: &str) -> (ErrorKind, f32) {
+        let codes: Vec<String> = codes.iter().map(|code| (*code).to_owned()).collect();
+        let observed = Observed { status, codes: &codes, template, embedding: None };
+        let judgement = library().judge(&observed, &Weights::default());
+        (judgement.kind, judgement.score)
+    }
+
+    #[test]
+    fn each_witness_is_heard() {
+        assert_eq!(kind(None, &[], "more than <num> requests per min").0, ErrorKind::RateLimited);
+        assert_eq!(kind(None, &["no_credit"], "declined").0, ErrorKind::Quota);
+        assert_eq!(kind(None, &[], "no_credit_left: no_credit").0, ErrorKind::Quota);
+        assert_eq!(kind(None, &[], "the balance is too low").0, ErrorKind::Quota);
+        let embeddings: [Arc<[f32]>; 2] = [Arc::from([1.0, 0.0]), Arc::from([0.0, 1.0])];
+        let observed = Observed {
+            status: None,
+            codes: &[],
+            template: "zzz",
+            embedding: Some((&[0.0, 1.0], &embeddings)),
+        };
+        assert_eq!(library().judge(&observed, &Weights::default()).kind, ErrorKind::Quota);
+    }
+
+    #[test]
+    fn more_evidence_is_a_higher_score_and_none_leaves_the_status() {
+        let (_, words) = kind(None, &[], "Your credit balance is too low");
+        let (_, all) = kind(Some(429), &["no_credit"], "Your credit balance is too low");
+        assert!(all > words && words > 0.5, "{all} {words}");
+        assert_eq!(kind(Some(504), &[], "xyzzy").0, ErrorKind::Timeout);
+        assert_eq!(kind(None, &[], "xyzzy"), (ErrorKind::Unknown, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_error_gets_a_score_of_zero_to_one(status in prop::option::of(0_u16..700), text in "\\PC{0,200}") {
+            let (_, score) = kind(status, &[text.as_str()], &text);
+            prop_assert!((0.0..=1.0).contains(&score));
+        }
+    }
+}

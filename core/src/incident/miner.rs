@@ -134,3 +134,64 @@ fn generalise(template: &mut [String], words: &[&str]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words_that_differ_become_wildcards_and_stay_so() {
+        let mut miner = Miner::default();
+        let id = miner.learn("cannot mount the volume of alice");
+        assert_eq!(miner.learn("cannot mount the volume of bob"), id);
+        assert_eq!(miner.template(id).as_deref(), Some("cannot mount the volume of <*>"));
+        assert_eq!(miner.look_up("cannot mount the volume of carol"), "cannot mount the volume of <*>");
+    }
+
+    #[test]
+    fn what_is_told_apart_by_length_beginning_or_most_of_its_words_is_not_one() {
+        let mut miner = Miner::default();
+        let ids = [
+            "connection reset by peer",
+            "connection reset by the peer",
+            "session reset by peer",
+            "connection of <num> failed",
+        ]
+        .map(|line| miner.learn(line));
+        let mut distinct = ids.to_vec();
+        distinct.dedup();
+        assert_eq!(distinct.len(), ids.len());
+        assert_eq!(miner.look_up("never seen before"), "never seen before");
+    }
+
+    proptest! {
+        #[test]
+        fn templates_are_bounded_and_a_line_has_the_length_of_its_own(
+            lines in prop::collection::vec("[ab<]{1,3}( [a-d]{1,2}){0,4}", 1..200)
+        ) {
+            let mut miner = Miner::default();
+            for line in &lines {
+                let id = miner.learn(line);
+                let template = miner.template(id).unwrap();
+                prop_assert_eq!(template.split(' ').count(), line.split(' ').count());
+            }
+            prop_assert!(miner.groups.len() <= GROUPS_MAX);
+            prop_assert!(miner.leaves.values().all(|list| list.len() <= GROUPS_PER_LEAF_MAX));
+        }
+    }
+
+    #[test]
+    fn the_oldest_gives_way_where_there_are_too_many() {
+        let mut miner = Miner::default();
+        let unlike = |n: usize| format!("{} {} {}", "x".repeat(n + 1), "y".repeat(n + 1), "z".repeat(n + 1));
+        // One leaf: lines that begin with a value.
+        let first = miner.learn(&format!("<num> {}", unlike(0)));
+        for n in 1..=GROUPS_PER_LEAF_MAX {
+            miner.learn(&format!("<num> {}", unlike(n)));
+        }
+        assert_eq!(miner.template(first), None);
+        assert_eq!(miner.groups.len(), GROUPS_PER_LEAF_MAX);
+    }
+}

@@ -81,7 +81,10 @@ pub async fn classify(State(gateway): State<Arc<Gateway>>, body: Body) -> Respon
         let is_list = value.is_array();
         let tried = read(value)?;
         let clusters = gateway.clusters.clone();
-        let verdicts = clusters.classify(&tried, now_ms()).await;
+        let verdicts = clusters.classify(tried, now_ms()).await;
+        if verdicts.is_empty() && !is_list {
+            return Err(Reply::new(Code::InternalError, "the message was not judged; look at the log"));
+        }
         Ok(match verdicts.first() {
             Some(verdict) if !is_list => json(StatusCode::OK, verdict),
             _ => json(StatusCode::OK, &verdicts),

@@ -8,12 +8,10 @@ use tidegate_core::incident::exemplar::Library;
 use tidegate_core::incident::judge::Judgement;
 use tokio::time::Instant;
 
-use crate::embedding::{BATCH_TEXTS_MAX, Embedder};
+use crate::embedding::{BATCH_TEXTS_MAX, EmbedError, Embedder};
 
-/// Longest that one batch of new templates may take; then they are judged without.
-const BATCH_DEADLINE: Duration = Duration::from_millis(500);
-/// Longest that all of one call may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the model is loaded.
+const LOADING_POLL: Duration = Duration::from_millis(100);
 /// Longest that one batch of exemplars may take; nobody waits for them.
 const EXEMPLARS_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -42,11 +40,14 @@ impl Exemplars {
         self.vectors.get().map(Vec::as_slice)
     }
 
-    /// Computes those of the exemplars, if that has not been done and the model is there.
+    /// Computes those of the exemplars, if that has not been done, once the model is loaded.
     pub(super) async fn embed(&self) {
         let Some(embedder) = self.embedder.as_deref().filter(|_| self.vectors.get().is_none()) else {
             return;
         };
+        while matches!(embedder.model(), Err(EmbedError::Loading)) {
+            tokio::time::sleep(LOADING_POLL).await;
+        }
         let templates: Vec<&str> = self.library.templates().collect();
         let mut vectors = Vec::with_capacity(templates.len());
         for batch in templates.chunks(BATCH_TEXTS_MAX) {
@@ -62,16 +63,16 @@ impl Exemplars {
         let _ = self.vectors.set(vectors);
     }
 
-    /// The embeddings of new templates; those that do not come in time are not there.
-    pub(super) async fn embeddings(&self, templates: &[&str]) -> Embeddings {
+    /// The embeddings of new templates; those that do not come within `budget` are not there, and
+    /// their errors are judged without.
+    pub(super) async fn embeddings(&self, templates: &[&str], budget: Duration) -> Embeddings {
         let mut found = Embeddings::new();
         let (Some(embedder), Some(_)) = (self.embedder.as_deref(), self.vectors()) else { return found };
         let mut distinct: Vec<&str> = templates.iter().copied().filter(|t| !t.is_empty()).collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let call_ends = Instant::now() + CALL_DEADLINE;
+        let deadline = Instant::now() + budget;
         for batch in distinct.chunks(BATCH_TEXTS_MAX) {
-            let deadline = call_ends.min(Instant::now() + BATCH_DEADLINE);
             let Ok(embeddings) = embedder.embed(batch, deadline).await else { break };
             let named = batch.iter().map(|text| (*text).to_owned());
             found.extend(named.zip(embeddings.into_iter().map(|embedding| embedding.vector)));

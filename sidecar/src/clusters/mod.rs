@@ -34,6 +34,10 @@ use crate::store::{Store, StoreError};
 use exemplars::Exemplars;
 use memo::{Known, Memo};
 
+/// What a new template may wait for its embedding, so that a flood of new ones is learnt at 500 a
+/// second even on a machine whose model is slower; a few may take the least together.
+const EMBEDDING_BUDGET: Duration = Duration::from_micros(1500);
+const EMBEDDING_BUDGET_LEAST: Duration = Duration::from_millis(100);
 /// Most tenants, and most providers, remembered of one cluster.
 const NAMES_MAX: usize = 64;
 
@@ -142,13 +146,18 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Gives the exemplars their embeddings, once the model is loaded, if they have none.
+    pub async fn prepare(&self) {
+        self.exemplars.embed().await;
+    }
+
     /// Merges, splits, ends and keeps clusters at their interval, for ever.
     pub async fn tend(self: Arc<Self>) {
         let mut tick = tokio::time::interval(self.settings.recluster_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.exemplars.embed().await;
+            self.prepare().await;
             let engine = self.clone();
             let work = tokio::task::spawn_blocking(move || {
                 engine.recluster(now_ms());
@@ -169,7 +178,8 @@ impl Engine {
             .filter(|error| known(error.signature).is_none())
             .map(|error| error.template.as_str())
             .collect();
-        let embeddings = self.exemplars.embeddings(&new).await;
+        let budget = EMBEDDING_BUDGET.saturating_mul(u32::try_from(new.len()).unwrap_or(u32::MAX));
+        let embeddings = self.exemplars.embeddings(&new, budget.max(EMBEDDING_BUDGET_LEAST)).await;
         errors
             .iter()
             .map(|error| known(error.signature).unwrap_or_else(|| self.learn_new(error, &embeddings, now_ms)))
@@ -181,7 +191,8 @@ impl Engine {
         let vector = Vector::of(&error.template, embedding);
         let judgement = self.judge(error.status, &error.codes, &error.template, embedding);
         let mut state = self.state();
-        let id = state.learn(error.partition, &judgement, &error.template, &vector, self, now_ms);
+        let point = self.point(error.partition, &judgement, &error.template, &vector);
+        let id = state.learn(&point, self, now_ms);
         state
             .memo
             .put(error.signature, Known { cluster: id.clone(), template: error.template.as_str().into() });
@@ -251,18 +262,9 @@ impl Engine {
 }
 
 impl State {
-    fn learn(
-        &mut self,
-        partition: Partition,
-        judgement: &Judgement,
-        template: &str,
-        vector: &Vector,
-        engine: &Engine,
-        now_ms: u64,
-    ) -> ClusterId {
-        let point = engine.point(partition, judgement, template, vector);
+    fn learn(&mut self, point: &Point<'_>, engine: &Engine, now_ms: u64) -> ClusterId {
         self.changed = true;
-        self.clusters.learn(&point, now_ms, &engine.settings.clusters)
+        self.clusters.learn(point, now_ms, &engine.settings.clusters)
     }
 
     fn count(&mut self, known: &Known, tally: &Tally<'_>, failures: u64, now_ms: u64) {

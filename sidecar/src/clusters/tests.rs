@@ -102,13 +102,14 @@ async fn a_message_that_is_tried_changes_nothing_unless_it_is_learnt() {
     let bed = Bed::new();
     let engine = bed.engine();
     let message = "Your credit balance is too low to access the Anthropic API.";
-    let verdicts = engine.classify(&[tried(message, Some(400), false)], 1).await;
+    let verdicts = engine.classify(vec![tried(message, Some(400), false)], 1).await;
     assert_eq!(verdicts[0].kind, ErrorKind::Quota);
     assert_eq!((verdicts[0].cluster_id.clone(), engine.list(1).len()), (None, 0));
 
-    let learnt = engine.classify(&[tried(message, None, true)], 1).await;
+    let learnt = engine.classify(vec![tried(message, None, true)], 1).await;
     assert!(learnt[0].cluster_id.is_some());
-    let now = engine.classify(&[tried("credit balance is too low; purchase credits", None, false)], 1).await;
+    let now =
+        engine.classify(vec![tried("credit balance is too low; purchase credits", None, false)], 1).await;
     assert_eq!(now[0].cluster_id, learnt[0].cluster_id);
     assert_eq!(engine.list(1)[0].members, 1);
 }
@@ -119,7 +120,7 @@ async fn a_tried_message_finds_the_cluster_of_the_real_errors() {
     let engine = bed.engine();
     let id = learn(&engine, &error("invalid x-api-key", 401), 1, 1).await;
     let verdicts =
-        engine.classify(&[tried("Incorrect API key provided: sk-abc123def", None, false)], 1).await;
+        engine.classify(vec![tried("Incorrect API key provided: sk-abc123def", None, false)], 1).await;
     assert_eq!(verdicts[0].cluster_id, Some(id));
 }
 
@@ -127,12 +128,12 @@ async fn a_tried_message_finds_the_cluster_of_the_real_errors() {
 async fn words_that_are_not_known_are_unknown_and_the_status_helps() {
     let bed = Bed::new();
     let engine = bed.engine();
-    let list = [
+    let list = vec![
         tried("zq xk vw", None, true),
         tried("zq xk vw", Some(429), false),
         tried("zq xk vw", Some(500), false),
     ];
-    let kinds: Vec<_> = engine.classify(&list, 1).await.into_iter().map(|verdict| verdict.kind).collect();
+    let kinds: Vec<_> = engine.classify(list, 1).await.into_iter().map(|verdict| verdict.kind).collect();
     assert_eq!(kinds, [ErrorKind::Unknown, ErrorKind::RateLimited, ErrorKind::UpstreamBug]);
 }
 
@@ -142,7 +143,7 @@ async fn a_list_sees_its_templates_as_they_are_in_the_end() {
     let engine = bed.engine();
     let list = ["alice", "bob", "carol"]
         .map(|name| tried(&format!("quux: cannot frobnicate the widget of {name}"), None, true));
-    let verdicts = engine.classify(&list, 1).await;
+    let verdicts = engine.classify(list.into(), 1).await;
     assert!(
         verdicts.iter().all(|v| v.template == "quux: cannot frobnicate the widget of <*>"),
         "{verdicts:?}"

@@ -1,5 +1,9 @@
 //! Messages that an operator tries: judged as errors are, learnt only when that is asked for.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tidegate_core::incident::cluster::{ClusterId, Partition, Vector};
 use tidegate_core::incident::judge::Judgement;
@@ -11,6 +15,8 @@ use super::{Engine, Tally};
 
 /// Most messages in one call.
 pub const TRIED_MAX: usize = 10_000;
+/// Longest that all messages of one call may wait for their embeddings.
+const EMBEDDING_BUDGET: Duration = Duration::from_secs(5);
 /// Scores are shown to the thousandth.
 const SCORE_STEPS: f32 = 1000.0;
 
@@ -53,53 +59,71 @@ struct Half {
     masked: String,
 }
 
+/// What a message says.
+struct Read {
+    text: ErrorText,
+    masked: String,
+    signature: Signature,
+}
+
+impl Read {
+    fn of(tried: &Tried) -> Self {
+        let text = ErrorText::read(&tried.message);
+        let masked = text.template();
+        let Partition { class, source } = Partition::TRIED;
+        let signature = Signature::of(class, source, &text.codes, &masked);
+        Self { text, masked, signature }
+    }
+}
+
+/// What was judged in a call already: lists repeat themselves.
+type Judged = HashMap<(Option<u16>, Signature), (Judgement, Vector)>;
+
 impl Engine {
     /// Judges messages, in their order. All of one call see each other: what a later one changes
     /// about a cluster or a template is in every answer.
-    pub async fn classify(&self, tried: &[Tried], now_ms: u64) -> Vec<Verdict> {
-        let read: Vec<(ErrorText, String)> = tried
-            .iter()
-            .map(|one| {
-                let text = ErrorText::read(&one.message);
-                let template = text.template();
-                (text, template)
-            })
-            .collect();
-        let templates: Vec<&str> = read.iter().map(|(_, template)| template.as_str()).collect();
-        let embeddings = self.exemplars.embeddings(&templates).await;
-        let half = |(one, (text, template)): (&Tried, (ErrorText, String))| {
-            self.try_one(one, &text, template, &embeddings, now_ms)
+    pub async fn classify(self: &Arc<Self>, tried: Vec<Tried>, now_ms: u64) -> Vec<Verdict> {
+        let read: Vec<Read> = tried.iter().map(Read::of).collect();
+        let templates: Vec<&str> = read.iter().map(|one| one.masked.as_str()).collect();
+        let embeddings = self.exemplars.embeddings(&templates, EMBEDDING_BUDGET).await;
+        let engine = self.clone();
+        let work = move || {
+            let mut judged = Judged::new();
+            let half =
+                |(tried, read): (&Tried, Read)| engine.try_one(tried, read, &embeddings, &mut judged, now_ms);
+            let halves: Vec<Half> = tried.iter().zip(read).map(half).collect();
+            halves.into_iter().map(|half| engine.verdict(half)).collect()
         };
-        let halves: Vec<Half> = tried.iter().zip(read).map(half).collect();
-        halves.into_iter().map(|half| self.verdict(half)).collect()
+        // A long list is seconds of work.
+        tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
     fn try_one(
         &self,
         one: &Tried,
-        text: &ErrorText,
-        masked: String,
+        Read { text, masked, signature }: Read,
         embeddings: &Embeddings,
+        judged: &mut Judged,
         now_ms: u64,
     ) -> Half {
         let status = one.status.filter(|status| *status >= 100).or(text.status);
-        let embedding = embeddings.get(&masked).map(AsRef::as_ref);
-        let vector = Vector::of(&masked, embedding);
-        let judgement = self.judge(status, &text.codes, &masked, embedding);
+        let (judgement, vector) = judged.entry((status, signature)).or_insert_with(|| {
+            let embedding = embeddings.get(&masked).map(AsRef::as_ref);
+            (self.judge(status, &text.codes, &masked, embedding), Vector::of(&masked, embedding))
+        });
+        let judgement = *judgement;
         let mut state = self.state();
+        let point = self.point(Partition::TRIED, &judgement, &masked, vector);
         if !one.learn {
-            let point = self.point(Partition::TRIED, &judgement, &masked, &vector);
             let cluster = state.clusters.find_anywhere(&point, &self.settings.clusters);
             return Half { judgement, cluster, mined: None, masked };
         }
-        let id = state.learn(Partition::TRIED, &judgement, &masked, &vector, self, now_ms);
-        let signature = Signature::of(Partition::TRIED.class, Partition::TRIED.source, &text.codes, &masked);
-        let known = Known { cluster: id.clone(), template: masked.as_str().into() };
-        let provider = one.provider.as_deref();
-        state.count(&known, &Tally { tenant: None, provider, requests: 0, failures: &[] }, 1, now_ms);
-        state.memo.put(signature, known);
+        let cluster = state.learn(&point, self, now_ms);
+        let known = Known { cluster: cluster.clone(), template: masked.as_str().into() };
+        let tally = Tally { tenant: None, provider: one.provider.as_deref(), requests: 0, failures: &[] };
+        state.count(&known, &tally, 1, now_ms);
         let mined = Some(state.miner.learn(&masked));
-        Half { judgement, cluster: Some(id), mined, masked }
+        Half { judgement, cluster: Some(cluster), mined, masked }
     }
 
     fn verdict(&self, half: Half) -> Verdict {

@@ -145,7 +145,7 @@ impl Clusters {
 
     fn begin(&mut self, point: &Point<'_>, now_ms: u64, settings: &Settings) -> ClusterId {
         if self.by_id.len() >= settings.clusters_max
-            && let Some(oldest) = self.iter().min_by_key(|c| c.last_seen_ms).map(|c| c.id.clone())
+            && let Some(oldest) = self.iter().min_by_key(|c| worth(c)).map(|c| c.id.clone())
         {
             self.by_id.remove(&oldest);
         }
@@ -253,6 +253,12 @@ impl Clusters {
         self.by_id.insert(new.clone(), other);
         Some(new)
     }
+}
+
+/// Which cluster gives way first: one of messages that were only tried, then the one not seen for
+/// longest.
+fn worth(cluster: &Cluster) -> (bool, u64) {
+    (cluster.partition != Partition::TRIED, cluster.last_seen_ms)
 }
 
 /// The mean of templates, by their words: embeddings are not kept for each.
