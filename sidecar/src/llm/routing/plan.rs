@@ -61,6 +61,7 @@ pub struct Plan {
     /// Estimated tokens of the prompt and the answer.
     pub tokens: (u64, u64),
     model: Box<str>,
+    pinned: Option<Box<str>>,
     endpoint: Endpoint,
     scope: Scope,
     fallen_back: Vec<bool>,
@@ -83,6 +84,7 @@ impl Plan {
         let mut plan = Self {
             fallen_back: vec![false; table.settings.fallbacks.len()],
             model: model.into(),
+            pinned: pinned.map(Into::into),
             tiers: Vec::new(),
             preferred: None,
             table: table.clone(),
@@ -93,7 +95,7 @@ impl Plan {
             scope,
         };
         match table.settings.models.get(model) {
-            Some(chain) => chain.iter().for_each(|target| plan.add(target, pinned)),
+            Some(chain) => chain.iter().for_each(|target| plan.add(target)),
             None => plan.add_tier(pinned, model),
         }
         if plan.tiers.is_empty()
@@ -103,8 +105,8 @@ impl Plan {
         {
             plan.add_tier(Some(provider), model);
         }
-        if plan.tiers.is_empty() && pinned.is_none() {
-            plan.fall_back(FaultKind::Connection);
+        if plan.tiers.is_empty() {
+            plan.fall_back_on(FaultKind::Connection, true);
         }
         if plan.tiers.is_empty() {
             return Err(nobody(&table, asked));
@@ -127,32 +129,39 @@ impl Plan {
         if !kind.may_succeed_elsewhere() {
             self.tiers.iter_mut().flatten().for_each(|route| route.tried = true);
         }
+        self.fall_back_on(kind, false);
+    }
+
+    /// `named`: only by rules that name the model. A name that nobody knows is a mistake, which
+    /// must not be answered by whoever answers for everybody.
+    fn fall_back_on(&mut self, kind: FaultKind, named: bool) {
         let table = self.table.clone();
         if !table.settings.enabled {
             return;
         }
         for (rule, done) in table.settings.fallbacks.iter().zip(0..) {
-            let concerned = rule.model.as_deref().is_none_or(|model| model == &*self.model);
+            let concerned = rule.model.as_deref().map_or(!named, |model| model == &*self.model);
             let fresh = self.fallen_back.get(done) == Some(&false);
             if concerned && fresh && rule.on.contains(&kind) {
                 if let Some(done) = self.fallen_back.get_mut(done) {
                     *done = true;
                 }
-                rule.to.iter().for_each(|target| self.add(target, None));
+                rule.to.iter().for_each(|target| self.add(target));
             }
         }
     }
 
-    fn add(&mut self, target: &Target, pinned: Option<&str>) {
-        let table = self.table.clone();
+    /// A provider that the caller named is not replaced by another.
+    fn add(&mut self, target: &Target) {
+        let (table, pinned) = (self.table.clone(), self.pinned.clone());
         let (provider, model) = target.resolve(|name| table.find(name).is_some());
-        if let (Some(wanted), Some(named)) = (pinned, provider)
+        if let (Some(wanted), Some(named)) = (pinned.as_deref(), provider)
             && wanted != named
         {
             return;
         }
         let model = model.map_or_else(|| self.model.clone(), Into::into);
-        self.add_tier(provider.or(pinned), &model);
+        self.add_tier(provider.or(pinned.as_deref()), &model);
     }
 
     fn add_tier(&mut self, provider: Option<&str>, model: &str) {

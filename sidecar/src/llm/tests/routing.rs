@@ -238,6 +238,23 @@ async fn a_prompt_that_is_too_long_goes_to_a_longer_model_and_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_answers_for_everybody_does_not_answer_for_mistakes_and_pins() {
+    let (bad, good) = (answering(500, "{}").await, well().await);
+    let mut settings = in_turn();
+    let on = vec![FaultKind::Server];
+    settings.fallbacks = vec![Fallback { model: None, to: targets(&["b"]), on }];
+    settings.models = BTreeMap::from([("m".to_owned(), targets(&["a"]))]);
+    let gateway = before(&[&bad, &good], settings).await;
+    assert_eq!(gateway.chat(&BODY.replace("\"m\"", "\"mistake\"")).await.error_code(), "model_not_found");
+    assert_eq!(seen(&gateway.chat(BODY).await), (200, "b", "2"));
+    let pinned = gateway.post("/v1/chat/completions", &[("x-gateway-provider", "a")], BODY).await;
+    assert_eq!(
+        (pinned.status.as_u16(), &pinned.headers["x-gateway-provider"]),
+        (500, &HeaderValue::from_static("a"))
+    );
+}
+
+#[tokio::test]
 async fn switched_off_the_first_one_answers_for_itself() {
     let (bad, good) = (answering(500, "{}").await, well().await);
     let gateway = before(&[&bad, &good], RoutingSettings { enabled: false, ..in_turn() }).await;
