@@ -148,7 +148,7 @@ async fn purges_are_counted_and_audited(gateway: &Gateway) {
         assert_eq!(purge(nothing).await.status, 400);
     }
     assert_eq!(purge(json!({"older_than": "1h"})).await.json()["purged"], 0);
-    assert_eq!(purge(json!({"tenant": "demo", "prefix": "Set a timer for 30"})).await.json()["purged"], 1);
+    assert_eq!(purge(json!({"tenant": "demo", "prefix": "Set a timer for 30 "})).await.json()["purged"], 1);
     assert_eq!(look_up(gateway, "Set a timer for 30 seconds please").await["hit"], false);
     assert!(purge(json!({"all": true})).await.json()["purged"].as_u64().unwrap() > 0);
     let shown = admin.get(&gateway.url("/admin/cache")).await.unwrap().json();
@@ -205,4 +205,19 @@ async fn prompts_of_any_kind_are_answered() {
         [b"{\"model\":\"gpt-4o\",\"messages\":[{\"role\":\"user\",\"content\":\"".as_slice(), b"\xFF\"}]}"];
     let refused = gateway.ask(&Client::new(), invalid.concat()).await.unwrap();
     expect_error(&refused, 400, "invalid_json");
+}
+
+#[tokio::test]
+async fn the_verified_mode_serves_nothing_by_meaning_before_it_has_learned() {
+    let files = embedding_files().unwrap();
+    let config = CONFIG.replace("enabled: true,", "mode: verified, error_bound: 0.02,");
+    let builder = Gateway::builder().add_config(&config).env("TIDEGATE_MODELS", files.models);
+    let gateway = builder.env("ORT_DYLIB_PATH", files.library).start().await.unwrap();
+    ask(&gateway, chat(STORED)).await;
+    until_stored(&gateway, STORED).await;
+    let found = look_up(&gateway, SIMILAR).await;
+    assert_eq!((&found["hit"], &found["reason"]), (&json!(false), &json!("unsure")), "{found}");
+    assert_eq!(cache(&ask(&gateway, chat(SIMILAR)).await), ("miss", None));
+    let streamed = ask(&gateway, stream(STORED)).await;
+    assert_eq!(cache(&streamed), ("hit", Some("semantic")), "the same words need no experience");
 }

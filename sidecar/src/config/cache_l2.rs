@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use regex::Regex;
 use serde::Deserialize;
+use tidegate_core::cache::semantic::ErrorBound;
 
 use super::cache::temperature;
 use super::value::{ByteSize, Span};
 use super::{Check, Problems};
+use crate::l2::Mode;
 use crate::l2::settings::{Pattern, Rule, Settings};
 
 /// Least threshold: below it prompts have no more in common than their language.
 const THRESHOLD_MIN: f64 = 0.5;
+/// Share of wrong answers that the mode `verified` keeps to unless told otherwise.
+const ERROR_BOUND_DEFAULT: f64 = 0.02;
 /// Most memory, in bytes.
 const BYTES_MAX: u64 = 64 << 30;
 /// Longest time, in milliseconds: 30 days.
@@ -27,7 +31,8 @@ const PATTERN_BYTES_MAX: usize = 1024;
 pub struct Document {
     enabled: Option<bool>,
     threshold: Option<f64>,
-    mode: Option<Mode>,
+    mode: Option<ModeName>,
+    error_bound: Option<f64>,
     ttl: Option<Span>,
     max_bytes: Option<ByteSize>,
     max_temperature: Option<f64>,
@@ -38,8 +43,9 @@ pub struct Document {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum ModeName {
     Static,
+    Verified,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,6 +67,7 @@ pub fn validate(document: Option<Document>, check: &mut Check<'_>) -> Settings {
         enabled,
         threshold: least,
         mode,
+        error_bound,
         ttl: time,
         max_bytes,
         max_temperature,
@@ -68,11 +75,11 @@ pub fn validate(document: Option<Document>, check: &mut Check<'_>) -> Settings {
         never_store,
         rules,
     } = document.unwrap_or_default();
-    let Mode::Static = mode.unwrap_or(Mode::Static);
     let bytes = max_bytes.map_or(256 << 20, |size| size.0);
     let bytes = check.problems.within("cache.l2.max_bytes", bytes, 1 << 20..=BYTES_MAX, " bytes");
     Settings {
         enabled: is_there && enabled.unwrap_or(true),
+        mode: mode_of(mode, error_bound, check),
         threshold: threshold("cache.l2.threshold", least.unwrap_or(0.85), &mut check.problems),
         ttl: ttl(
             "cache.l2.ttl",
@@ -88,6 +95,19 @@ pub fn validate(document: Option<Document>, check: &mut Check<'_>) -> Settings {
             .into_iter()
             .map(|(path, document)| rule(&path, document, check))
             .collect(),
+    }
+}
+
+fn mode_of(mode: Option<ModeName>, error_bound: Option<f64>, check: &mut Check<'_>) -> Mode {
+    let bound = error_bound.unwrap_or(ERROR_BOUND_DEFAULT);
+    let Some(bound) = ErrorBound::new(bound) else {
+        let what = format!("is {bound}; must be above 0 and at most 0.5, the share of wrong answers");
+        check.problems.add("cache.l2.error_bound", what);
+        return Mode::Static;
+    };
+    match mode.unwrap_or(ModeName::Static) {
+        ModeName::Static => Mode::Static,
+        ModeName::Verified => Mode::Verified(bound),
     }
 }
 

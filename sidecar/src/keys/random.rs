@@ -49,6 +49,15 @@ pub fn name() -> Result<String, NoRandomness> {
     Ok(hex(&bytes::<16>()?))
 }
 
+/// A number drawn evenly from [0, 1).
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn draw() -> Result<f64, NoRandomness> {
+    // 53 bits are what a float between 0 and 1 holds.
+    Ok((u64::from_le_bytes(bytes()?) >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
 /// A new secret of 64 hex digits.
 ///
 /// # Errors

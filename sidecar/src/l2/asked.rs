@@ -1,11 +1,15 @@
 //! A request on its way through the semantic cache.
 
+use std::sync::Arc;
+
 use tidegate_core::cache::control::RequestControl;
 use tidegate_core::cache::question::{Audience, Question};
+use tidegate_core::cache::semantic::Evidence;
 use tidegate_core::cache::semantic::guard::Features;
 use tidegate_core::route::Protocol;
 use tidegate_core::wire::Identity;
 
+use super::entry::Entry;
 use super::settings::{Settings, Terms};
 use crate::embedding::Embedding;
 
@@ -52,6 +56,17 @@ pub struct Asked {
     pub features: Features,
     /// Its prompt's vector, once it is known.
     pub vector: Option<Embedding>,
+    /// A stored answer that was not served, to be compared with the fresh one.
+    pub trial: Option<Trial>,
+}
+
+/// A stored answer that might have been served.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Which one.
+    pub entry: Arc<Entry>,
+    /// What spoke for it.
+    pub evidence: Evidence,
 }
 
 impl Asked {
@@ -92,6 +107,7 @@ impl Asked {
             control,
             terms,
             vector: None,
+            trial: None,
         })
     }
 }

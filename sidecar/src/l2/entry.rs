@@ -1,6 +1,9 @@
 //! What is kept with a vector.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
+use tidegate_core::cache::semantic::Record;
 use tidegate_core::cache::semantic::guard::Features;
 use tidegate_core::route::Protocol;
 
@@ -29,9 +32,19 @@ pub struct Entry {
     pub answered_by: Box<str>,
     /// When it was stored, in milliseconds since 1970.
     pub stored_at_ms: u64,
+    /// Which answer it is: those that were found equal share one number.
+    pub answer: u64,
+    /// What was learned of it.
+    pub record: Mutex<Record>,
 }
 
 impl Entry {
+    /// What was learned of it.
+    #[must_use]
+    pub fn learned(&self) -> Record {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Memory of this value, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

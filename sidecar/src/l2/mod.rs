@@ -9,25 +9,31 @@ pub mod flight;
 pub mod index;
 mod metrics;
 pub mod settings;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
+use sha2::{Digest as _, Sha256};
 use tidegate_core::cache::Kind;
-use tidegate_core::cache::replay::keep;
+use tidegate_core::cache::replay::{keep, text};
 use tidegate_core::cache::semantic::guard::{Mismatch, compare};
+use tidegate_core::cache::semantic::{Candidate, Decision, Evidence, Reason};
 use tokio::time::{Duration, Instant};
 
 pub use self::asked::{Asked, Request};
 pub use self::entry::Entry;
 pub use self::index::Stats;
 pub use self::settings::Settings;
+pub use self::trust::Mode;
 
+use self::asked::Trial;
 use self::flight::Flights;
 use self::index::{EntryId, Found, Index, Limits, Worth};
 use self::metrics::L2Metrics;
+use self::trust::{Trust, same_meaning, same_words};
 use crate::embedding::{self, EmbedError, Embedder};
 use crate::keys::random;
 use crate::keys::unix_ms;
@@ -63,6 +69,13 @@ pub struct Near {
     pub similarity: f32,
     /// What the guard says of them.
     pub guard: Result<(), Mismatch>,
+}
+
+/// Stands for an answer: equal answers have equal numbers.
+fn answer_number(text: &str) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// What a look-up came to.
@@ -118,6 +131,7 @@ pub struct SemanticCache {
     /// Calls to providers that others may wait for.
     pub flights: Flights,
     audiences: Mutex<BTreeSet<Group>>,
+    trust: Trust,
 }
 
 /// A tenant and a [`tidegate_core::wire::Identity::scope`].
@@ -143,6 +157,7 @@ impl SemanticCache {
             metrics,
             flights: Flights::default(),
             audiences: Mutex::default(),
+            trust: Trust::default(),
         }
     }
 
@@ -190,22 +205,76 @@ impl SemanticCache {
             Err(error) => return miss(error.label(), None),
         };
         let found = self.index.search(&asked.partition, &vector, CANDIDATES, unix_ms());
-        let mut nearest = None;
-        for Found { id, similarity, value: entry } in found {
-            let is_same = *entry.prompt == *asked.question.prompt;
-            let similarity = if is_same { SAME } else { similarity };
-            let guard = if is_same { Ok(()) } else { compare(&entry.features, &asked.features) };
-            if similarity >= asked.terms.threshold && guard.is_ok() {
-                return Looked::Hit(Hit { id, entry, similarity });
-            }
-            if nearest.is_none() {
-                nearest = Some(Near { entry, similarity, guard });
-            }
+        self.weigh(asked, found)
+    }
+
+    /// Serves the same words, or what the guard and the mode let pass.
+    fn weigh(&self, asked: &mut Asked, found: Vec<Found<Entry>>) -> Looked {
+        let is_same = |found: &Found<Entry>| *found.value.prompt == *asked.question.prompt;
+        if let Some(Found { id, value: entry, .. }) = found.iter().find(|found| is_same(found)) {
+            return Looked::Hit(Hit { id: *id, entry: entry.clone(), similarity: SAME });
         }
-        match nearest {
-            None => miss("nothing_stored", None),
-            Some(near) if near.similarity < asked.terms.threshold => miss("below_threshold", Some(near)),
-            Some(near) => miss("guard", Some(near)),
+        let candidates: Vec<Candidate> = found
+            .iter()
+            .map(|Found { similarity, value, .. }| Candidate {
+                similarity: *similarity,
+                answer: value.answer,
+                guard: compare(&value.features, &asked.features),
+            })
+            .collect();
+        let near = |place: usize| {
+            let (found, candidate) = (found.get(place)?, candidates.get(place)?);
+            let Candidate { similarity, guard, answer: _ } = *candidate;
+            Some(Near { entry: found.value.clone(), similarity, guard })
+        };
+        let is_far = candidates.first().is_some_and(|nearest| nearest.similarity < asked.terms.threshold);
+        let evidence = match Evidence::weigh(&candidates) {
+            Ok(evidence) => evidence,
+            Err(Reason::Empty) => return Looked::Miss { reason: "nothing_stored", near: None },
+            Err(_) if is_far => return Looked::Miss { reason: "below_threshold", near: near(0) },
+            Err(reason) => return Looked::Miss { reason: reason.label(), near: near(0) },
+        };
+        let Some(Found { id, similarity, value: entry }) = found.get(evidence.chosen()) else {
+            return Looked::Miss { reason: "nothing_stored", near: None };
+        };
+        let Settings { mode, .. } = self.settings;
+        let decision =
+            self.trust.decide(mode, &asked.tenant, asked.terms.threshold, &evidence, &entry.learned());
+        let reason = match decision {
+            Decision::Serve { audit: false, .. } => {
+                return Looked::Hit(Hit { id: *id, entry: entry.clone(), similarity: *similarity });
+            }
+            Decision::Serve { audit: true, .. } => "audit",
+            Decision::Explore(Reason::Far) => "below_threshold",
+            Decision::Explore(reason) => reason.label(),
+        };
+        asked.trial = Some(Trial { entry: entry.clone(), evidence });
+        // The nearest of all may be one that the guard forbids.
+        match (reason, is_far) {
+            ("below_threshold", false) => Looked::Miss { reason: "guard", near: near(0) },
+            (reason, _) => Looked::Miss { reason, near: near(evidence.chosen()) },
+        }
+    }
+
+    /// Compares the fresh answer with the one that might have been served, and learns. Gives the
+    /// number that stands for the fresh answer.
+    async fn learn(&self, asked: &Asked, fresh: &str) -> u64 {
+        let own = answer_number(fresh);
+        let (Mode::Verified(bound), Some(Trial { entry, evidence })) = (self.settings.mode, &asked.trial)
+        else {
+            return own;
+        };
+        let Some(stored) = text(entry.protocol, &entry.body) else { return own };
+        let right = same_words(fresh, &stored) || self.same_meaning(fresh, &stored).await;
+        self.trust.learn(bound, &asked.tenant, evidence, &entry.record, right);
+        if right { entry.answer } else { own }
+    }
+
+    async fn same_meaning(&self, fresh: &str, stored: &str) -> bool {
+        let both = self.embedder.embed(&[fresh, stored], Instant::now() + STORE_DEADLINE).await;
+        match both.as_deref() {
+            Ok([a, b]) => same_meaning((fresh, a), (stored, b)),
+            _ => false,
         }
     }
 
@@ -236,6 +305,7 @@ impl SemanticCache {
             }
         };
         self.remember(&asked.caller.0, asked.caller.1.as_deref());
+        let answer_number = self.learn(asked, &kept.text).await;
         let now_ms = unix_ms();
         let entry = Entry {
             name: random::name().map_err(|_| "no_randomness")?.into(),
@@ -248,6 +318,8 @@ impl SemanticCache {
             provider: answer.provider.into(),
             answered_by: answer.model.into(),
             stored_at_ms: now_ms,
+            answer: answer_number,
+            record: Mutex::default(),
         };
         self.replace(&asked.partition, &vector, &entry.prompt, now_ms);
         let ttl_ms = u64::try_from(asked.terms.ttl.as_millis()).unwrap_or(u64::MAX);

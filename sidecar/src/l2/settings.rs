@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use super::trust::Mode;
+
 /// The semantic cache's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Whether it is used at all.
     pub enabled: bool,
-    /// Least cosine of two prompts that may share an answer.
+    /// Who decides whether a near answer is served.
+    pub mode: Mode,
+    /// Least cosine of two prompts that may share an answer, in the mode `static`.
     pub threshold: f32,
     /// How long an answer is served.
     pub ttl: Duration,
