@@ -5,6 +5,7 @@ mod beds;
 mod cases;
 mod envoy_config;
 mod error;
+mod fleet;
 mod histogram;
 mod http;
 mod load;
@@ -55,5 +56,6 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         }
         Mode::Understanding { data } => understanding::run(data).await,
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
+        Mode::Fleet { length } => fleet::run(*length).await,
     }
 }

@@ -16,6 +16,8 @@ usage: tidegate-bench [options]
   --requests N     requests of each case with --memory (default 1000000)
   --understanding  instead, how well and how fast errors are understood
   --data DIR       the material for it: errors/ and logs/
+  --fleet          instead, three gateways that share one limit through a real Redis
+                   (30 s each, unless --seconds says otherwise)
   --help           this text
 ";
 
@@ -35,13 +37,15 @@ pub(crate) enum Mode {
     Memory { requests: u64 },
     /// Understanding of errors.
     Understanding { data: PathBuf },
+    /// How exactly a limit is shared.
+    Fleet { length: Duration },
 }
 
 impl Options {
     /// Reads the arguments; `None` when help is asked for.
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let (mut rounds, mut seconds, mut requests) = (5_u32, 3_u64, 1_000_000_u64);
-        let (mut memory, mut cases) = (false, CASES.to_vec());
+        let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
+        let (mut memory, mut fleet, mut cases) = (false, false, CASES.to_vec());
         let (mut understanding, mut data) = (false, None);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -49,20 +53,24 @@ impl Options {
                 "--memory" => memory = true,
                 "--understanding" => understanding = true,
                 "--data" => data = arguments.next().map(PathBuf::from),
+                "--fleet" => fleet = true,
                 "--rounds" => rounds = number(&argument, arguments.next())?,
-                "--seconds" => seconds = number(&argument, arguments.next())?,
+                "--seconds" => seconds = Some(number(&argument, arguments.next())?),
                 "--requests" => requests = number(&argument, arguments.next())?,
                 "--cases" => cases = chosen(&arguments.next().unwrap_or_default())?,
                 other => return Err(format!("unknown option `{other}`")),
             }
         }
+        let length = |default| Duration::from_secs(seconds.unwrap_or(default));
         let mode = if understanding {
             let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
             Mode::Understanding { data }
         } else if memory {
             Mode::Memory { requests }
+        } else if fleet {
+            Mode::Fleet { length: length(30) }
         } else {
-            Mode::Speed { rounds, length: Duration::from_secs(seconds) }
+            Mode::Speed { rounds, length: length(3) }
         };
         Ok(Some(Self { cases, mode }))
     }
@@ -116,5 +124,7 @@ mod tests {
         assert_eq!(options.mode, Mode::Speed { rounds: 2, length });
         let memory = read("--memory --requests 5").unwrap().unwrap().mode;
         assert_eq!(memory, Mode::Memory { requests: 5 });
+        let fleet = read("--fleet").unwrap().unwrap().mode;
+        assert_eq!(fleet, Mode::Fleet { length: Duration::from_secs(30) });
     }
 }

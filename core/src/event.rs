@@ -100,6 +100,10 @@ counters! {
     LimitModel => "limit.model",
     /// A cell stayed contended past the retry bound; the request was admitted.
     LimitContended => "limit.contended",
+    /// Exchange with the limits of the fleet that brought an answer.
+    LeaseExchanged => "lease.exchanged",
+    /// Exchange that did not; this gateway is alone until the next one.
+    LeaseFailed => "lease.failed",
     /// Refused by an open breaker.
     BreakerRefused => "breaker.refused",
     /// A breaker opened.

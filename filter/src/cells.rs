@@ -15,6 +15,10 @@ pub const DOCUMENT: &str = "tg1/doc";
 pub const LEASE: &str = "tg1/lease";
 /// Counter that numbers the VMs of this process.
 pub const VM_COUNT: &str = "tg1/vms";
+/// Cell of what is known of the fleet.
+pub const FLEET: &str = "tg1/fleet";
+/// Cell of what was asked of the limits of the fleet.
+pub const ASKED: &str = "tg1/asked";
 /// Counter that rises when a breaker leaves its closed state.
 pub const BREAKER_EPOCH: &str = "tg1/ke";
 
@@ -26,6 +30,8 @@ pub const MINUTE_SETS: u32 = 4096;
 pub const DAY_SETS: u32 = 16_384;
 /// Sets of each kind that callers' names make (addresses, models).
 pub const OPEN_SETS: u32 = 4096;
+/// Sets of holdings of limits of the fleet.
+pub const FLEET_SETS: u32 = 4096;
 /// Cells of requests at a time.
 pub const PERMIT_CELLS: u32 = 1024;
 /// Cells of breakers.
@@ -42,6 +48,8 @@ pub enum Table {
     Minutes,
     /// A set of buckets of tokens per day.
     Days,
+    /// A set of holdings of limits of the fleet.
+    Fleet,
     /// Requests at a time.
     Permits,
     /// A breaker.
@@ -78,6 +86,7 @@ pub fn name(table: Table, number: u32) -> Name {
         Table::Requests => b"tg1/b/",
         Table::Minutes => b"tg1/m/",
         Table::Days => b"tg1/y/",
+        Table::Fleet => b"tg1/f/",
         Table::Permits => b"tg1/p/",
         Table::Breakers => b"tg1/k/",
         Table::Verdicts => b"tg1/v/",

@@ -12,6 +12,7 @@
 pub mod answers;
 pub mod cells;
 pub mod config;
+pub mod fleet;
 pub mod full_sets;
 pub mod headers;
 pub mod levels;

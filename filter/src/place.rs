@@ -6,6 +6,7 @@
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::limit::{Attribute, Level};
+use tidegate_core::policy::Scope;
 
 use crate::cells::{self, Table, Updated};
 use crate::ports::{Cell, SharedCells};
@@ -27,6 +28,7 @@ pub struct Place {
     kind: Kind,
     tag: u64,
     number: u32,
+    is_fleet: bool,
 }
 
 impl Place {
@@ -35,8 +37,14 @@ impl Place {
     pub fn of(level: &Level, kind: Kind, ip: Option<ClientAddress>) -> Self {
         let shape = level.shape;
         let tag = level.tag(ip);
+        let shared = match kind {
+            Kind::Requests => level.requests,
+            Kind::Minute => level.minute,
+            Kind::Day => level.day,
+        };
+        let is_fleet = shared.is_some_and(|shared| shared.scope == Scope::Fleet);
         if shape.is_empty() {
-            return Self { kind, tag, number: 0 };
+            return Self { kind, tag, number: 0, is_fleet };
         }
         let (known, open) = match kind {
             Kind::Requests => (cells::REQUEST_SETS, cells::OPEN_SETS),
@@ -45,7 +53,14 @@ impl Place {
         };
         let is_open = shape.has(Attribute::Ip) || shape.has(Attribute::Model);
         let (first, sets) = if is_open { (1 + known, open) } else { (1, known) };
-        Self { kind, tag, number: first + (tag % u64::from(sets)) as u32 }
+        Self { kind, tag, number: first + (tag % u64::from(sets)) as u32, is_fleet }
+    }
+
+    /// The number of its pool, if all gateways of the fleet share it.
+    #[must_use]
+    pub fn pool(&self) -> Option<u64> {
+        // The kinds of one level have one tag, and a pool each.
+        self.is_fleet.then(|| self.tag ^ cells::hash(&[&[self.kind as u8]]))
     }
 
     /// The bucket's tag.

@@ -9,6 +9,7 @@
 use tidegate_core::limit::{Bucket, BucketSet, Decision, Rate};
 
 use crate::cells::Updated;
+use crate::fleet::{Fleet, Outcome};
 use crate::place::Place;
 use crate::ports::SharedCells;
 
@@ -55,11 +56,13 @@ impl Slice {
 #[derive(Debug)]
 pub struct Slices {
     sets: Vec<[Option<Slice>; WAYS]>,
+    /// Limits that are not of this gateway alone.
+    pub fleet: Fleet,
 }
 
 impl Default for Slices {
     fn default() -> Self {
-        Self { sets: vec![[const { None }; WAYS]; SETS] }
+        Self { sets: vec![[const { None }; WAYS]; SETS], fleet: Fleet::default() }
     }
 }
 
@@ -81,7 +84,12 @@ impl Slices {
             return described(slice.bucket, left, now_ns, rate, None);
         }
         let held = self.find(place, rate).map_or(0, |slice| std::mem::take(&mut slice.tokens));
-        let (taken, slice) = take_shared(cells, place, tokens.saturating_sub(held), held, now_ns, rate);
+        let wanted = tokens.saturating_sub(held);
+        let outcome = match place.pool() {
+            Some(pool) => self.fleet.take(cells, pool, wanted, now_ns, rate),
+            None => take_shared(cells, place, wanted, now_ns, rate),
+        };
+        let (taken, slice) = came_of(outcome, place, held, now_ns, rate);
         match slice {
             Some(slice) => self.keep(cells, slice),
             None => self.put_back(cells, place, held, rate),
@@ -99,6 +107,9 @@ impl Slices {
         rate: Rate,
     ) -> u64 {
         let held = self.find(place, rate).map_or(0, |slice| slice.tokens);
+        if let Some(pool) = place.pool() {
+            return self.fleet.wait_ns(cells, pool, tokens.saturating_sub(held), now_ns, rate);
+        }
         let set = BucketSet::decode(&place.read(cells).bytes);
         match set.get(place.tag()).take(tokens.saturating_sub(held), now_ns, rate) {
             Decision::Taken(_) => 0,
@@ -118,7 +129,7 @@ impl Slices {
             // Of a slow bucket another worker may be asked for the next one.
             _ => tokens,
         };
-        give_back(cells, place, surplus, rate);
+        give_back(cells, &self.fleet, place, surplus, rate);
     }
 
     /// Takes tokens that were used already, whether they are there or not.
@@ -130,6 +141,9 @@ impl Slices {
         });
         if tokens == held {
             return;
+        }
+        if let Some(pool) = place.pool() {
+            return self.fleet.charge(cells, pool, tokens - held, now_ns, rate);
         }
         // Contended past the bound: the bucket is so much too full.
         let _: Updated<()> = place.update(cells, |bytes| {
@@ -143,7 +157,7 @@ impl Slices {
     pub fn on_tick(&mut self, cells: &impl SharedCells, now_ns: u64) {
         for slot in self.sets.iter_mut().flatten() {
             if let Some(slice) = slot.take_if(|s| !s.is_alive(now_ns)) {
-                give_back(cells, slice.place, slice.tokens, slice.rate);
+                give_back(cells, &self.fleet, slice.place, slice.tokens, slice.rate);
             }
         }
     }
@@ -167,24 +181,21 @@ impl Slices {
         if let Some(slot) = set.iter_mut().min_by_key(|slot| rank(slot))
             && let Some(old) = slot.replace(slice)
         {
-            give_back(cells, old.place, old.tokens, old.rate);
+            give_back(cells, &self.fleet, old.place, old.tokens, old.rate);
         }
     }
 }
 
-/// A slice if there is that much, else just `tokens`, else the wait for them. A cell that stays
-/// contended admits the request: others have just passed through it, so it is not empty by much,
-/// and refusing without having looked would punish a bystander.
+/// A slice if there is that much, else just `tokens`, else the wait for them.
 fn take_shared(
     cells: &impl SharedCells,
     place: Place,
     tokens: u64,
-    held: u64,
     now_ns: u64,
     rate: Rate,
-) -> (Taken, Option<Slice>) {
+) -> Updated<Outcome> {
     let tag = place.tag();
-    let outcome = place.update(cells, |bytes| {
+    place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);
         for amount in [tokens.max(rate.slice()), tokens] {
             if let Decision::Taken(bucket) = set.take(tag, amount, now_ns, rate) {
@@ -196,7 +207,18 @@ fn take_shared(
             Decision::Wait(ns) => (None, Err((bucket, ns))),
             Decision::Taken(_) => (None, Err((bucket, 0))),
         }
-    });
+    })
+}
+
+/// A cell that stays contended admits the request: others have just passed through it, so it is
+/// not empty by much, and refusing without having looked would punish a bystander.
+fn came_of(
+    outcome: Updated<Outcome>,
+    place: Place,
+    held: u64,
+    now_ns: u64,
+    rate: Rate,
+) -> (Taken, Option<Slice>) {
     match outcome {
         Updated::Written(Ok((bucket, tokens))) | Updated::Kept(Ok((bucket, tokens))) => {
             let slice = Slice { place, rate, bucket, tokens, taken_at_ns: now_ns };
@@ -222,9 +244,12 @@ fn described(bucket: Bucket, held: u64, now_ns: u64, rate: Rate, wait_ns: Option
 }
 
 /// Contended past the bound: the bucket is short by a slice, which its refill mends in 2 ms.
-fn give_back(cells: &impl SharedCells, place: Place, tokens: u64, rate: Rate) {
+fn give_back(cells: &impl SharedCells, fleet: &Fleet, place: Place, tokens: u64, rate: Rate) {
     if tokens == 0 {
         return;
+    }
+    if let Some(pool) = place.pool() {
+        return fleet.put_back(cells, pool, tokens, rate);
     }
     let _: Updated<()> = place.update(cells, |bytes| {
         let mut set = BucketSet::decode(bytes);

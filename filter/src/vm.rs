@@ -7,7 +7,8 @@ use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
 use tidegate_core::limit::OutputLengths;
-use tidegate_core::policy::{Invalid, Snapshot};
+use tidegate_core::limit::lease::OnLoss;
+use tidegate_core::policy::{Invalid, Scope, Snapshot};
 
 use crate::answers;
 use crate::config::PluginConfig;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub levels: Levels,
     /// Sets of the exact cache.
     pub l1_sets: u32,
+    /// Whether any limit is of the whole fleet.
+    pub is_shared: bool,
 }
 
 impl Policy {
@@ -38,6 +41,7 @@ impl Policy {
         Self {
             levels: Levels::new(&snapshot.limits),
             l1_sets: tidegate_core::cache::slots::sets(snapshot.l1.bytes_max),
+            is_shared: snapshot.limits.rules.iter().any(|rule| rule.scope == Scope::Fleet),
             snapshot,
         }
     }
@@ -175,6 +179,12 @@ impl Vm {
     #[must_use]
     pub fn revision(&self) -> &str {
         self.policy.as_ref().map_or("", |policy| policy.snapshot.revision.as_str())
+    }
+
+    /// What to do with limits of the fleet while they cannot be reached.
+    #[must_use]
+    pub fn on_loss(&self) -> OnLoss {
+        self.policy.as_ref().map_or_else(OnLoss::default, |policy| policy.snapshot.limits.on_redis_loss)
     }
 
     /// Notes a breaker's new state for the next report; the oldest note gives way.

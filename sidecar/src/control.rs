@@ -400,8 +400,7 @@ fn act(by: &Actor, action: Action, target: &str, before: Value, after: Value) ->
 fn limits(limiter: &Limiter, changed: &Rates) -> Result<Limits, Problems> {
     let mut problems = Problems::default();
     let rules = changed.clone().over(limiter.rates.clone()).validate("", &mut problems);
-    let trusted_proxies = limiter.limits.trusted_proxies.clone();
-    if problems.is_empty() { Ok(Limits { trusted_proxies, rules }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Limits { rules, ..limiter.limits.clone() }) } else { Err(problems) }
 }
 
 fn parts(state: &State, keys: &Keys, body_bytes_max: u64) -> Result<Parts, Problems> {

@@ -11,6 +11,7 @@ use crate::clusters::Engine;
 use crate::control::Control;
 use crate::embedding::Embedder;
 use crate::l2::SemanticCache;
+use crate::leases::Leases;
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
@@ -25,6 +26,8 @@ pub struct Gateway {
     pub control: Arc<Control>,
     /// What the gateways share, if the configuration has it.
     pub redis: Option<Redis>,
+    /// Limits that gateways share.
+    pub leases: Leases,
     /// Who answers LLM requests.
     pub providers: Arc<Providers>,
     /// What fails, and what it means.

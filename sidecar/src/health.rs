@@ -15,6 +15,7 @@ use tidegate_core::route::Protocol;
 
 use crate::embedding::EmbedError;
 use crate::gateway::Gateway;
+use crate::leases;
 use crate::llm::report;
 use crate::redis::State as RedisState;
 use crate::refusal::{json, refuse};
@@ -85,6 +86,8 @@ struct Components {
     store: Store,
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<Redis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_limits: Option<leases::Status>,
 }
 
 /// Without etcd, what is shared can be read but not changed, so that never makes the gateway
@@ -157,6 +160,7 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
             policy: Policy { revision },
             store: Store::new(gateway.control.store().is_shared_up()),
             redis: gateway.redis.as_ref().map(|redis| Redis { state: redis.state() }),
+            shared_limits: gateway.leases.status(),
             embedding: Embedding {
                 model: gateway.embedder.name().to_owned(),
                 state: gateway.embedder.model().map_or_else(|error| error.label(), |_| "ready"),

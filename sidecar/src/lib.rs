@@ -21,6 +21,7 @@ pub mod identity;
 pub mod internal;
 pub mod keys;
 pub mod l2;
+pub mod leases;
 pub mod llm;
 pub mod logging;
 pub mod login;

@@ -17,6 +17,7 @@ use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::l2::SemanticCache;
+use crate::leases::Leases;
 use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
 use crate::provisioning::{ProvisionError, Provisioning, Seal, SealError};
@@ -103,6 +104,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
     let redis = config.redis.clone().map(|settings| Redis::start(settings, &mut registry));
+    let leases = Leases::start(redis.clone(), store.clone(), &mut registry).map_err(StartError::Store)?;
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
     let cache = SemanticCache::new(config.l2.clone(), embedder.clone(), &config.embedding, &mut registry);
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
@@ -125,6 +127,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let gateway = Gateway {
         control,
         redis,
+        leases,
         providers: provisioning.providers().clone(),
         provisioning,
         clusters,

@@ -50,6 +50,29 @@ impl Rate {
         Self { interval_ns, depth_ns, debt_ns: depth_ns, burst, slice }
     }
 
+    /// The rate of one of `of` equal sharers; each may have at least one token at a time.
+    #[must_use]
+    pub fn share(self, of: u32) -> Self {
+        let of = u64::from(of.max(1));
+        let (interval_ns, burst) = (self.interval_ns.saturating_mul(of), (self.burst / of).max(1));
+        let depth_ns = interval_ns.saturating_mul(burst);
+        let debt_ns = if self.debt_ns == 0 { 0 } else { depth_ns };
+        Self { interval_ns, depth_ns, debt_ns, burst, slice: (self.slice / of).max(1) }
+    }
+
+    /// Nanoseconds that one token takes to come back.
+    #[must_use]
+    pub const fn interval_ns(self) -> u64 {
+        self.interval_ns
+    }
+
+    /// The rate with these numbers, as [`Rate::interval_ns`] and [`Rate::burst`] gave them.
+    #[must_use]
+    pub const fn from_parts(interval_ns: u64, burst: u64) -> Self {
+        let interval_ns = if interval_ns == 0 { 1 } else { interval_ns };
+        Self { interval_ns, depth_ns: interval_ns.saturating_mul(burst), debt_ns: 0, burst, slice: 1 }
+    }
+
     /// When a bucket that could not owe more would be full again.
     const fn latest(self, now_ns: u64) -> u64 {
         now_ns.saturating_add(self.depth_ns).saturating_add(self.debt_ns)
@@ -71,7 +94,7 @@ impl Rate {
 }
 
 /// A bucket's state: when it will be full again, in nanoseconds of the caller's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Bucket {
     full_at_ns: u64,
 }

@@ -3,6 +3,7 @@
 //! before that is known ([`OutputLengths`]).
 
 mod bucket;
+pub mod lease;
 mod name;
 mod permits;
 mod prediction;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Invalid, refuse};
 use crate::address::{ClientAddress, Network};
 use crate::limit::Attribute;
+use crate::limit::lease::OnLoss;
 use crate::wire::is_name;
 
 /// Most rules in one document.
@@ -131,6 +132,9 @@ pub struct Limits {
     /// At most [`RULES_MAX`], of which a request must pass all that choose it. Where two with the
     /// same attributes do, the one with fewer [`EACH`] counts, for each kind of limit.
     pub rules: Vec<Rule>,
+    /// What a gateway does with limits of the fleet while it cannot reach them.
+    #[serde(default)]
+    pub on_redis_loss: OnLoss,
 }
 
 impl Limits {
@@ -140,7 +144,7 @@ impl Limits {
         let tenant = Selector { tenant: Some(EACH.to_owned()), ..Selector::default() };
         let rules =
             vec![Rule::of_requests(Selector::default(), global), Rule::of_requests(tenant, each_tenant)];
-        Self { trusted_proxies: Vec::new(), rules }
+        Self { trusted_proxies: Vec::new(), rules, on_redis_loss: OnLoss::default() }
     }
 
     pub(super) fn validate(&self) -> Result<(), Invalid> {

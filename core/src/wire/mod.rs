@@ -1,5 +1,5 @@
 //! The contract between the filter and the sidecar: header names, and the bodies of
-//! `/internal/v1/{snapshot,authenticate,events}`.
+//! `/internal/v1/{snapshot,authenticate,events,leases}`.
 //!
 //! Trust goes by two headers that carry the same shared secret and that clients can never set,
 //! because the filter strips everything under [`header::PREFIX`] at entry:
@@ -10,6 +10,7 @@
 mod auth;
 mod credential;
 mod identity;
+pub mod leases;
 pub mod signature;
 
 pub use auth::{AuthenticateRequest, Verdict};
@@ -63,6 +64,8 @@ pub mod path {
     pub const AUTHENTICATE: &str = "/internal/v1/authenticate";
     /// `POST` [`crate::event::Report`] answers 204.
     pub const EVENTS: &str = "/internal/v1/events";
+    /// `POST` [`super::leases::LeaseRequest`] answers [`super::leases::LeaseAnswer`].
+    pub const LEASES: &str = "/internal/v1/leases";
 }
 
 /// Longest the sidecar holds a snapshot poll open, in milliseconds.

@@ -19,10 +19,12 @@
 
 mod builder;
 mod client;
+mod delay;
 mod envoy;
 mod error;
 mod etcd;
 mod expect;
+mod fleet;
 mod gateway;
 mod llm;
 mod patch;
@@ -35,10 +37,12 @@ mod wait;
 
 pub use builder::GatewayBuilder;
 pub use client::{Answer, Client, StreamingAnswer};
+pub use delay::DelayedLink;
 pub use envoy::Envoy;
 pub use error::HarnessError;
 pub use etcd::EtcdCluster;
 pub use expect::expect_error;
+pub use fleet::{Fleet, Tally};
 pub use gateway::{ADMIN_KEY, Gateway};
 pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
 pub use patch::{prepend_item, replace_once};

@@ -1,10 +1,11 @@
 //! What a VM does on its tick, apart from any request: follow the policy, fetch it if it is this
-//! VM's turn, and report its counts.
+//! VM's turn, lease from the limits of the fleet, and report its counts.
 //!
 //! Every worker has a VM of its own. One of them holds a lease (a shared cell with an expiry) and
 //! keeps one long poll open at the sidecar; what it receives and finds valid it publishes in two
 //! cells, the document and, written after it, its revision. The others look at the revision.
 
+mod leases;
 mod policy;
 mod report;
 
@@ -19,6 +20,7 @@ pub struct Sync {
     /// Name of this VM, unique among the VMs of all gateways for all practical purposes.
     id: u64,
     policy: policy::PolicySync,
+    leases: leases::LeaseSync,
     report: report::ReportSync,
 }
 
@@ -26,7 +28,12 @@ impl Sync {
     /// Names the VM.
     pub fn new(host: &(impl SharedCells + Clock)) -> Self {
         let id = cells::unique(host);
-        Self { id, policy: policy::PolicySync::default(), report: report::ReportSync::default() }
+        Self {
+            id,
+            policy: policy::PolicySync::default(),
+            leases: leases::LeaseSync::default(),
+            report: report::ReportSync::default(),
+        }
     }
 
     /// One tick.
@@ -36,7 +43,11 @@ impl Sync {
         vm.watch.follow(host);
         vm.slices.on_tick(host, host.now_ns());
         vm.permits.on_tick(host, now_ms);
-        self.policy.poll(self.id, vm, host, now_ms);
+        let on_loss = vm.on_loss();
+        vm.slices.fleet.on_tick(host, host.now_ns(), on_loss);
+        let leads = policy::holds_lease(host, self.id, now_ms);
+        self.policy.poll(leads, vm, host, now_ms);
+        self.leases.send(self.id, leads, vm, host, now_ms);
         self.report.send(self.id, vm, host, now_ms);
     }
 
@@ -52,6 +63,8 @@ impl Sync {
         let now_ms = host.now_ns() / NS_PER_MS;
         if self.policy.is_waiting_for(call) {
             self.policy.on_answer(vm, host, status, body, now_ms);
+        } else if self.leases.is_waiting_for(call) {
+            self.leases.on_answer(vm, host, status, body, now_ms);
         } else if self.report.is_waiting_for(call) {
             self.report.on_answer(vm, status);
         }

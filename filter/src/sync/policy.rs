@@ -44,9 +44,9 @@ impl PolicySync {
         Self::apply(vm, host, &host.read(cells::DOCUMENT).bytes);
     }
 
-    /// Keeps one long poll open, if the lease is this VM's.
-    pub fn poll(&mut self, id: u64, vm: &Vm, host: &impl RootHost, now_ms: u64) {
-        if !holds_lease(host, id, now_ms) || self.polling.is_some() || now_ms < self.next_poll_ms {
+    /// Keeps one long poll open, if the lease on that is this VM's (`leads`).
+    pub fn poll(&mut self, leads: bool, vm: &Vm, host: &impl RootHost, now_ms: u64) {
+        if !leads || self.polling.is_some() || now_ms < self.next_poll_ms {
             return;
         }
         // Before the first policy the answer is immediate; no need to hold the call open.
@@ -103,7 +103,7 @@ impl PolicySync {
 }
 
 /// Takes or renews the lease: VM id and expiry in one cell.
-fn holds_lease(cells: &impl SharedCells, id: u64, now_ms: u64) -> bool {
+pub fn holds_lease(cells: &impl SharedCells, id: u64, now_ms: u64) -> bool {
     let outcome = cells::update(cells, cells::LEASE, |bytes| {
         let (holder, expires_ms) = decode(bytes).unwrap_or((0, 0));
         let is_free = holder == id || expires_ms <= now_ms || expires_ms > now_ms + 2 * LEASE_MS;

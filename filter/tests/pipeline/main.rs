@@ -4,6 +4,7 @@ mod admission;
 mod answers;
 mod breaker;
 mod fake;
+mod fleet;
 mod limits;
 mod sync;
 mod tokens;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::address::{ClientAddress, Network};
 use tidegate_core::limit::Attribute;
+use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::policy::{
     BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, RATE_MAX, RULES_MAX, Rule, Scope, Selector,
     TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX,
@@ -36,6 +37,13 @@ pub struct Document {
     burst: Option<u64>,
     rules: Option<Vec<Option<RuleDocument>>>,
     cleanup_interval: Option<Span>,
+    fleet: Option<FleetDocument>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FleetDocument {
+    on_redis_loss: Option<OnLoss>,
 }
 
 /// What can be changed at run time; absent fields stay as the file has them.
@@ -80,6 +88,8 @@ pub struct RuleDocument {
     tokens_per_day: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
 }
 
 /// The validated section.
@@ -96,7 +106,7 @@ pub struct Limiter {
 impl Document {
     /// Checks the section.
     pub fn validate(self, path: &str, trusted_proxies: &[Network], problems: &mut Problems) -> Limiter {
-        let Self { default_rate, max_rate, burst, rules, cleanup_interval } = self;
+        let Self { default_rate, max_rate, burst, rules, cleanup_interval, fleet } = self;
         let rates = Rates { default_rate, max_rate, burst, rules };
         let seconds = cleanup_interval.map_or(CLEANUP_S, |span| span.0.as_secs());
         let seconds = problems.within(
@@ -106,7 +116,8 @@ impl Document {
             " seconds (10s to 24h)",
         );
         let rules = rates.clone().validate(&format!("{path}."), problems);
-        let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules };
+        let on_redis_loss = fleet.and_then(|fleet| fleet.on_redis_loss).unwrap_or_default();
+        let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules, on_redis_loss };
         Limiter { rates, limits, cleanup_interval: Duration::from_secs(seconds) }
     }
 }
@@ -207,6 +218,7 @@ impl RuleDocument {
             tokens_per_minute,
             tokens_per_day,
             concurrency,
+            scope,
         } = self;
         let select = Selector {
             tenant,
@@ -239,7 +251,7 @@ impl RuleDocument {
             tokens_per_minute: minute,
             tokens_per_day: day,
             concurrency: at_a_time.and_then(|n| u32::try_from(n).ok()),
-            scope: Scope::Gateway,
+            scope: scope.unwrap_or_default(),
         }
     }
 }

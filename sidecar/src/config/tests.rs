@@ -406,3 +406,20 @@ fn accounts_of_amazon_and_google_make_addresses() {
         assert!(problems.contains(field), "{field}: {problems}");
     }
 }
+
+#[test]
+fn a_rule_may_be_of_the_whole_fleet() {
+    use tidegate_core::limit::lease::OnLoss;
+    use tidegate_core::policy::Scope;
+
+    let limits = |yaml: &str| parse(&format!("limiter: {yaml}"), &Env::new()).expect("valid").limiter.limits;
+    let shared = limits("{fleet: {on_redis_loss: closed}, rules: [{tenant: acme, rate: 5, scope: fleet}]}");
+    assert_eq!(shared.on_redis_loss, OnLoss::Closed);
+    let of = |scope| shared.rules.iter().filter(|rule| rule.scope == scope).count();
+    assert_eq!((of(Scope::Fleet), of(Scope::Gateway)), (1, 2));
+    assert_eq!(limits("{}").on_redis_loss, OnLoss::Share);
+    let wrong =
+        "limiter: {fleet: {on_redis_loss: wait, gateways: 3}, rules: [{tenant: a, rate: 5, scope: all}]}";
+    let expected = ["limiter.fleet.on_redis_loss", "limiter.fleet.gateways", "limiter.rules[0].scope"];
+    assert_eq!(paths(wrong), expected);
+}

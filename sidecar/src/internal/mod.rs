@@ -14,6 +14,7 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tidegate_core::event::Report;
 use tidegate_core::reply::{Code, Reply};
+use tidegate_core::wire::leases::LeaseRequest;
 use tidegate_core::wire::signature::SignedRequest;
 use tidegate_core::wire::{AuthenticateRequest, SNAPSHOT_WAIT_MS_MAX, Verdict, path};
 
@@ -22,6 +23,7 @@ use crate::body;
 use crate::gateway::Gateway;
 use crate::identity::unavailable;
 use crate::keys::unix_ms;
+use crate::leases::Malformed;
 use crate::metrics::ReportError;
 use crate::ram;
 use crate::refusal::{empty, json, refuse_here};
@@ -44,6 +46,7 @@ pub fn router() -> Router<Arc<Gateway>> {
         .route(path::SNAPSHOT, get(snapshot))
         .route(path::AUTHENTICATE, post(authenticate))
         .route(path::EVENTS, post(events))
+        .route(path::LEASES, post(leases))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,6 +146,21 @@ async fn events(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
                 ReportError::TooLarge => "the report has too many counters or breakers",
                 ReportError::Shape => "duration_buckets or a breaker's state is not of this version",
             };
+            refuse_here(&Reply::new(Code::InvalidRequest, message))
+        }
+    }
+}
+
+/// Tokens of limits that the fleet shares.
+async fn leases(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+    let request = match body::json::<LeaseRequest>(body, REPORT_BYTES_MAX, Code::InvalidRequest).await {
+        Ok(request) => request,
+        Err(reply) => return refuse_here(&reply),
+    };
+    match gateway.leases.exchange(&request, unix_ms().saturating_mul(1_000_000)).await {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(Malformed) => {
+            let message = "asks must be at most 512, of different pools, with numbers in range";
             refuse_here(&Reply::new(Code::InvalidRequest, message))
         }
     }

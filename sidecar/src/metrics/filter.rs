@@ -218,6 +218,8 @@ const fn place(counter: Counter) -> (&'static str, Labels) {
         C::LimitRoute => ("gateway_rate_limit_hits", &[("level", "route")]),
         C::LimitModel => ("gateway_rate_limit_hits", &[("level", "model")]),
         C::LimitContended => ("gateway_rate_limit_contended", &[]),
+        C::LeaseExchanged => ("gateway_fleet_exchanges", &[("result", "ok")]),
+        C::LeaseFailed => ("gateway_fleet_exchanges", &[("result", "failed")]),
         C::BreakerRefused => ("gateway_circuit_breaker_refusals", &[]),
         C::BreakerOpened => ("gateway_circuit_breaker_transitions", &[("to", "open")]),
         C::BreakerClosed => ("gateway_circuit_breaker_transitions", &[("to", "closed")]),

@@ -177,14 +177,10 @@ impl Inner {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
     }
 
-    fn enter(&self, state: State) {
+    /// Returns the state before.
+    fn enter(&self, state: State) -> State {
         self.metrics.state(state);
-        let before = self.state.send_replace(state);
-        match (before.is_usable(), state.is_usable()) {
-            (false, true) => tracing::info!("redis answers"),
-            (true, false) => tracing::warn!("redis is lost; going on without it"),
-            _ => {}
-        }
+        self.state.send_replace(state)
     }
 
     /// One ping, and how long it took.
@@ -199,13 +195,16 @@ impl Inner {
 
     fn answered_within(&self, latency: Duration) {
         self.metrics.pinged(latency);
-        self.enter(State::of_latency(latency));
+        if !self.enter(State::of_latency(latency)).is_usable() {
+            tracing::info!("redis answers");
+        }
     }
 
     fn lost(&self, error: &CallError) {
-        tracing::debug!(%error, "redis does not answer");
         self.put(None);
-        self.enter(State::Down);
+        if self.enter(State::Down) != State::Down {
+            tracing::warn!(%error, "redis does not answer; going on without it");
+        }
     }
 
     async fn connect(&self) -> Result<Link, CallError> {
