@@ -82,7 +82,9 @@ impl RunningBed {
                 let filter = noop_filter()?;
                 plain("noop", Some(&filter), provider).await?
             }
-            Bed::Settings | Bed::FilterOnly | Bed::StoreAll | Bed::Full(_) => gateway(bed, provider).await?,
+            Bed::Settings | Bed::FilterOnly | Bed::StoreAll | Bed::Limits | Bed::Full(_) => {
+                gateway(bed, provider).await?
+            }
         };
         let mut running = Self { address, rss_at_rest: Pair::default(), parts };
         running.rss_at_rest = running.rss_mib()?;
@@ -135,12 +137,13 @@ async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), B
         Bed::StoreAll => "cache: {l1: {admission: always}}\n".to_owned(),
         _ => String::new(),
     };
+    let rules = if bed == Bed::Limits { SIX_LEVELS } else { "" };
     let mut builder = Gateway::builder()
         .workers(WORKERS)
-        .config_yaml(&format!("{settings}{}", gateway_config()))
+        .config_yaml(&format!("{settings}{}", gateway_config(rules)))
         .provider_url(&provider.base_url());
     let upstream = provider.port.number();
-    if matches!(bed, Bed::FilterOnly | Bed::StoreAll | Bed::Settings) {
+    if matches!(bed, Bed::FilterOnly | Bed::StoreAll | Bed::Limits | Bed::Settings) {
         builder = builder.patch_envoy(move |yaml| {
             let yaml = envoy_config::straight_to_provider(&yaml, upstream)?;
             if bed == Bed::Settings { envoy_config::without_filter(&yaml) } else { Ok(yaml) }
@@ -150,14 +153,23 @@ async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), B
     Ok((gateway.address(), Parts::Gateway(Box::new(gateway))))
 }
 
+/// Everybody and each tenant have a rate already.
+const SIX_LEVELS: &str = "\
+  rules:
+    - {key: '*', rate: 1000000.0}
+    - {ip: '*', rate: 1000000.0}
+    - {route: chat_completions, rate: 1000000.0}
+    - {model: '*', rate: 1000000.0}
+";
+
 /// Limits on, but far above what the machine can do: refusals are cheap and would flatter.
-fn gateway_config() -> String {
+fn gateway_config(rules: &str) -> String {
     format!(
         "\
 limiter:
   default_rate: 1000000.0
   max_rate: 1000000.0
-logging:
+{rules}logging:
   format: json
 providers:
   - name: openai

@@ -26,6 +26,8 @@ pub(crate) enum Bed {
     FilterOnly,
     /// The same, with a cache that stores every answer.
     StoreAll,
+    /// The same with a limit at each of six levels.
+    Limits,
     /// Our filter, then the sidecar, then the provider.
     Full(Link),
 }
@@ -65,13 +67,17 @@ const fn case(id: &'static str, title: &'static str, bed: Bed, expected_line: Op
 }
 
 /// All cases; the first is what the others are compared with.
-pub(crate) const CASES: [Case; 10] = [
+pub(crate) const CASES: [Case; 11] = [
     case("bare", "bare Envoy", Bed::Bare, None),
     case("noop", "no-op filter", Bed::Noop, None),
     case("settings", "our Envoy settings, no filter", Bed::Settings, None),
     Case {
         header: Some(("cache-control", "no-store")),
         ..case("nostore", "filter only, cache passed by", Bed::FilterOnly, Some("x-gateway-cache: bypass"))
+    },
+    Case {
+        header: Some(("cache-control", "no-store")),
+        ..case("limits", "the same, six levels of limits", Bed::Limits, Some("x-gateway-cache: bypass"))
     },
     case("filter", "filter only, L1 miss", Bed::FilterOnly, MISS),
     case("store", "filter only, L1 miss, every answer stored", Bed::StoreAll, MISS),

@@ -142,19 +142,21 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// The client's address in the value of `x-forwarded-for`. Envoy writes its peer's address last;
+/// The client's address in the value of `x-forwarded-for`. Envoy writes its peer's address last
+/// (and its own for a peer on the same machine, so that `peer`, where it is known, goes before);
 /// while that is a trusted proxy's, the one before it is what this proxy says of its own peer.
 /// Everything further to the left may have been written by the client. `None` without a usable
 /// address at the place that counts.
 #[must_use]
-pub fn client_of(forwarded_for: &[u8], trusted: &[Network]) -> Option<IpAddr> {
+pub fn client_of(forwarded_for: &[u8], peer: Option<IpAddr>, trusted: &[Network]) -> Option<IpAddr> {
     let mut nearest = None;
-    for part in forwarded_for.rsplit(|byte| *byte == b',').take(HOPS_MAX) {
+    for (hop, part) in forwarded_for.rsplit(|byte| *byte == b',').take(HOPS_MAX).enumerate() {
         let part = part.trim_ascii();
         let text = std::str::from_utf8(part).ok().filter(|text| text.len() <= ADDRESS_BYTES_MAX);
+        let written = text.and_then(|text| text.parse::<IpAddr>().ok());
         // What a trusted proxy passed on unchecked is no address; the proxy itself is then the
         // nearest thing known.
-        let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else { break };
+        let Some(address) = peer.filter(|_| hop == 0).or(written) else { break };
         nearest = Some(address);
         if !trusted.iter().any(|network| network.contains(address)) {
             break;
@@ -186,11 +188,15 @@ mod tests {
             ("", &[], None),
             ("\u{fc}", &[], None),
         ] {
-            let found = client_of(header.as_bytes(), trusted).map(|a| a.to_string());
+            let found = client_of(header.as_bytes(), None, trusted).map(|a| a.to_string());
             assert_eq!(found.as_deref(), client, "{header}");
         }
         let endless = format!("1.1.1.1{}", ",10.0.0.1".repeat(1000));
-        assert_eq!(client_of(endless.as_bytes(), &trusted), Some(IpAddr::from([10, 0, 0, 1])));
+        assert_eq!(client_of(endless.as_bytes(), None, &trusted), Some(IpAddr::from([10, 0, 0, 1])));
+        // Envoy writes its own address for a peer on its machine.
+        let client = |peer: [u8; 4], header: &[u8]| client_of(header, Some(IpAddr::from(peer)), &trusted);
+        assert_eq!(client([10, 0, 0, 1], b"203.0.113.9, 192.0.2.2"), Some(IpAddr::from([203, 0, 113, 9])));
+        assert_eq!(client([127, 0, 0, 1], b"203.0.113.9, 192.0.2.2"), Some(IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]

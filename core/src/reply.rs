@@ -46,6 +46,8 @@ macro_rules! codes {
 codes! {
     /// A token bucket is empty.
     RateLimitExceeded => "rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_error";
+    /// The tenant has spent its money for this month.
+    BudgetExceeded => "budget_exceeded", 429, "insufficient_quota", "rate_limit_error";
     /// The route keeps failing and is left alone for a while.
     CircuitOpen => "circuit_open", 503, "service_unavailable_error", "overloaded_error";
     /// No credential, and anonymous callers are not admitted.
@@ -184,7 +186,7 @@ impl Reply {
         vec![
             ("retry-after", ms.div_ceil(1000).max(1).to_string()),
             ("retry-after-ms", ms.to_string()),
-            ("x-should-retry", "true".to_owned()),
+            ("x-should-retry", (self.code != Code::BudgetExceeded).to_string()),
         ]
     }
 }

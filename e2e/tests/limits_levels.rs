@@ -91,12 +91,12 @@ async fn tokens_are_settled_by_what_the_provider_reports() {
         assert_eq!(number(&answer, "x-ratelimit-limit-tokens"), 10_000);
     }
     // Failures cost nothing.
-    gateway.emulator.arm(Fault { status: Some(500), times: Some(1), ..Fault::default() }).unwrap();
+    gateway.emulator.arm(Fault { status: Some(400), ..Fault::default() }).unwrap();
     let failed = ask(&gateway, ONE, "192.0.2.1", "gpt-4o").await;
-    assert_eq!(failed.status, 500);
+    assert_eq!(failed.status, 400);
     let shown = number(&failed, "x-ratelimit-remaining-tokens");
-    // 167 come back each second.
-    assert!((left..left + 1700).contains(&shown) && shown <= 10_000, "{shown}, {left} and what came back");
+    // 167 come back each second, and each worker may hold 9.
+    assert!((left - 36..=10_000).contains(&shown), "{shown}, {left} and what came back");
 }
 
 #[tokio::test]
@@ -161,7 +161,9 @@ async fn levels_are_changed_at_run_time_and_shown() {
     let json = [("content-type", "application/json")];
     let answer = gateway.admin().send(&Method::PUT, &url, &json, rules.to_string()).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.json()["rules"][2]["select"], json!({"key": "*"}));
+    let shown = answer.json()["rules"].clone();
+    let selects: Vec<_> = shown.as_array().unwrap().iter().map(|rule| rule["select"].clone()).collect();
+    assert!(selects.contains(&json!({"key": "*"})) && selects.contains(&json!({"model": "*"})), "{shown}");
     let changed = Instant::now();
     eventually("the change is in force", DEADLINE, || async {
         let answer = gateway.ask(&client(ONE, "192.0.2.1"), chat("hi")).await.unwrap();

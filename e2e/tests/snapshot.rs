@@ -73,11 +73,11 @@ async fn a_corrupt_policy_is_refused_and_the_last_good_one_stays() {
     limit_becomes(&gateway, "500").await;
 
     let nonsense = [
-        r#"{"format":1,"revision":"bad","limits":"#.to_owned(),
+        r#"{"format":2,"revision":"bad","limits":"#.to_owned(),
         "<html>not a policy</html>".to_owned(),
         String::new(),
         corruptor.last_snapshot().replace("\"rate\":", "\"rate\":-"),
-        corruptor.last_snapshot().replacen("\"format\":1", "\"format\":2", 1),
+        corruptor.last_snapshot().replacen("\"format\":2", "\"format\":1", 1),
         corruptor.last_snapshot().replacen('{', "{\"surprise\":1,", 1),
     ];
     let stat = "wasmcustom.tidegate.snapshot.refused";

@@ -75,6 +75,12 @@ impl Levels {
         if self.know_model && subject.model.is_some() { self.resolve(subject) } else { Rc::default() }
     }
 
+    /// All levels, for somebody who describes a request.
+    #[must_use]
+    pub fn all(&self, subject: &Subject<'_>) -> Vec<Level> {
+        self.rules.levels(subject)
+    }
+
     fn resolve(&self, subject: &Subject<'_>) -> Rc<[Level]> {
         // Where no rule names an address, all addresses have the same levels.
         let ip = subject.ip.map(|ip| if self.name_ip { ip } else { ANY_ADDRESS });

@@ -5,22 +5,11 @@
 //! invented ones displaces only each other; the bucket of all callers has a cell to itself.
 
 use tidegate_core::address::ClientAddress;
-use tidegate_core::limit::{Attribute, Level};
+use tidegate_core::limit::{Attribute, Kind, Level};
 use tidegate_core::policy::Scope;
 
 use crate::cells::{self, Table, Updated};
 use crate::ports::{Cell, SharedCells};
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Requests per second.
-    Requests,
-    /// LLM tokens per minute.
-    Minute,
-    /// LLM tokens per day.
-    Day,
-}
 
 /// A bucket's cell, and its tag in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

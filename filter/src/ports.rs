@@ -1,5 +1,7 @@
 //! What the pipeline needs of its host, in small pieces; each stage asks only for what it uses.
 
+use std::net::IpAddr;
+
 /// The host's wall clock.
 pub trait Clock {
     /// Nanoseconds since the Unix epoch.
@@ -49,6 +51,8 @@ pub trait Bodies {
 pub trait StreamInfo {
     /// Name of the matched route, or of its cluster if it has none.
     fn route_name(&self) -> String;
+    /// Address of the connection's other end, if it has one.
+    fn peer(&self) -> Option<IpAddr>;
     /// Name of the cluster the request was sent to.
     fn cluster_name(&self) -> String;
     /// Envoy's response flags (`response.flags`), a bit set.

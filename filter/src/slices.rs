@@ -111,10 +111,7 @@ impl Slices {
             return self.fleet.wait_ns(cells, pool, tokens.saturating_sub(held), now_ns, rate);
         }
         let set = BucketSet::decode(&place.read(cells).bytes);
-        match set.get(place.tag()).take(tokens.saturating_sub(held), now_ns, rate) {
-            Decision::Taken(_) => 0,
-            Decision::Wait(ns) => ns,
-        }
+        set.get(place.tag()).wait_ns(tokens.saturating_sub(held), now_ns, rate)
     }
 
     /// Puts tokens back that were taken and not used.

@@ -12,6 +12,7 @@ use crate::audit::{self, Act, Action, Actor};
 use crate::config::limiter::{Limiter, Rates};
 use crate::config::{self, Config, Env, Problems};
 use crate::keys::{KeyError, KeyRecord, Keys, NewKey, unix_ms};
+use crate::limits::Budgets;
 use crate::metrics::ControlMetrics;
 use crate::ram::Signatures;
 use crate::sessions::{Opened, SessionError, Sessions};
@@ -105,6 +106,7 @@ pub struct Control {
     tokens: RwLock<Arc<Tokens>>,
     signatures: Signatures,
     publisher: Publisher,
+    budgets: RwLock<Arc<Budgets>>,
     metrics: ControlMetrics,
 }
 
@@ -137,9 +139,11 @@ impl Control {
         let publisher =
             Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
+        let budgets = RwLock::new(Arc::new(budgets(&state)));
         let state = Mutex::new(state);
         Ok(Self {
             state,
+            budgets,
             origin,
             body_bytes_max,
             store,
@@ -156,6 +160,18 @@ impl Control {
     #[must_use]
     pub const fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// The budgets in force.
+    #[must_use]
+    pub fn budgets(&self) -> Arc<Budgets> {
+        self.budgets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts the budgets in force that the state says.
+    fn install_budgets(&self, state: &State) {
+        let budgets = Arc::new(budgets(state));
+        *self.budgets.write().unwrap_or_else(PoisonError::into_inner) = budgets;
     }
 
     /// The keys in force.
@@ -276,6 +292,7 @@ impl Control {
             audit::append(writer, &act)
         })?;
         state.changed = changed.clone();
+        self.install_budgets(&state);
         self.publish(&state)?;
         Ok(LimitsInForce { limits, changed })
     }
@@ -348,6 +365,7 @@ impl Control {
             );
         }
         state.config = next;
+        self.install_budgets(&state);
         let before = self.publisher.latest().revision.clone();
         self.publish(&state)?;
         let after = self.publisher.latest().revision.clone();
@@ -400,7 +418,14 @@ fn act(by: &Actor, action: Action, target: &str, before: Value, after: Value) ->
 fn limits(limiter: &Limiter, changed: &Rates) -> Result<Limits, Problems> {
     let mut problems = Problems::default();
     let rules = changed.clone().over(limiter.rates.clone()).validate("", &mut problems);
+    changed.budgets("", &mut problems);
     if problems.is_empty() { Ok(Limits { rules, ..limiter.limits.clone() }) } else { Err(problems) }
+}
+
+/// Checked before they became part of the state.
+fn budgets(state: &State) -> Budgets {
+    let limiter = &state.config.limiter;
+    state.changed.clone().over(limiter.rates.clone()).budgets("", &mut Problems::default())
 }
 
 fn parts(state: &State, keys: &Keys, body_bytes_max: u64) -> Result<Parts, Problems> {

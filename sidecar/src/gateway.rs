@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::embedding::Embedder;
 use crate::l2::SemanticCache;
 use crate::leases::Leases;
+use crate::limits::{Ledger, Probe};
 use crate::llm::Providers;
 use crate::login::Login;
 use crate::metrics::FilterStats;
@@ -52,6 +53,10 @@ pub struct Gateway {
     pub login: Login,
     /// Bad credentials by where they came from.
     pub guesses: Attempts,
+    /// What was used.
+    pub ledger: Arc<Ledger>,
+    /// Asks filters what their buckets hold.
+    pub probe: Probe,
 }
 
 impl Gateway {

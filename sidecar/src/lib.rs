@@ -22,6 +22,7 @@ pub mod internal;
 pub mod keys;
 pub mod l2;
 pub mod leases;
+pub mod limits;
 pub mod llm;
 pub mod logging;
 pub mod login;

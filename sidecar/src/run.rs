@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::l2::SemanticCache;
 use crate::leases::Leases;
+use crate::limits::{self, Ledger, Probe};
 use crate::login::Login;
 use crate::metrics::{self, ControlMetrics, FilterStats};
 use crate::provisioning::{ProvisionError, Provisioning, Seal, SealError};
@@ -113,6 +114,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let provisioning = Provisioning::start(&config, store.clone(), seal, origin.env.clone(), &mut registry)
         .map_err(StartError::Provider)?;
 
+    let ledger = Arc::new(Ledger::start(store.clone()).map_err(StartError::Store)?);
+
     // Late, because a key that is made here can be shown only if the start succeeds.
     let (keys, admin_key) =
         Keys::start(store.clone(), &config.auth, from_environment).map_err(StartError::Keys)?;
@@ -140,6 +143,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         draining,
         login,
         guesses,
+        ledger,
+        probe: Probe::default(),
     };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
 }
@@ -211,6 +216,7 @@ impl Ready {
         let Self { gateway, config, drain, listeners, metrics_listener, admin_key: _ } = self;
         let timeout = config.server.drain_timeout;
         let tending = tokio::spawn(gateway.clusters.clone().tend());
+        let accounting = tokio::spawn(limits::keep(gateway.ledger.clone(), gateway.draining.clone()));
         let mut serving = JoinSet::new();
         let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));
         for listener in listeners {
@@ -227,6 +233,11 @@ impl Ready {
         drain.send_replace(true);
         let finished = serving.join_all().await.into_iter().all(|finished| finished);
         tending.abort();
+        accounting.abort();
+        let ledger = gateway.ledger.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.write()).await {
+            tracing::error!(%error, "usage could not be written");
+        }
         let clusters = gateway.clusters.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || clusters.checkpoint()).await {
             tracing::error!(%error, "clusters could not be kept");

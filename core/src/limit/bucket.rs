@@ -15,6 +15,8 @@ pub const SLICE_NS: u64 = 2_000_000;
 
 /// Part of a burst that one sharer may hold.
 const SLICE_OF_BURST: u64 = 256;
+/// Part of a quota that one sharer may hold: used at its steady rate, a minute's lasts for 58 ms.
+const SLICE_OF_QUOTA: u64 = 1024;
 
 /// A rate in the units of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Rate {
         let burst = amount.max(1);
         let interval_ns = (period_ns / burst).max(1);
         let depth_ns = interval_ns.saturating_mul(burst);
-        let slice = (burst / SLICE_OF_BURST).max(1);
+        let slice = (burst / SLICE_OF_QUOTA).max(1);
         Self { interval_ns, depth_ns, debt_ns: depth_ns, burst, slice }
     }
 
@@ -85,7 +87,7 @@ impl Rate {
     }
 
     /// Tokens worth taking at once by one of several who share the bucket: of a rate what comes
-    /// back within [`SLICE_NS`], at most 1/256 of the burst, at least 1; of a quota 1/256. Slow
+    /// back within [`SLICE_NS`], at most 1/256 of the burst, at least 1; of a quota 1/1024. Slow
     /// buckets are so taken from one by one, and of fast ones each sharer holds a negligible part.
     #[must_use]
     pub const fn slice(self) -> u64 {
@@ -137,6 +139,15 @@ impl Bucket {
             Decision::Wait(full_at_ns - horizon)
         } else {
             Decision::Taken(Self { full_at_ns })
+        }
+    }
+
+    /// Nanoseconds until `tokens` could be taken, if nobody else comes.
+    #[must_use]
+    pub fn wait_ns(self, tokens: u64, now_ns: u64, rate: Rate) -> u64 {
+        match self.take(tokens, now_ns, rate) {
+            Decision::Taken(_) => 0,
+            Decision::Wait(ns) => ns,
         }
     }
 

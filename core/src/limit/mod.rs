@@ -9,10 +9,12 @@ mod permits;
 mod prediction;
 mod rules;
 mod set;
+mod state;
 
 pub use bucket::{Bucket, Decision, Rate, SLICE_NS};
 pub use name::{Attribute, BucketName, Shape, Subject};
 pub use permits::{LIFE_MS, Permits, Permitted, SHARERS_MAX};
 pub use prediction::{OutputLengths, UNKNOWN_TOKENS};
-pub use rules::{Level, RuleSet, Shared};
+pub use rules::{Kind, Level, RuleSet, Shared};
 pub use set::{BucketSet, WAYS};
+pub use state::{BucketState, Buckets, IN_FLIGHT_RETRY_MS, states};

@@ -14,6 +14,29 @@ use crate::policy::{EACH, Limits, Rule, Scope, Selector};
 const MINUTE_NS: u64 = 60_000_000_000;
 const DAY_NS: u64 = 24 * 60 * MINUTE_NS;
 
+/// What a bucket counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests per second.
+    Requests,
+    /// LLM tokens per minute.
+    Minute,
+    /// LLM tokens per day.
+    Day,
+}
+
+impl Kind {
+    /// Its key in the configuration.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_second",
+            Self::Minute => "tokens_per_minute",
+            Self::Day => "tokens_per_day",
+        }
+    }
+}
+
 /// A rate, and who shares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
@@ -44,6 +67,12 @@ impl Level {
     #[must_use]
     pub fn tag(&self, ip: Option<ClientAddress>) -> u64 {
         tag_at(self.tag, ip.filter(|_| self.shape.has(Attribute::Ip)))
+    }
+
+    /// Its buckets, by what they count.
+    pub fn rates(&self) -> impl Iterator<Item = (Kind, Shared)> + use<> {
+        let kinds = [(Kind::Requests, self.requests), (Kind::Minute, self.minute), (Kind::Day, self.day)];
+        kinds.into_iter().filter_map(|(kind, shared)| Some((kind, shared?)))
     }
 
     /// Whether there is something to reserve when the size of a request is known.

@@ -49,6 +49,7 @@ struct Metadata {
 #[expect(clippy::struct_field_names, reason = "the names are Google's")]
 struct GoogleUsage {
     prompt_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
     candidates_token_count: Option<u64>,
     thoughts_token_count: Option<u64>,
 }
@@ -57,6 +58,7 @@ impl Found {
     fn usage(&self) -> Option<Usage> {
         let googles = self.usage_metadata.as_ref().map(|usage| Usage {
             prompt_tokens: usage.prompt_token_count.unwrap_or(0),
+            cached_tokens: usage.cached_content_token_count.unwrap_or(0),
             completion_tokens: usage
                 .candidates_token_count
                 .unwrap_or(0)

@@ -7,18 +7,56 @@ use super::{Event, Parser, foreign};
 
 /// Token counts as a provider reported them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "Reported")]
 pub struct Usage {
-    /// Tokens of the prompt.
-    #[serde(default, alias = "input_tokens", alias = "inputTokens", deserialize_with = "or_zero")]
+    /// Tokens of the prompt, cached ones included.
     pub prompt_tokens: u64,
+    /// Of these, read from the provider's prompt cache.
+    pub cached_tokens: u64,
     /// Tokens of the answer.
-    #[serde(default, alias = "output_tokens", alias = "outputTokens", deserialize_with = "or_zero")]
     pub completion_tokens: u64,
 }
 
-/// `null` says that there is nothing to say.
-fn or_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+/// Usage in the words of any provider; `null` says that there is nothing to say.
+#[derive(Deserialize)]
+struct Reported {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default, alias = "inputTokens")]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default, alias = "outputTokens")]
+    output_tokens: Option<u64>,
+    #[serde(default, alias = "input_tokens_details")]
+    prompt_tokens_details: Option<Details>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+impl From<Reported> for Usage {
+    /// OpenAI counts cached tokens among those of the prompt, Anthropic beside them.
+    fn from(reported: Reported) -> Self {
+        let beside = reported.cache_read_input_tokens.unwrap_or(0);
+        let prompt = reported.prompt_tokens.or_else(|| {
+            let written = reported.cache_creation_input_tokens.unwrap_or(0);
+            Some(reported.input_tokens?.saturating_add(beside).saturating_add(written))
+        });
+        let among = reported.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        Self {
+            prompt_tokens: prompt.unwrap_or(0),
+            cached_tokens: among.unwrap_or(beside),
+            completion_tokens: reported.completion_tokens.or(reported.output_tokens).unwrap_or(0),
+        }
+    }
 }
 
 impl Usage {
@@ -28,6 +66,7 @@ impl Usage {
         let earlier = earlier.unwrap_or_default();
         Self {
             prompt_tokens: self.prompt_tokens.max(earlier.prompt_tokens),
+            cached_tokens: self.cached_tokens.max(earlier.cached_tokens),
             completion_tokens: self.completion_tokens.max(earlier.completion_tokens),
         }
     }
@@ -177,19 +216,32 @@ mod tests {
             "data: [DONE]\n\n",
         ));
         assert!(outcome.is_success());
-        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 3, completion_tokens: 5 }));
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 3, completion_tokens: 5, ..Usage::default() }));
         assert_eq!(outcome.events, 3);
+    }
+
+    #[test]
+    fn cached_tokens_are_part_of_the_prompt_whoever_counts() {
+        let usage = |json: &str| serde_json::from_str::<Usage>(json).expect("usage");
+        let openai =
+            r#"{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":5}}"#;
+        let responses = r#"{"input_tokens":9,"output_tokens":2,"input_tokens_details":{"cached_tokens":5}}"#;
+        let anthropic = r#"{"input_tokens":4,"output_tokens":2,"cache_read_input_tokens":5}"#;
+        for json in [openai, responses, anthropic] {
+            let wanted = Usage { prompt_tokens: 9, cached_tokens: 5, completion_tokens: 2 };
+            assert_eq!(usage(json), wanted, "{json}");
+        }
     }
 
     #[test]
     fn the_usage_of_anthropics_streams_is_put_together() {
         let outcome = scan(concat!(
-            "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\n",
+            "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":4,\"cache_creation_input_tokens\":1,\"output_tokens\":1}}}\n\n",
             "event: message_delta\ndata: {\"usage\":{\"input_tokens\":null,\"output_tokens\":9}}\n\n",
             "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
         ));
         assert!(outcome.is_success());
-        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 7, completion_tokens: 9 }));
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 9 }));
     }
 
     #[test]

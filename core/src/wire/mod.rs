@@ -1,5 +1,5 @@
 //! The contract between the filter and the sidecar: header names, and the bodies of
-//! `/internal/v1/{snapshot,authenticate,events,leases}`.
+//! `/internal/v1/{snapshot,authenticate,events,leases,limits}`.
 //!
 //! Trust goes by two headers that carry the same shared secret and that clients can never set,
 //! because the filter strips everything under [`header::PREFIX`] at entry:
@@ -11,11 +11,13 @@ mod auth;
 mod credential;
 mod identity;
 pub mod leases;
+mod limits;
 pub mod signature;
 
 pub use auth::{AuthenticateRequest, Verdict};
 pub use credential::{CREDENTIAL_HEADERS, several_credentials};
 pub use identity::{Identity, Role, SCOPE_DIGITS, is_name};
+pub use limits::{DescribedRequest, LimitAnswer, LimitAnswers, LimitQuestion, LimitQuestions, QUESTIONS_MAX};
 
 /// Header names of the contract; all lower case.
 pub mod header {
@@ -66,6 +68,8 @@ pub mod path {
     pub const EVENTS: &str = "/internal/v1/events";
     /// `POST` [`super::leases::LeaseRequest`] answers [`super::leases::LeaseAnswer`].
     pub const LEASES: &str = "/internal/v1/leases";
+    /// `POST` [`super::LimitAnswers`] answers [`super::LimitQuestions`], as soon as there are any.
+    pub const LIMITS: &str = "/internal/v1/limits";
 }
 
 /// Longest the sidecar holds a snapshot poll open, in milliseconds.

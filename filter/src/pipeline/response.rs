@@ -350,7 +350,8 @@ fn usage_of_json(vm: &mut Vm, body: &[u8]) -> Option<Usage> {
 /// What the sidecar says that an answer used.
 fn usage_of_header(value: &[u8]) -> Option<Usage> {
     let (prompt, completion) = std::str::from_utf8(value).ok()?.split_once(',')?;
-    Some(Usage { prompt_tokens: prompt.parse().ok()?, completion_tokens: completion.parse().ok()? })
+    let (prompt_tokens, completion_tokens) = (prompt.parse().ok()?, completion.parse().ok()?);
+    Some(Usage { prompt_tokens, completion_tokens, ..Usage::default() })
 }
 
 /// An answer that parses whole and is not an error in disguise.

@@ -13,7 +13,7 @@ use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 use super::signed::Signed;
 use crate::cells::hash;
 use crate::headers::HeaderMap;
-use crate::ports::EditHeaders;
+use crate::ports::{EditHeaders, StreamInfo};
 
 /// Longest client-chosen request id that is echoed, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -85,12 +85,14 @@ impl Head {
     /// A path that is not text.
     pub fn sanitise(
         headers: HeaderMap<'_>,
-        host: &impl EditHeaders,
+        host: &(impl EditHeaders + StreamInfo),
         trusted: &[Network],
         now_ns: u64,
     ) -> Result<Self, Reply> {
         let mut head = Self::default();
         let mut path_is_text = true;
+        // Asked for only where it matters: without trusted proxies Envoy's word is enough.
+        let peer = if trusted.is_empty() { None } else { host.peer() };
         for (name, value) in headers.iter() {
             match name {
                 b":path" => path_is_text = head.read_path(value),
@@ -98,7 +100,7 @@ impl Head {
                 b"content-length" => head.content_length = parse(value),
                 b"cache-control" => head.control = RequestControl::parse(value),
                 b"x-gateway-provider" => head.pin = value.to_vec(),
-                b"x-forwarded-for" => head.source = client_of(value, trusted),
+                b"x-forwarded-for" => head.source = client_of(value, peer, trusted),
                 b"x-request-id" => head.read_request_id(value),
                 name if CREDENTIAL_HEADERS.iter().any(|header| header.as_bytes() == name) => {
                     head.credential = match head.credential {

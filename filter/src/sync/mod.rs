@@ -1,11 +1,13 @@
 //! What a VM does on its tick, apart from any request: follow the policy, fetch it if it is this
-//! VM's turn, lease from the limits of the fleet, and report its counts.
+//! VM's turn, lease from the limits of the fleet, answer questions about buckets, and report its
+//! counts.
 //!
 //! Every worker has a VM of its own. One of them holds a lease (a shared cell with an expiry) and
 //! keeps one long poll open at the sidecar; what it receives and finds valid it publishes in two
 //! cells, the document and, written after it, its revision. The others look at the revision.
 
 mod leases;
+mod limits;
 mod policy;
 mod report;
 
@@ -21,17 +23,18 @@ pub struct Sync {
     id: u64,
     policy: policy::PolicySync,
     leases: leases::LeaseSync,
+    limits: limits::LimitSync,
     report: report::ReportSync,
 }
 
 impl Sync {
     /// Names the VM.
     pub fn new(host: &(impl SharedCells + Clock)) -> Self {
-        let id = cells::unique(host);
         Self {
-            id,
+            id: cells::unique(host),
             policy: policy::PolicySync::default(),
             leases: leases::LeaseSync::default(),
+            limits: limits::LimitSync::default(),
             report: report::ReportSync::default(),
         }
     }
@@ -48,6 +51,7 @@ impl Sync {
         let leads = policy::holds_lease(host, self.id, now_ms);
         self.policy.poll(leads, vm, host, now_ms);
         self.leases.send(self.id, leads, vm, host, now_ms);
+        self.limits.poll(leads, vm, host, now_ms);
         self.report.send(self.id, vm, host, now_ms);
     }
 
@@ -65,6 +69,8 @@ impl Sync {
             self.policy.on_answer(vm, host, status, body, now_ms);
         } else if self.leases.is_waiting_for(call) {
             self.leases.on_answer(vm, host, status, body, now_ms);
+        } else if self.limits.is_waiting_for(call) {
+            self.limits.on_answer(vm, host, status, body, now_ms);
         } else if self.report.is_waiting_for(call) {
             self.report.on_answer(vm, status);
         }

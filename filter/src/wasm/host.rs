@@ -1,5 +1,6 @@
 //! Envoy as the ports of the pipeline.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tidegate_core::wire::header;
@@ -69,6 +70,10 @@ impl StreamInfo for Stream {
             name if name.is_empty() => self.cluster_name(),
             name => name,
         }
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        text_property("source\0address").parse::<SocketAddr>().ok().map(|address| address.ip())
     }
 
     fn cluster_name(&self) -> String {

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell as StdCell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_core::policy::{
@@ -81,6 +82,7 @@ pub struct StreamHost {
     pub route: String,
     pub cluster: String,
     pub flags: StdCell<u64>,
+    pub peer: Option<IpAddr>,
 }
 
 impl Clock for StreamHost {
@@ -134,6 +136,10 @@ impl Bodies for StreamHost {
 impl StreamInfo for StreamHost {
     fn route_name(&self) -> String {
         self.route.clone()
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     fn cluster_name(&self) -> String {
@@ -233,6 +239,7 @@ pub fn stream(process: &Rc<Process>) -> Stream {
         route: "shop".to_owned(),
         cluster: "tidegate_sidecar".to_owned(),
         flags: StdCell::new(0),
+        peer: None,
     };
     Stream { host, exchange: Exchange::new() }
 }

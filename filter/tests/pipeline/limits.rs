@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
-use tidegate_core::limit::Subject;
+use tidegate_core::limit::{Kind, Subject};
 use tidegate_core::policy::{BucketPolicy, Rule, Selector, Snapshot};
 use tidegate_filter::pipeline::Flow;
-use tidegate_filter::place::{Kind, Place};
+use tidegate_filter::place::Place;
 use tidegate_filter::vm::Vm;
 
 use crate::fake::{CHAT, Process, SECOND_NS, Stream, chat, header, policy, reply, stream, vm};

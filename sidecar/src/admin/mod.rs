@@ -2,6 +2,7 @@
 //! for the role admin on top.
 
 mod audit;
+mod buckets;
 mod cache;
 mod clusters;
 mod keys;
@@ -10,6 +11,7 @@ mod metrics;
 mod providers;
 mod routing;
 mod status;
+mod usage;
 
 use std::sync::Arc;
 
@@ -56,6 +58,9 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/v1/providers/{name}/estimate", post(providers::estimate))
         .route("/v1/routing/config", get(routing::show).put(routing::change).delete(routing::reset))
         .route("/v1/routing/stats", get(routing::stats))
+        .route("/admin/limits/simulate", post(buckets::simulate))
+        .route("/admin/limits/{*key}", get(buckets::show))
+        .route("/admin/usage", get(usage::show))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {
         router.route(&metrics.path, get(metrics_page))

@@ -16,6 +16,7 @@ use tidegate_core::route::{Endpoint, RouteClass, classify};
 
 use super::Problems;
 use super::value::Span;
+use crate::limits::{Budgets, NANO_PER_USD};
 
 /// Rate of a tenant without a rule, in requests per second.
 const DEFAULT_RATE: f64 = 1000.0;
@@ -25,6 +26,11 @@ const MAX_RATE: f64 = 10_000.0;
 const RATE_MIN: f64 = 1e-5;
 /// How long a silent Envoy worker is shown, by default, in seconds.
 const CLEANUP_S: u64 = 300;
+/// Most budgets.
+const BUDGETS_MAX: usize = 10_000;
+/// Least and most that a tenant can be given for a month, in US dollars.
+const USD_MIN: f64 = 0.01;
+const USD_MAX: f64 = 1e9;
 /// Most rules that can be written; two more are made of `max_rate` and `default_rate`.
 const WRITTEN_MAX: usize = RULES_MAX - 2;
 
@@ -36,6 +42,7 @@ pub struct Document {
     max_rate: Option<f64>,
     burst: Option<u64>,
     rules: Option<Vec<Option<RuleDocument>>>,
+    budgets: Option<Vec<Option<BudgetDocument>>>,
     cleanup_interval: Option<Span>,
     fleet: Option<FleetDocument>,
 }
@@ -62,6 +69,17 @@ pub struct Rates {
     /// Further limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<Option<RuleDocument>>>,
+    /// Money of tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budgets: Option<Vec<Option<BudgetDocument>>>,
+}
+
+/// What a tenant may spend, as it may be written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetDocument {
+    tenant: Option<String>,
+    usd_per_month: Option<f64>,
 }
 
 /// A rule, as it may be written: which requests, and what they are limited to.
@@ -99,6 +117,8 @@ pub struct Limiter {
     pub rates: Rates,
     /// The same, ready for a snapshot.
     pub limits: Limits,
+    /// What tenants may spend.
+    pub budgets: Budgets,
     /// How long an Envoy worker is shown as alive after its last report.
     pub cleanup_interval: Duration,
 }
@@ -106,8 +126,8 @@ pub struct Limiter {
 impl Document {
     /// Checks the section.
     pub fn validate(self, path: &str, trusted_proxies: &[Network], problems: &mut Problems) -> Limiter {
-        let Self { default_rate, max_rate, burst, rules, cleanup_interval, fleet } = self;
-        let rates = Rates { default_rate, max_rate, burst, rules };
+        let Self { default_rate, max_rate, burst, rules, budgets, cleanup_interval, fleet } = self;
+        let rates = Rates { default_rate, max_rate, burst, rules, budgets };
         let seconds = cleanup_interval.map_or(CLEANUP_S, |span| span.0.as_secs());
         let seconds = problems.within(
             &format!("{path}.cleanup_interval"),
@@ -118,7 +138,8 @@ impl Document {
         let rules = rates.clone().validate(&format!("{path}."), problems);
         let on_redis_loss = fleet.and_then(|fleet| fleet.on_redis_loss).unwrap_or_default();
         let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules, on_redis_loss };
-        Limiter { rates, limits, cleanup_interval: Duration::from_secs(seconds) }
+        let budgets = rates.budgets(&format!("{path}."), problems);
+        Limiter { rates, limits, budgets, cleanup_interval: Duration::from_secs(seconds) }
     }
 }
 
@@ -131,12 +152,13 @@ impl Rates {
             max_rate: self.max_rate.or(base.max_rate),
             burst: self.burst.or(base.burst),
             rules: self.rules.or(base.rules),
+            budgets: self.budgets.or(base.budgets),
         }
     }
 
     /// The rules these rates mean; `prefix` is put before each field in a problem's path.
     pub fn validate(self, prefix: &str, problems: &mut Problems) -> Vec<Rule> {
-        let Self { default_rate, max_rate, burst, rules } = self;
+        let Self { default_rate, max_rate, burst, rules, budgets: _ } = self;
         let max_path = format!("{prefix}max_rate");
         let max = problems.within(&max_path, max_rate.unwrap_or(MAX_RATE), RATE_MIN..=RATE_MAX, PER_SECOND);
         let default_path = format!("{prefix}default_rate");
@@ -150,6 +172,46 @@ impl Rates {
         let base = Limits::of_requests(global, BucketPolicy { rate, burst }).rules;
         merged(base, written(&format!("{prefix}rules"), rules.unwrap_or_default(), max, problems))
     }
+}
+
+impl Rates {
+    /// The budgets these rates mean; `prefix` is put before each field in a problem's path.
+    pub fn budgets(&self, prefix: &str, problems: &mut Problems) -> Budgets {
+        let mut budgets = Budgets::default();
+        let list = self.budgets.as_deref().unwrap_or_default();
+        if list.len() > BUDGETS_MAX {
+            problems.add(format!("{prefix}budgets"), format!("has more than {BUDGETS_MAX} entries"));
+        }
+        for (index, budget) in list.iter().take(BUDGETS_MAX).enumerate() {
+            let path = format!("{prefix}budgets[{index}]");
+            let BudgetDocument { tenant, usd_per_month } = budget.clone().unwrap_or_default();
+            let tenant = problems.required(&format!("{path}.tenant"), tenant, "`tenant: acme`");
+            let field = format!("{path}.usd_per_month");
+            let usd = problems.required(&field, usd_per_month, "`usd_per_month: 50`");
+            let (Some(tenant), Some(usd)) = (tenant, usd) else { continue };
+            let nano = nano_usd(problems.within(&field, usd, USD_MIN..=USD_MAX, " US dollars"));
+            if !Selector::is_value(Attribute::Tenant, &tenant) {
+                problems.add(format!("{path}.tenant"), misfit(Attribute::Tenant, &tenant));
+            }
+            let old = match tenant.as_str() {
+                EACH => budgets.each.replace(nano),
+                _ => budgets.tenants.insert(tenant, nano),
+            };
+            if old.is_some() {
+                problems.add(format!("{path}.tenant"), "has a budget already; one budget a tenant");
+            }
+        }
+        budgets
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "within USD_MIN and USD_MAX, or noted as a problem"
+)]
+fn nano_usd(usd: f64) -> u64 {
+    (usd.clamp(USD_MIN, USD_MAX) * NANO_PER_USD).round() as u64
 }
 
 const PER_SECOND: &str = " requests per second";
@@ -279,7 +341,8 @@ fn canonical_ip(text: String) -> String {
 }
 
 /// An operation may be written as its path.
-fn route_label(route: &str) -> String {
+#[must_use]
+pub fn route_label(route: &str) -> String {
     match classify(route) {
         RouteClass::Llm(endpoint) if endpoint != Endpoint::Models || route.ends_with("/models") => {
             endpoint.label().to_owned()

@@ -16,7 +16,9 @@ use tidegate_core::event::Report;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::wire::leases::LeaseRequest;
 use tidegate_core::wire::signature::SignedRequest;
-use tidegate_core::wire::{AuthenticateRequest, SNAPSHOT_WAIT_MS_MAX, Verdict, path};
+use tidegate_core::wire::{
+    AuthenticateRequest, LimitAnswers, LimitQuestions, SNAPSHOT_WAIT_MS_MAX, Verdict, path,
+};
 
 use crate::attempts::Place;
 use crate::body;
@@ -31,6 +33,8 @@ use crate::tokens::{Refused, looks_like_token};
 
 /// Largest body of an authentication question, in bytes.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
+/// Largest body of answers about buckets, in bytes.
+const ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Largest report, in bytes.
 const REPORT_BYTES_MAX: usize = 256 << 10;
 /// How long a filter may rely on a good key, in milliseconds. A revocation does not wait for it.
@@ -47,6 +51,7 @@ pub fn router() -> Router<Arc<Gateway>> {
         .route(path::AUTHENTICATE, post(authenticate))
         .route(path::EVENTS, post(events))
         .route(path::LEASES, post(leases))
+        .route(path::LIMITS, post(limits))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +134,18 @@ async fn signature(
             Ok(Verdict::Unsigned { fault })
         }
         Err(ram::Refused::Full) => Err(unavailable()),
+    }
+}
+
+/// Answers about buckets come in, questions go out.
+async fn limits(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
+    match body::json::<LimitAnswers>(body, ANSWERS_BYTES_MAX, Code::InvalidRequest).await {
+        Ok(LimitAnswers { answers }) => {
+            let wait = Duration::from_millis(SNAPSHOT_WAIT_MS_MAX);
+            let questions = gateway.probe.exchange(answers, wait, gateway.draining.clone()).await;
+            json(StatusCode::OK, &LimitQuestions { questions })
+        }
+        Err(reply) => refuse_here(&reply),
     }
 }
 

@@ -13,6 +13,7 @@ use tidegate_core::reply::Code;
 use tidegate_core::sse::Usage;
 
 use super::routing::Ticket;
+use crate::limits::Bill;
 
 /// Bucket bounds in seconds, as the GenAI conventions advise.
 const SECONDS: [f64; 14] =
@@ -211,6 +212,7 @@ pub struct Observation {
     started: Instant,
     outcome: Outcome,
     first_seen: bool,
+    bill: Option<Bill>,
 }
 
 impl Observation {
@@ -218,7 +220,14 @@ impl Observation {
     #[must_use]
     pub fn start(metrics: Arc<ProviderMetrics>, ticket: Option<Ticket>) -> Self {
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
-        Self { metrics, ticket, started, outcome, first_seen: false }
+        Self { metrics, ticket, started, outcome, first_seen: false, bill: None }
+    }
+
+    /// What the request uses is written on this bill.
+    #[must_use]
+    pub fn billed(mut self, bill: Option<Bill>) -> Self {
+        self.bill = bill;
+        self
     }
 
     /// When the request started.
@@ -237,9 +246,19 @@ impl Observation {
 
     /// What the answer used.
     #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-    pub fn usage(&self, usage: Usage) {
+    pub fn usage(&mut self, usage: Usage) {
+        if let Some(bill) = &mut self.bill {
+            bill.report(usage);
+        }
         self.metrics.input.observe(usage.prompt_tokens as f64);
         self.metrics.output.observe(usage.completion_tokens as f64);
+    }
+
+    /// There was an answer of so many events, which did not say what it used.
+    pub const fn seen(&mut self, events: u64) {
+        if let Some(bill) = &mut self.bill {
+            bill.seen(events);
+        }
     }
 
     /// How the request ended, if nothing worse follows.
@@ -268,7 +287,7 @@ mod tests {
         let mut observation = Observation::start(provider, None);
         observation.first_token();
         observation.first_token();
-        observation.usage(Usage { prompt_tokens: 3, completion_tokens: 5 });
+        observation.usage(Usage { prompt_tokens: 3, completion_tokens: 5, ..Usage::default() });
         observation.ended(Outcome::Ok);
         drop(observation);
 

@@ -11,13 +11,15 @@ use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
-use tidegate_core::route::{Protocol, RouteClass, classify};
+use tidegate_core::reply::Reply;
+use tidegate_core::route::{Endpoint, Protocol, RouteClass, classify};
 use tidegate_core::wire::{Identity, header};
 use tower_service::Service as _;
 
 use crate::gateway::Gateway;
 use crate::identity::admit;
-use crate::keys::{Keys, unix_ms};
+use crate::keys::unix_ms;
+use crate::limits::{self, Payer};
 use crate::llm::AllowedModels;
 use crate::refusal::{method_not_allowed, not_found, refuse};
 use crate::source::Source;
@@ -56,13 +58,13 @@ impl Entry {
         let source = Source::of(request.headers(), &gateway.token);
         request.extensions_mut().insert(source);
         let mut response = match admit(&gateway.control, &gateway.token, class, request.headers()).await {
-            Ok(identity) => {
-                if let Some(identity) = identity {
-                    note(gateway.control.keys(), identity, &mut request);
+            Ok(identity) => match identity.map_or(Ok(()), |who| note(&gateway, class, who, &mut request)) {
+                Ok(()) => {
+                    let Ok(response) = router.call(request).await;
+                    spelled_out(response, protocol, &request_id)
                 }
-                let Ok(response) = router.call(request).await;
-                spelled_out(response, protocol, &request_id)
-            }
+                Err(reply) => refuse(&reply, protocol, &request_id),
+            },
             Err(reply) => refuse(&reply, protocol, &request_id),
         };
         response.headers_mut().insert(ANSWERED, YES);
@@ -83,12 +85,32 @@ fn log(class: RouteClass, response: &Response) {
 }
 
 /// What handlers need to know of the caller.
-fn note(keys: &Keys, identity: Identity, request: &mut Request<Body>) {
-    keys.used(&identity, unix_ms());
+///
+/// # Errors
+/// 429 when the caller's tenant has no money left for what it asks.
+fn note(
+    gateway: &Gateway,
+    class: RouteClass,
+    identity: Identity,
+    request: &mut Request<Body>,
+) -> Result<(), Reply> {
+    let (keys, now_ms) = (gateway.control.keys(), unix_ms());
+    keys.used(&identity, now_ms);
+    if let RouteClass::Llm(endpoint) = class {
+        if endpoint != Endpoint::Models {
+            limits::check(&gateway.control.budgets(), &gateway.ledger, &identity.tenant, now_ms)?;
+        }
+        request.extensions_mut().insert(Payer {
+            ledger: gateway.ledger.clone(),
+            tenant: identity.tenant.clone(),
+            key: identity.key.clone(),
+        });
+    }
     if let Some(models) = keys.allowed_models(&identity) {
         request.extensions_mut().insert(AllowedModels(models));
     }
     request.extensions_mut().insert(identity);
+    Ok(())
 }
 
 /// Only Anthropic's error bodies carry it.

@@ -91,18 +91,21 @@ pub enum Table {
     Keys,
     /// Sessions of users.
     Sessions,
+    /// What was used, by month.
+    Usage,
 }
 
 impl Table {
     /// What the audit log's table is called, in errors and in etcd.
     pub const AUDIT_NAME: &'static str = "audit";
     /// All tables.
-    const ALL: [Self; 2] = [Self::Keys, Self::Sessions];
+    const ALL: [Self; 3] = [Self::Keys, Self::Sessions, Self::Usage];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
             Self::Sessions => "sessions",
+            Self::Usage => "usage",
         }
     }
 
@@ -110,6 +113,7 @@ impl Table {
     const fn is_shared(self) -> bool {
         match self {
             Self::Keys | Self::Sessions => true,
+            Self::Usage => false,
         }
     }
 

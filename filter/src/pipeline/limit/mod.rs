@@ -14,21 +14,19 @@ use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
-use tidegate_core::limit::{Attribute, BucketName, Level, Permitted, Rate, Subject};
+use tidegate_core::limit::{
+    Attribute, BucketName, IN_FLIGHT_RETRY_MS, Kind, Level, Permitted, Rate, Subject,
+};
 use tidegate_core::reply::{Code, Reply};
 
 use super::reply::Headers;
-use crate::place::{Kind, Place};
+use crate::place::Place;
 use crate::ports::{EditHeaders, StreamHost};
 use crate::vm::{Policy, Vm};
 
 use quota::{Quota, REQUESTS, TOKENS};
 pub use tokens::Used;
 use tokens::{Need, model_of};
-
-/// When to try again if too many requests are in flight, in milliseconds: nobody knows when one
-/// of them will be done.
-const IN_FLIGHT_RETRY_MS: u64 = 1_000;
 
 /// What the bucket of [`Kind::Requests`] counts, in refusals.
 const REQUESTS_PER_SECOND: &str = "requests per second";

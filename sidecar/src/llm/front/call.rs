@@ -12,6 +12,7 @@ use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
 
 use super::request::LlmRequest;
+use crate::limits::Bill;
 use crate::llm::metrics::Observation;
 use crate::llm::providers::Engine;
 use crate::llm::routing::Picked;
@@ -89,9 +90,13 @@ async fn call(
     body: Bytes,
     stream: bool,
 ) -> Result<Response, Reply> {
-    let ticket = picked.provider.state.begin(request.stream, picked.probe);
-    let observation = Observation::start(Arc::clone(&picked.provider.metrics), Some(ticket));
-    match &*picked.provider.engine {
+    let provider = &picked.provider;
+    let ticket = provider.state.begin(request.stream, picked.probe);
+    let payer = caller.payer.filter(|_| task != Task::CountTokens);
+    let price = provider.price().unwrap_or_default();
+    let bill = payer.map(|p| Bill::open(p, &provider.name, &request.model, price, body.clone()));
+    let observation = Observation::start(Arc::clone(&provider.metrics), Some(ticket)).billed(bill);
+    match &*provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
             let call = Call { operation, caller: *caller, model: &request.model, stream, headers, key, body };

@@ -35,6 +35,7 @@ use super::routing::Asked;
 use super::upstream::Caller;
 use crate::embedding::Embedder;
 use crate::l2::{self, SemanticCache};
+use crate::limits::Payer;
 
 /// Who answered.
 pub(super) const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
@@ -213,7 +214,8 @@ impl Front {
     async fn forward(&self, ask: &Ask) -> Result<Response, Reply> {
         let Ask { task, scope, head, request } = ask;
         let headers = &head.headers;
-        let caller = Caller { protocol: task.endpoint().protocol(), request_id: request_id(headers) };
+        let (protocol, payer) = (task.endpoint().protocol(), head.extensions.get::<Payer>());
+        let caller = Caller { protocol, request_id: request_id(headers), payer };
         let asked = Asked {
             endpoint: task.endpoint(),
             scope: *scope,

@@ -68,7 +68,7 @@ struct Counts {
 
 impl From<Usage> for Counts {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens } = usage;
+        let Usage { prompt_tokens, completion_tokens, cached_tokens: _ } = usage;
         Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
     }
 }
@@ -182,7 +182,7 @@ mod tests {
         Writer { endpoint, id: "id".into(), created: 7, model: "m".into() }
     }
 
-    const USAGE: Usage = Usage { prompt_tokens: 2, completion_tokens: 3 };
+    const USAGE: Usage = Usage { prompt_tokens: 2, cached_tokens: 0, completion_tokens: 3 };
 
     #[test]
     fn a_whole_chat_answer_is_openais() {

@@ -106,12 +106,12 @@ impl LocalModel {
         };
         let prompt_tokens = tokio::time::timeout_at(deadline, started(&mut answer)).await.map_err(late)??;
         if stream {
-            let usage = Usage { prompt_tokens, completion_tokens: 0 };
+            let usage = Usage { prompt_tokens, ..Usage::default() };
             return Ok(Begun::Stream(writer, answer, PromisedUsage { usage, wanted: include_usage }));
         }
         let whole = tokio::time::timeout_at(deadline, collect(&mut answer, observation));
         let (text, finish, completion_tokens) = whole.await.map_err(late)??;
-        let usage = Usage { prompt_tokens, completion_tokens };
+        let usage = Usage { prompt_tokens, completion_tokens, ..Usage::default() };
         observation.usage(usage);
         observation.ended(Outcome::Ok);
         Ok(Begun::Whole(writer.whole(&text, finish, usage)))

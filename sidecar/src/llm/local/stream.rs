@@ -50,6 +50,7 @@ impl LocalStream {
             Ok(Piece::Started { .. }) => Bytes::new(),
             Ok(Piece::Text(text)) => {
                 self.observation.first_token();
+                self.usage.usage.completion_tokens += 1;
                 self.writer.piece(&text)
             }
             Ok(Piece::Done { finish, completion_tokens }) => {
@@ -73,6 +74,15 @@ impl LocalStream {
     fn too_slow(&self) -> Reply {
         let ms = self.idle.limit().as_millis();
         Reply::new(Code::UpstreamTimeout, format!("The local model produced nothing for {ms} ms."))
+    }
+}
+
+impl Drop for LocalStream {
+    /// What was generated for a caller that left was generated all the same.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.observation.usage(self.usage.usage);
+        }
     }
 }
 

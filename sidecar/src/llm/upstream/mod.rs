@@ -28,6 +28,7 @@ use tidegate_core::provider::{Credential, Format};
 use tidegate_core::reply::Reply;
 use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::sse::Usage;
+use tidegate_core::wire::header;
 use tokio::time::Instant;
 
 use self::account::Signer;
@@ -39,6 +40,7 @@ use self::stream::{ErrorStyle, Source, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use super::settings::Remote;
 use super::translate::Target;
+use crate::limits::Payer;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const AMAZON_STREAM: &str = "application/vnd.amazon.eventstream";
@@ -65,6 +67,8 @@ pub struct Caller<'a> {
     pub protocol: Protocol,
     /// Its request's id; empty if it has none.
     pub request_id: &'a str,
+    /// Who pays; `None` for requests that are not billed.
+    pub payer: Option<&'a Payer>,
 }
 
 /// One request to a provider.
@@ -162,6 +166,7 @@ impl Upstream {
     pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
         let caller = call.caller;
+        let is_filtered = call.headers.contains_key(header::IDENTITY);
         let answered = async {
             let request = self.request(call, deadline).await?;
             let mut response = self.send(request, deadline).await?;
@@ -177,10 +182,17 @@ impl Upstream {
         };
         match answered.await {
             Ok(Answer::Stream(response)) => Ok(self.stream(response, &caller, observation)),
-            Ok(Answer::Whole((response, usage))) => {
+            Ok(Answer::Whole((mut response, usage))) => {
                 observation.ended(Outcome::of_status(response.status().as_u16()));
-                if let Some(usage) = usage {
-                    observation.usage(usage);
+                match usage {
+                    Some(usage) => {
+                        observation.usage(usage);
+                        if is_filtered {
+                            tell_filter(usage, response.headers_mut());
+                        }
+                    }
+                    None if response.status().is_success() => observation.seen(0),
+                    None => {}
                 }
                 Ok(response)
             }
@@ -269,6 +281,14 @@ impl Upstream {
     fn no_answer(&self, status: StatusCode, what: &str) -> Reply {
         tracing::warn!(provider = &*self.name, status = status.as_u16(), what, "provider's answer is none");
         fault::not_an_answer(&self.name, status.as_u16(), what)
+    }
+}
+
+/// The filter settles its limits by it, and takes it out.
+fn tell_filter(usage: Usage, headers: &mut HeaderMap) {
+    let text = format!("{},{}", usage.prompt_tokens, usage.completion_tokens);
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(HeaderName::from_static(header::USAGE), value);
     }
 }
 

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tidegate_core::provider::FrameDecoder;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
-use tidegate_core::sse::Scanner;
+use tidegate_core::sse::{Scanner, Usage};
 
 use super::hold::Hold;
 use crate::llm::front::refusal::error_event;
@@ -151,12 +151,25 @@ impl WatchedStream {
         error_event(&reply, self.errors.protocol, &self.errors.request_id)
     }
 
+    /// What came by, in the provider's numbers if it gave them. Of a stream that was left it may
+    /// have given those of the prompt alone; one that failed before it said anything cost nothing.
+    fn account(&mut self, was_left: bool) {
+        let seen = self.scanner.end();
+        match seen.usage {
+            Some(usage) if seen.done => self.observation.usage(usage),
+            Some(usage) => {
+                let completion_tokens = usage.completion_tokens.max(seen.events);
+                self.observation.usage(Usage { completion_tokens, ..usage });
+            }
+            None if was_left || seen.events > u64::from(seen.error) => self.observation.seen(seen.events),
+            None => {}
+        }
+    }
+
     fn end(&mut self, outcome: Outcome) {
         self.ended = true;
         self.observation.ended(outcome);
-        if let Some(usage) = self.scanner.end().usage {
-            self.observation.usage(usage);
-        }
+        self.account(false);
     }
 }
 
@@ -207,7 +220,8 @@ impl Drop for WatchedStream {
         match self.ended {
             false if seen.error => self.end(Outcome::ServerError),
             false if seen.done => self.end(Outcome::Ok),
-            _ => {}
+            false => self.account(true),
+            true => {}
         }
     }
 }

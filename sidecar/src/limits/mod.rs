@@ -1,0 +1,15 @@
+//! What was used, as the account of record: a ledger of tokens and money, the budgets it is held
+//! against, and the bill of one request.
+//!
+//! The filter's buckets decide quickly and are about right; the ledger is told what every request
+//! to a provider came to, whoever made it.
+
+mod bill;
+mod budgets;
+mod ledger;
+mod probe;
+
+pub use bill::{Bill, Payer};
+pub use budgets::{Budgets, NANO_PER_USD, check, usd};
+pub use ledger::{Account, Ledger, ROWS_MAX, Totals, keep};
+pub use probe::Probe;
