@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod memory;
 mod options;
+mod scenarios;
 mod speed;
 mod stats;
 mod table;
@@ -57,5 +58,6 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Understanding { data } => understanding::run(data).await,
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
         Mode::Fleet { length } => fleet::run(*length).await,
+        Mode::Scenarios { only } => scenarios::run(only).await,
     }
 }

@@ -18,6 +18,8 @@ usage: tidegate-bench [options]
   --data DIR       the material for it: errors/ and logs/
   --fleet          instead, three gateways that share one limit through a real Redis
                    (30 s each, unless --seconds says otherwise)
+  --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
+                   whose names have a word of --only A,B in them
   --help           this text
 ";
 
@@ -39,6 +41,8 @@ pub(crate) enum Mode {
     Understanding { data: PathBuf },
     /// How exactly a limit is shared.
     Fleet { length: Duration },
+    /// Incidents; all, or those with one of these words in their names.
+    Scenarios { only: Vec<String> },
 }
 
 impl Options {
@@ -47,6 +51,7 @@ impl Options {
         let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
         let (mut memory, mut fleet, mut cases) = (false, false, CASES.to_vec());
         let (mut understanding, mut data) = (false, None);
+        let (mut scenarios, mut only) = (false, Vec::new());
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
@@ -54,6 +59,11 @@ impl Options {
                 "--understanding" => understanding = true,
                 "--data" => data = arguments.next().map(PathBuf::from),
                 "--fleet" => fleet = true,
+                "--scenarios" => scenarios = true,
+                "--only" => {
+                    let words = arguments.next().unwrap_or_default();
+                    only = words.split(',').map(str::to_owned).collect();
+                }
                 "--rounds" => rounds = number(&argument, arguments.next())?,
                 "--seconds" => seconds = Some(number(&argument, arguments.next())?),
                 "--requests" => requests = number(&argument, arguments.next())?,
@@ -65,6 +75,8 @@ impl Options {
         let mode = if understanding {
             let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
             Mode::Understanding { data }
+        } else if scenarios {
+            Mode::Scenarios { only }
         } else if memory {
             Mode::Memory { requests }
         } else if fleet {
@@ -103,6 +115,12 @@ mod tests {
 
     fn read(line: &str) -> Result<Option<Options>, String> {
         Options::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn scenarios_can_be_chosen() {
+        let mode = read("--scenarios --only quota,calm").unwrap().unwrap().mode;
+        assert_eq!(mode, Mode::Scenarios { only: vec!["quota".to_owned(), "calm".to_owned()] });
     }
 
     #[test]

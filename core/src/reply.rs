@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::route::Protocol;
+use crate::wire::header;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident => $code:literal, $status:literal, $openai:literal, $anthropic:literal;)*) => {
@@ -80,6 +81,8 @@ codes! {
     GatewayStarting => "gateway_starting", 503, "service_unavailable_error", "overloaded_error";
     /// The sidecar is not reachable from Envoy.
     SidecarUnavailable => "sidecar_unavailable", 503, "service_unavailable_error", "overloaded_error";
+    /// More was observed than can be learnt from at once.
+    BusFull => "bus_full", 503, "service_unavailable_error", "overloaded_error";
     /// The gateway is draining.
     ShuttingDown => "shutting_down", 503, "service_unavailable_error", "overloaded_error";
     /// The body is over the configured limit.
@@ -133,13 +136,26 @@ pub struct Reply {
     pub param: Option<String>,
     /// When to come back, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// The incident it was refused for, if it was.
+    pub incident: Option<Box<Incident>>,
+}
+
+/// Why a slice of the traffic is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// The cluster of errors.
+    pub cluster: String,
+    /// The policy.
+    pub policy: String,
+    /// Whether trying again later can help.
+    pub retry: bool,
 }
 
 impl Reply {
     /// A refusal without parameter and waiting time.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, retry_after_ms: None }
+        Self { code, message: message.into(), param: None, retry_after_ms: None, incident: None }
     }
 
     /// Names the field at fault.
@@ -153,6 +169,13 @@ impl Reply {
     #[must_use]
     pub const fn retry_after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// Says which incident it is about.
+    #[must_use]
+    pub fn because_of(mut self, incident: Incident) -> Self {
+        self.incident = Some(Box::new(incident));
         self
     }
 
@@ -177,17 +200,23 @@ impl Reply {
     }
 
     /// `retry-after` (whole seconds, rounded up, RFC 9110 10.2.3), `retry-after-ms` and
-    /// `x-should-retry`, as header pairs; empty when there is nothing to wait for.
+    /// `x-should-retry`, as header pairs, and for an incident its cluster and policy; empty when
+    /// there is nothing to wait for.
     #[must_use]
     pub fn retry_headers(&self) -> Vec<(&'static str, String)> {
-        let Some(ms) = self.retry_after_ms else {
-            return Vec::new();
-        };
-        vec![
-            ("retry-after", ms.div_ceil(1000).max(1).to_string()),
-            ("retry-after-ms", ms.to_string()),
-            ("x-should-retry", (self.code != Code::BudgetExceeded).to_string()),
-        ]
+        let mut headers = Vec::new();
+        if let Some(ms) = self.retry_after_ms {
+            let helps = self.code != Code::BudgetExceeded
+                && self.incident.as_ref().is_none_or(|incident| incident.retry);
+            headers.push(("retry-after", ms.div_ceil(1000).max(1).to_string()));
+            headers.push(("retry-after-ms", ms.to_string()));
+            headers.push(("x-should-retry", helps.to_string()));
+        }
+        if let Some(incident) = &self.incident {
+            headers.push((header::CLUSTER, incident.cluster.clone()));
+            headers.push((header::POLICY, incident.policy.clone()));
+        }
+        headers
     }
 }
 
@@ -236,6 +265,16 @@ mod tests {
         );
         assert_eq!(reply.retry_headers()[0].1, "2");
         assert_eq!(reply.retry_headers()[1].1, "1001");
+    }
+
+    #[test]
+    fn a_refusal_for_an_incident_names_it() {
+        let incident = Incident { cluster: "c1".into(), policy: "p1".into(), retry: false };
+        let headers =
+            Reply::new(Code::CircuitOpen, "x").retry_after_ms(5).because_of(incident).retry_headers();
+        assert!(headers.contains(&("x-gateway-cluster", "c1".into())));
+        assert!(headers.contains(&("x-gateway-policy", "p1".into())));
+        assert!(headers.contains(&("x-should-retry", "false".into())));
     }
 
     #[test]

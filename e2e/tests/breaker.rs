@@ -34,7 +34,7 @@ impl Setup {
     }
 
     fn arm(&self, model: &str, status: u16) {
-        let matches = FaultMatch { model: Some(model.to_owned()), path: None };
+        let matches = FaultMatch { model: Some(model.to_owned()), ..FaultMatch::default() };
         self.gateway.emulator.arm(Fault { status: Some(status), matches, ..Fault::default() }).unwrap();
     }
 

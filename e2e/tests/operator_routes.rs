@@ -112,7 +112,7 @@ async fn they_go_on_without_the_sidecar(gateway: &mut Gateway, user: &Client) {
 }
 
 async fn a_failing_route_is_left_alone(gateway: &Gateway, user: &Client) {
-    let matches = FaultMatch { path: Some("/v1/models".to_owned()), model: None };
+    let matches = FaultMatch { path: Some("/v1/models".to_owned()), ..FaultMatch::default() };
     gateway.emulator.arm(Fault { status: Some(500), matches, ..Fault::default() }).unwrap();
     let mut failed = 0;
     let refused = loop {

@@ -127,7 +127,7 @@ async fn a_chain_goes_from_provider_to_provider_and_from_model_to_model() {
 async fn keys_rest_as_long_as_the_provider_says() {
     let setup = Setup::new("").await;
     let headers = [("retry-after".to_owned(), "120".to_owned())].into();
-    let matches = FaultMatch { model: Some("gpt-4o-mini".to_owned()), path: None };
+    let matches = FaultMatch { model: Some("gpt-4o-mini".to_owned()), ..FaultMatch::default() };
     setup.gateway.emulator.arm(Fault { times: Some(1), headers, matches, ..refusing(429) }).unwrap();
     for (prompt, attempts) in [("one", "2"), ("two", "1"), ("three", "1")] {
         let answer = setup.ask(chat_with("gpt-4o-mini", prompt)).await;

@@ -265,7 +265,7 @@ async fn leaving_cancels_the_call_upstream(setup: &Setup) {
         waiting.abort();
         setup.last_request_ends(Outcome::ClientLeft).await;
     }
-    let matches = FaultMatch { model: Some("gpt-4o".to_owned()), path: None };
+    let matches = FaultMatch { model: Some("gpt-4o".to_owned()), ..FaultMatch::default() };
     setup.arm_once(Fault { delay_ms: Some(1), matches, ..Fault::default() });
     let answer = setup.ask(stream("leaving soon")).await;
     assert_eq!(answer.header("x-gateway-cache"), Some("miss"), "half a stream is not kept");

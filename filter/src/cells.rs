@@ -38,6 +38,8 @@ pub const PERMIT_CELLS: u32 = 1024;
 pub const BREAKERS: u32 = 1024;
 /// Cells of verdicts.
 pub const VERDICTS: u32 = 4096;
+/// Cells of policies' gates.
+pub const GATES: u32 = 1024;
 
 /// Kinds of numbered cells.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,8 @@ pub enum Table {
     Breakers,
     /// A verdict on a credential.
     Verdicts,
+    /// Gates of policies.
+    Gates,
     /// The index of a set of cached answers.
     L1Index,
     /// Cached answers, one a way.
@@ -90,6 +94,7 @@ pub fn name(table: Table, number: u32) -> Name {
         Table::Permits => b"tg1/p/",
         Table::Breakers => b"tg1/k/",
         Table::Verdicts => b"tg1/v/",
+        Table::Gates => b"tg1/s/",
         Table::L1Index => b"tg1/i/",
         Table::L1Data => b"tg1/d/",
     };

@@ -6,17 +6,22 @@ use std::rc::Rc;
 use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
+use tidegate_core::incident::enforcement::Measure;
+use tidegate_core::incident::matcher::Matcher;
 use tidegate_core::limit::OutputLengths;
 use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::policy::{Invalid, Scope, Snapshot};
 
 use crate::answers;
+use crate::cells::hash;
 use crate::config::PluginConfig;
 use crate::full_sets::FullSets;
 use crate::levels::Levels;
+use crate::outbox::Outbox;
 use crate::permits::HeldPermits;
-use crate::ports::SharedCells;
+use crate::ports::{Clock, SharedCells};
 use crate::slices::Slices;
+use crate::traffic::Traffic;
 use crate::verdicts::Verdicts;
 use crate::watch::BreakerWatch;
 use crate::ways::Ways;
@@ -32,19 +37,69 @@ pub struct Policy {
     pub l1_sets: u32,
     /// Whether any limit is of the whole fleet.
     pub is_shared: bool,
+    /// Which slices a request falls under.
+    pub matcher: Matcher,
+    /// Of each slice's policy, in their order.
+    slices: Vec<SliceLife>,
+    /// When this VM last saw a new policy that breaks a slice; breakers that opened before it
+    /// opened for what it answers.
+    pub breaks_since_ms: u64,
+}
+
+/// What a VM knows of one slice's policy beside the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SliceLife {
+    /// Names its gate.
+    tag: u64,
+    renewal: u32,
+    /// When this VM first saw this renewal, by its own clock.
+    seen_ms: u64,
 }
 
 impl Policy {
-    /// Prepares a validated document.
+    /// Prepares a validated document that takes the place of `before`.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
+    pub fn new(snapshot: Snapshot, before: Option<&Self>, now_ms: u64) -> Self {
+        let known: BTreeMap<u64, SliceLife> =
+            before.iter().flat_map(|policy| &policy.slices).map(|life| (life.tag, *life)).collect();
+        let life = |id: &str, renewal| {
+            let tag = hash(&[id.as_bytes()]);
+            let seen_ms = known.get(&tag).filter(|l| l.renewal == renewal).map_or(now_ms, |l| l.seen_ms);
+            SliceLife { tag, renewal, seen_ms }
+        };
         Self {
             levels: Levels::new(&snapshot.limits),
             l1_sets: tidegate_core::cache::slots::sets(snapshot.l1.bytes_max),
             is_shared: snapshot.limits.rules.iter().any(|rule| rule.scope == Scope::Fleet),
+            breaks_since_ms: breaks_since_ms(&snapshot, &known, now_ms)
+                .or_else(|| before.map(|policy| policy.breaks_since_ms))
+                .unwrap_or(0),
+            matcher: Matcher::new(&snapshot.slices),
+            slices: snapshot.slices.iter().map(|slice| life(&slice.id, slice.renewal)).collect(),
             snapshot,
         }
     }
+
+    /// The tag of a slice's gate; `None` once the policy's time is over.
+    #[must_use]
+    pub fn slice_tag(&self, index: usize, now_ms: u64) -> Option<u64> {
+        let (life, slice) = (self.slices.get(index)?, self.snapshot.slices.get(index)?);
+        (now_ms.saturating_sub(life.seen_ms) < slice.ttl_ms).then_some(life.tag)
+    }
+
+    /// Whether a gate belongs to a policy of this document.
+    #[must_use]
+    pub fn has_slice(&self, tag: u64) -> bool {
+        self.slices.iter().any(|life| life.tag == tag)
+    }
+}
+
+/// `now_ms` if the document has a policy that breaks a slice and was not known.
+fn breaks_since_ms(snapshot: &Snapshot, known: &BTreeMap<u64, SliceLife>, now_ms: u64) -> Option<u64> {
+    let is_new = |id: &str| !known.contains_key(&hash(&[id.as_bytes()]));
+    let breaks = |measure: &Measure| matches!(measure, Measure::Break { .. });
+    let mut slices = snapshot.slices.iter();
+    slices.any(|slice| slice.enforce && breaks(&slice.measure) && is_new(&slice.id)).then_some(now_ms)
 }
 
 /// Counts since the VM started.
@@ -136,6 +191,10 @@ pub struct Vm {
     pub doorkeeper: Doorkeeper,
     /// What is known of the breakers.
     pub watch: BreakerWatch,
+    /// Requests and failures since the last batch.
+    pub traffic: Traffic,
+    /// Events since the last batch.
+    pub outbox: Outbox,
     breaker_changes: Vec<BreakerChange>,
 }
 
@@ -157,6 +216,8 @@ impl Vm {
             full_sets: FullSets::default(),
             doorkeeper: Doorkeeper::default(),
             watch: BreakerWatch::default(),
+            traffic: Traffic::default(),
+            outbox: Outbox::default(),
             breaker_changes: Vec::new(),
         }
     }
@@ -165,10 +226,11 @@ impl Vm {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn adopt(&mut self, cells: &impl SharedCells, json: &[u8]) -> Result<(), Invalid> {
-        let policy = Policy::new(Snapshot::parse(json)?);
+    pub fn adopt(&mut self, host: &(impl SharedCells + Clock), json: &[u8]) -> Result<(), Invalid> {
+        let now_ms = host.now_ns() / 1_000_000;
+        let policy = Policy::new(Snapshot::parse(json)?, self.policy.as_deref(), now_ms);
         if let Some(old) = &self.policy {
-            answers::clear_sets(cells, policy.l1_sets, old.l1_sets);
+            answers::clear_sets(host, policy.l1_sets, old.l1_sets);
         }
         self.policy = Some(Rc::new(policy));
         self.counts.add(Counter::SnapshotApplied);

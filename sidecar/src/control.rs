@@ -1,6 +1,8 @@
 //! Everything that can change while the gateway runs: keys, limits and the configuration file.
 //! Each change is checked, kept, and published to the filters as one new document.
 
+mod policies;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -14,10 +16,11 @@ use crate::config::{self, Config, Env, Problems};
 use crate::keys::{KeyError, KeyRecord, Keys, NewKey, unix_ms};
 use crate::limits::Budgets;
 use crate::metrics::ControlMetrics;
+use crate::policies::{Book, BookError};
 use crate::ram::Signatures;
 use crate::sessions::{Opened, SessionError, Sessions};
 use crate::snapshot::{Parts, Publisher};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Table};
 use crate::tokens::{Refused, TokenError, Tokens, looks_like_token};
 
 const RATES: &str = "limits";
@@ -35,6 +38,8 @@ pub enum ChangeError {
     Key(KeyError),
     /// An issuer of tokens cannot be used on this machine.
     Issuer(String),
+    /// It is about a policy.
+    Policy(BookError),
 }
 
 impl From<StoreError> for ChangeError {
@@ -63,6 +68,7 @@ impl std::fmt::Display for ChangeError {
             Self::Store(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
             Self::Issuer(problem) => f.write_str(problem),
+            Self::Policy(error) => error.fmt(f),
         }
     }
 }
@@ -82,6 +88,7 @@ pub struct LimitsInForce {
 struct State {
     config: Config,
     changed: Rates,
+    book: Book,
 }
 
 /// Where the configuration came from, to read it again.
@@ -135,7 +142,8 @@ impl Control {
         let tokens = RwLock::new(Arc::new(tokens));
         let signatures = Signatures::new(config.auth.ram.clone());
         let body_bytes_max = config.server.body_bytes_max;
-        let state = State { config, changed };
+        let book = Book::new(store.all(Table::Policies)?);
+        let state = State { config, changed, book };
         let publisher =
             Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
@@ -440,5 +448,7 @@ fn parts(state: &State, keys: &Keys, body_bytes_max: u64) -> Result<Parts, Probl
         breaker: state.config.breaker,
         l1: state.config.l1,
         body_bytes_max,
+        sampler: state.config.sampler.clone(),
+        slices: state.book.slices(),
     })
 }

@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
+use crate::bus::LocalBus;
 use crate::clusters::Engine;
 use crate::control::Control;
 use crate::embedding::Embedder;
@@ -39,6 +40,8 @@ pub struct Gateway {
     pub embedder: Arc<Embedder>,
     /// Answers to questions asked before in other words.
     pub cache: Arc<SemanticCache>,
+    /// Where what the filters observe goes.
+    pub bus: LocalBus,
     /// What the filters count.
     pub filters: Arc<FilterStats>,
     /// Everything on the metrics page.

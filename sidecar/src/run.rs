@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attempts::{Allowance, Attempts};
+use crate::bus::{self, LocalSource};
 use crate::clusters::{self, Engine};
 use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
@@ -17,6 +18,7 @@ use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::l2::SemanticCache;
+use crate::learn;
 use crate::leases::Leases;
 use crate::limits::{self, Ledger, Probe};
 use crate::login::Login;
@@ -82,6 +84,7 @@ pub struct Ready {
     gateway: Arc<Gateway>,
     config: Config,
     drain: watch::Sender<bool>,
+    observed: LocalSource,
     listeners: Vec<Listener>,
     metrics_listener: Option<Listener>,
     /// The operator's key, if one had to be made: shown once, by whoever started this.
@@ -127,7 +130,9 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     follow_fleet(&control, &provisioning);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
+    let (bus, observed) = bus::local(config.bus.capacity as usize);
     let gateway = Gateway {
+        bus,
         control,
         redis,
         leases,
@@ -146,7 +151,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         ledger,
         probe: Probe::default(),
     };
-    Ok(Ready { gateway: Arc::new(gateway), config, drain, listeners, metrics_listener, admin_key })
+    Ok(Ready { gateway: Arc::new(gateway), config, drain, observed, listeners, metrics_listener, admin_key })
 }
 
 /// Opening blocks, on the disk and on etcd.
@@ -213,11 +218,15 @@ impl Ready {
     /// Serves until `stop` is done, then drains. Returns whether everything in flight finished
     /// within the drain timeout.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { gateway, config, drain, listeners, metrics_listener, admin_key: _ } = self;
+        let Self { gateway, config, drain, observed, listeners, metrics_listener, admin_key: _ } = self;
         let timeout = config.server.drain_timeout;
         let tending = tokio::spawn(gateway.clusters.clone().tend());
         let accounting = tokio::spawn(limits::keep(gateway.ledger.clone(), gateway.draining.clone()));
         let mut serving = JoinSet::new();
+        let (control, providers) = (gateway.control.clone(), gateway.providers.clone());
+        let clusters = gateway.clusters.clone();
+        let learning =
+            tokio::spawn(learn::run(clusters, observed, control, providers, gateway.draining.clone()));
         let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));
         for listener in listeners {
             let entry = entry.clone();
@@ -232,6 +241,9 @@ impl Ready {
         stop.await;
         drain.send_replace(true);
         let finished = serving.join_all().await.into_iter().all(|finished| finished);
+        if let Err(error) = learning.await {
+            tracing::error!(%error, "the learning loop broke down");
+        }
         tending.abort();
         accounting.abort();
         let ledger = gateway.ledger.clone();

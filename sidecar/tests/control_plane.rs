@@ -256,7 +256,7 @@ async fn reports_of_filters_show_up_in_metrics_and_status() {
     report["vm"] = json!("not a name");
     assert_eq!(sidecar.internal(Method::POST, events, &report.to_string()).await.code(), "invalid_request");
     assert_eq!(sidecar.internal(Method::POST, events, "{}").await.code(), "invalid_request");
-    let endless = "x".repeat(1 << 20);
+    let endless = "x".repeat(3 << 20);
     assert_eq!(sidecar.internal(Method::POST, events, &endless).await.code(), "request_too_large");
 }
 

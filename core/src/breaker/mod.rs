@@ -87,6 +87,15 @@ impl Breaker {
         }
     }
 
+    /// When it opened, if it is open.
+    #[must_use]
+    pub const fn opened_ms(&self) -> Option<u64> {
+        match self.state {
+            State::Open { since_ms } => Some(since_ms),
+            State::Closed { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
     /// Whether forgetting this breaker would lose nothing.
     #[must_use]
     pub fn is_idle(&self, now_ms: u64, policy: &BreakerPolicy) -> bool {

@@ -6,6 +6,7 @@ mod limits;
 
 use serde::{Deserialize, Serialize};
 
+use crate::incident::enforcement::{POLICIES_MAX, SlicePolicy};
 use crate::wire::is_name;
 
 pub use limits::{
@@ -38,7 +39,26 @@ pub struct Snapshot {
     pub l1: L1Policy,
     /// Largest accepted request body, in bytes.
     pub body_bytes_max: u64,
+    /// What is observed of failures.
+    pub sampler: SamplerPolicy,
+    /// Slices of the traffic that are limited or broken; at most [`POLICIES_MAX`].
+    pub slices: Vec<SlicePolicy>,
 }
+
+/// What is observed of failures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplerPolicy {
+    /// Share of the failures of known signatures whose events are sent; 0 to 1.
+    pub sampling_rate: f64,
+    /// Most events that wait to be sent in one VM; 1 to 1,000,000.
+    pub buffer_size: u32,
+    /// Request headers that name a region, in lower case; the first that is there counts.
+    pub region_headers: Vec<String>,
+}
+
+/// Most headers that may name a region.
+pub const REGION_HEADERS_MAX: usize = 4;
 
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +172,31 @@ impl Snapshot {
         }
         self.limits.validate()?;
         self.breaker.validate()?;
+        self.sampler.validate()?;
+        if self.slices.len() > POLICIES_MAX {
+            refuse("slices", format!("has more than {POLICIES_MAX} policies"))?;
+        }
+        for (index, slice) in self.slices.iter().enumerate() {
+            if let Err((field, problem)) = slice.validate() {
+                refuse(&format!("slices[{index}].{field}"), problem)?;
+            }
+        }
         self.l1.validate()
+    }
+}
+
+impl SamplerPolicy {
+    fn validate(&self) -> Result<(), Invalid> {
+        if !(0.0..=1.0).contains(&self.sampling_rate) {
+            refuse("sampler.sampling_rate", "must be 0 to 1")?;
+        }
+        if !(1..=1_000_000).contains(&self.buffer_size) {
+            refuse("sampler.buffer_size", "must be 1 to 1000000")?;
+        }
+        if self.region_headers.len() > REGION_HEADERS_MAX {
+            refuse("sampler.region_headers", format!("has more than {REGION_HEADERS_MAX} names"))?;
+        }
+        Ok(())
     }
 }
 
@@ -193,6 +237,7 @@ impl L1Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incident::enforcement::slice;
 
     fn good() -> Snapshot {
         Snapshot {
@@ -222,6 +267,23 @@ mod tests {
                 admission: L1Admission::ScanResistant,
             },
             body_bytes_max: 10 << 20,
+            sampler: SamplerPolicy {
+                sampling_rate: 0.05,
+                buffer_size: 1000,
+                region_headers: vec!["x-region".into()],
+            },
+            slices: vec![SlicePolicy {
+                id: "p1".into(),
+                cluster: "c1".into(),
+                scopes: vec![slice(crate::event::Attribute::Tenant, "acme")],
+                measure: crate::incident::enforcement::Measure::Limit { rate: 1.0 },
+                enforce: true,
+                statuses: vec![429],
+                sentence: "s".into(),
+                retry: true,
+                ttl_ms: 1000,
+                renewal: 0,
+            }],
         }
     }
 
@@ -238,7 +300,7 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         type Spoil = fn(&mut Snapshot);
-        let cases: [(&str, Spoil); 14] = [
+        let cases: [(&str, Spoil); 17] = [
             ("format", |s| s.format = 1),
             ("revision", |s| s.revision.clear()),
             ("auth.anonymous_tenant", |s| s.auth.anonymous_tenant = Some("a b".into())),
@@ -253,6 +315,9 @@ mod tests {
             ("breaker.recovery_increment", |s| s.breaker.recovery_increment = 1.5),
             ("l1.bytes_max", |s| s.l1.bytes_max = 1),
             ("body_bytes_max", |s| s.body_bytes_max = 0),
+            ("sampler.sampling_rate", |s| s.sampler.sampling_rate = f64::NAN),
+            ("slices[0].id", |s| s.slices[0].id.clear()),
+            ("slices[0].scopes", |s| s.slices[0].scopes.clear()),
         ];
         for (field, spoil) in cases {
             let mut snapshot = good();

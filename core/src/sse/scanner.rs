@@ -99,7 +99,12 @@ pub struct Scanner {
     parser: Parser,
     outcome: Outcome,
     foreign: bool,
+    /// The beginning of the first error's data.
+    failure: Vec<u8>,
 }
+
+/// First bytes of an error in a stream that are kept.
+const FAILURE_BYTES_MAX: usize = 1024;
 
 impl Default for Scanner {
     fn default() -> Self {
@@ -126,7 +131,7 @@ impl Scanner {
     #[must_use]
     pub fn new() -> Self {
         let outcome = Outcome { done: false, error: false, usage: None, events: 0 };
-        Self { parser: Parser::new(), outcome, foreign: false }
+        Self { parser: Parser::new(), outcome, foreign: false, failure: Vec::new() }
     }
 
     /// A scanner of a provider's stream in a protocol that no caller speaks: Google's, Amazon's
@@ -138,11 +143,22 @@ impl Scanner {
 
     /// Feeds one chunk, split anywhere.
     pub fn push(&mut self, chunk: &[u8]) {
-        let (outcome, foreign) = (&mut self.outcome, self.foreign);
-        self.parser.push(chunk, |event| match foreign {
-            false => observe(outcome, &event),
-            true => foreign::observe(outcome, event.data),
+        let Self { parser, outcome, foreign, failure } = self;
+        parser.push(chunk, |event| {
+            match foreign {
+                false => observe(outcome, &event),
+                true => foreign::observe(outcome, event.data),
+            }
+            if outcome.error && failure.is_empty() {
+                failure.extend(event.data.iter().take(FAILURE_BYTES_MAX));
+            }
         });
+    }
+
+    /// The beginning of the first error that was sent inside the stream; empty without one.
+    #[must_use]
+    pub fn failure(&self) -> &[u8] {
+        &self.failure
     }
 
     /// Events with data so far; the first one marks the time to first token.
@@ -249,6 +265,9 @@ mod tests {
         assert!(!scan("data: {\"choices\":[]}\n\n").is_success());
         assert!(!scan("data: {\"choices\":[]}\n\ndata: [DONE]").is_success());
         assert!(!scan("data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]\n\n").is_success());
+        let mut scanner = Scanner::new();
+        scanner.push(b"data: {\"choices\":[]}\n\ndata: {\"error\":{\"message\":\"x\"}}\n\n");
+        assert_eq!(scanner.failure(), b"{\"error\":{\"message\":\"x\"}}");
         assert!(!scan("event: error\ndata: {}\n\nevent: message_stop\ndata: {}\n\n").is_success());
         assert!(scan("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n").is_success());
     }

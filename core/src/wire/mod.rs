@@ -49,6 +49,12 @@ pub mod header {
     pub const PROVIDER: &str = "x-gateway-provider";
     /// Model that answered.
     pub const MODEL: &str = "x-gateway-model";
+    /// The cluster of errors that a refusal answers.
+    pub const CLUSTER: &str = "x-gateway-cluster";
+    /// The policy that refused.
+    pub const POLICY: &str = "x-gateway-policy";
+    /// Which of the provider's API keys was used, by its place; for the filter, never the client.
+    pub const PROVIDER_KEY: &str = "x-tidegate-provider-key";
     /// Upstream attempts made for this answer.
     pub const ATTEMPTS: &str = "x-gateway-attempts";
     /// Fields of the request that were left out for a provider that has no word for them.

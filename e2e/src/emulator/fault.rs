@@ -48,6 +48,10 @@ pub struct Fault {
     /// Wait this long before each chunk, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_delay_ms: Option<u64>,
+    /// Which part of the matching requests it hits, evenly: above 0 and at most 1, which it is when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
     /// How many matching requests it hits before it is spent; for ever when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
@@ -66,6 +70,25 @@ pub struct FaultMatch {
     /// The end of the request path, such as `/chat/completions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The HTTP method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Text that stands somewhere in the request body: whatever the test has put there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// The end of the API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// What a fault is chosen by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) model: Option<&'a str>,
+    pub(super) key: &'a str,
+    pub(super) body: &'a [u8],
 }
 
 /// Why a fault was refused; the text names the field and what it accepts.
@@ -113,6 +136,9 @@ impl Fault {
         if self.status.is_some_and(|s| !(200..=599).contains(&s)) {
             return refuse("status: must be from 200 to 599");
         }
+        if self.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return refuse("share: must be above 0 and at most 1");
+        }
         if self.times == Some(0) {
             return refuse("times: must be at least 1; leave it out for ever");
         }
@@ -138,10 +164,36 @@ impl Fault {
         Ok(())
     }
 
-    fn hits(&self, path: &str, model: Option<&str>) -> bool {
-        let path_ok = self.matches.path.as_deref().is_none_or(|end| path.ends_with(end));
-        let model_ok = self.matches.model.as_deref().is_none_or(|m| model == Some(m));
-        path_ok && model_ok
+    fn hits(&self, asked: &Asked<'_>) -> bool {
+        let FaultMatch { model, path, method, contains, key } = &self.matches;
+        path.as_deref().is_none_or(|end| asked.path.ends_with(end))
+            && model.as_deref().is_none_or(|model| asked.model == Some(model))
+            && method.as_deref().is_none_or(|method| asked.method == method)
+            && key.as_deref().is_none_or(|end| asked.key.ends_with(end))
+            && contains.as_deref().is_none_or(|text| has(asked.body, text.as_bytes()))
+    }
+}
+
+fn has(body: &[u8], text: &[u8]) -> bool {
+    !text.is_empty() && body.windows(text.len()).any(|window| window == text)
+}
+
+/// A fault, and what part of a hit is due.
+#[derive(Debug)]
+struct Armed {
+    fault: Fault,
+    due: f64,
+}
+
+impl Armed {
+    /// Whether this matching request is among those that it hits.
+    fn is_due(&mut self) -> bool {
+        self.due += self.fault.share.unwrap_or(1.0);
+        let is_due = self.due >= 1.0 - f64::EPSILON;
+        if is_due {
+            self.due -= 1.0;
+        }
+        is_due
     }
 }
 
@@ -149,7 +201,7 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(super) struct FaultBook {
     armed_count: AtomicUsize,
-    armed: Mutex<Vec<Fault>>,
+    armed: Mutex<Vec<Armed>>,
 }
 
 impl FaultBook {
@@ -160,7 +212,7 @@ impl FaultBook {
         if armed.len() >= FAULTS_MAX {
             return Err(FaultError(format!("{FAULTS_MAX} faults are armed already: DELETE /__faults first")));
         }
-        armed.push(fault);
+        armed.push(Armed { fault, due: 0.0 });
         self.armed_count.store(armed.len(), Ordering::Release);
         Ok(armed.len())
     }
@@ -174,7 +226,7 @@ impl FaultBook {
     }
 
     pub(super) fn list(&self) -> Vec<Fault> {
-        self.lock().clone()
+        self.lock().iter().map(|armed| armed.fault.clone()).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -182,11 +234,11 @@ impl FaultBook {
     }
 
     /// The first fault that hits this request; one use of it is spent.
-    pub(super) fn take(&self, path: &str, model: Option<&str>) -> Option<Fault> {
+    pub(super) fn take(&self, asked: &Asked<'_>) -> Option<Fault> {
         let mut armed = self.lock();
-        let index = armed.iter().position(|f| f.hits(path, model))?;
-        let fault = armed[index].clone();
-        match &mut armed[index].times {
+        let index = armed.iter_mut().position(|armed| armed.fault.hits(asked) && armed.is_due())?;
+        let fault = armed[index].fault.clone();
+        match &mut armed[index].fault.times {
             Some(1) => {
                 armed.remove(index);
             }
@@ -197,7 +249,7 @@ impl FaultBook {
         Some(fault)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,6 +265,7 @@ mod tests {
             ("{}", "no effect"),
             (r#"{"status":99}"#, "status: must be from 200 to 599"),
             (r#"{"reset":true,"times":0}"#, "times: must be at least 1"),
+            (r#"{"reset":true,"share":0}"#, "share: must be above 0"),
             (r#"{"delay_ms":600001}"#, "delay_ms: must be at most"),
             (r#"{"truncate_after_chunks":1,"stall_after_chunks":1}"#, "only one of"),
             (r#"{"headers":{"a b":"c"}}"#, "not a header name"),
@@ -230,7 +283,8 @@ mod tests {
         let only_mini = r#"{"status":500,"times":2,"match":{"model":"gpt-4o-mini"}}"#;
         book.arm(Fault::from_json(only_mini.as_bytes()).unwrap()).unwrap();
         book.arm(Fault::from_json(br#"{"status":429,"match":{"path":"/embeddings"}}"#).unwrap()).unwrap();
-        let status = |path: &str, model| book.take(path, model).and_then(|f| f.status);
+        let asked = |path, model| Asked { method: "POST", path, model, key: "sk-1", body: b"" };
+        let status = |path: &'static str, model| book.take(&asked(path, model)).and_then(|f| f.status);
         assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o")), None);
         assert_eq!(status("/openai/v1/embeddings", Some("gpt-4o-mini")), Some(500));
         assert_eq!(status("/openai/v1/embeddings", Some("x")), Some(429));
@@ -238,6 +292,30 @@ mod tests {
         assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), None);
         assert_eq!(book.clear(), 1);
         assert!(book.is_empty());
+    }
+
+    #[test]
+    fn a_fault_may_depend_on_all_of_a_request_and_hit_a_part() {
+        let book = FaultBook::default();
+        let fault = r#"{"status":500,"share":0.25,
+            "match":{"method":"POST","contains":"tenant=acme","key":"-2","path":"/chat/completions"}}"#;
+        book.arm(Fault::from_json(fault.as_bytes()).unwrap()).unwrap();
+        let asked = Asked {
+            method: "POST",
+            path: "/openai/v1/chat/completions",
+            model: None,
+            key: "sk-2",
+            body: b"... tenant=acme ...",
+        };
+        assert_eq!((0..100).filter(|_| book.take(&asked).is_some()).count(), 25);
+        for other in [
+            Asked { method: "GET", ..asked },
+            Asked { key: "sk-1", ..asked },
+            Asked { body: b"tenant=beta", ..asked },
+            Asked { path: "/openai/v1/models", ..asked },
+        ] {
+            assert!((0..8).all(|_| book.take(&other).is_none()), "{other:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use super::answer::{Answer, Payload};
 use super::body::{AnswerBody, PacedBy};
 use super::control;
-use super::fault::Fault;
+use super::fault::{Asked, Fault};
 use super::log::{Outcome, RequestLog, Ticket};
 use super::provider::Provider;
 use super::server::State;
@@ -50,7 +51,7 @@ pub(super) async fn handle(
     let path_and_query = head.uri.path_and_query().map_or(path, |p| p.as_str());
     let id = state.log.open(&head.method, path_and_query, &head.headers, &body);
     let mut ticket = Ticket::new(state.log.clone(), state.stats.clone(), id);
-    let fault = take_fault(state, path, &body);
+    let fault = take_fault(state, &head, &body);
     if let Some(fault) = &fault {
         if let Some(delay_ms) = fault.delay_ms {
             tokio::time::sleep(Duration::from_millis(delay_ms)).await;
@@ -86,13 +87,20 @@ pub(super) async fn handle(
     Ok(response)
 }
 
-fn take_fault(state: &State, path: &str, body: &[u8]) -> Option<Fault> {
+fn take_fault(state: &State, head: &Parts, body: &[u8]) -> Option<Fault> {
     if state.faults.is_empty() {
         return None;
     }
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let model = document.as_ref().and_then(|d| d.get("model")).and_then(|m| m.as_str());
-    let fault = state.faults.take(path, model)?;
+    let key = [AUTHORIZATION.as_str(), "x-api-key"].iter().find_map(|name| head.headers.get(*name));
+    let fault = state.faults.take(&Asked {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        model,
+        key: key.and_then(|key| key.to_str().ok()).unwrap_or_default(),
+        body,
+    })?;
     state.stats.faults_total.add_one();
     Some(fault)
 }

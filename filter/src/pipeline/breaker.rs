@@ -1,6 +1,8 @@
-//! Fourth stage: leave alone what keeps failing. LLM traffic has a breaker for each operation and
-//! model, so that a broken model does not take its neighbours along; the operator's own routes
-//! have one each. Closed, a breaker costs one look at its cell and nothing afterwards.
+//! Last stage before the upstream: leave alone what keeps failing. LLM traffic has a breaker for each
+//! operation and model, so that a broken model does not take its neighbours along; the operator's
+//! own routes have one each. Every tenant has its own, so that nobody's failing requests, crafted or
+//! not, break anything for others. It reacts at once and knows the status alone; policies on
+//! incidents (`incident`) come within seconds, know what fails, and take its place for their slice. Closed, a breaker costs one look at its cell and nothing afterwards.
 
 use std::borrow::Cow;
 
@@ -28,15 +30,15 @@ pub struct Guard {
 impl Guard {
     /// The breaker of an LLM operation on one model.
     #[must_use]
-    pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8]) -> Self {
-        let tag = cells::hash(&[path.as_bytes(), model_raw]);
+    pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8], tenant: &str) -> Self {
+        let tag = cells::hash(&[path.as_bytes(), model_raw, tenant.as_bytes()]);
         Self { tag, label: Cow::Borrowed(endpoint.label()), is_probe: false }
     }
 
     /// The breaker of one of the operator's own routes.
     #[must_use]
-    pub fn of_route(mut route: String) -> Self {
-        let tag = cells::hash(&[b"route", route.as_bytes()]);
+    pub fn of_route(mut route: String, tenant: &str) -> Self {
+        let tag = cells::hash(&[b"route", route.as_bytes(), tenant.as_bytes()]);
         if let Some((cut, _)) = route.char_indices().nth(LABEL_BYTES_MAX / 4) {
             route.truncate(cut);
         }
@@ -64,6 +66,13 @@ impl Guard {
             vm.watch.found_closed(self.tag);
             return Ok(self);
         };
+        let handed_over_ms = vm.policy.as_ref().map_or(0, |policy| policy.breaks_since_ms);
+        if breaker.opened_ms().is_some_and(|opened_ms| opened_ms < handed_over_ms) {
+            // A policy has come since. What it does not answer opens the breaker again.
+            let _: Option<((), Phase)> = self.change(cells, now_ms, policy, |b| *b = Breaker::default());
+            self.note(vm, cells, Phase::Open, Phase::Closed);
+            return Ok(self);
+        }
         let before = breaker.phase();
         let admission = self.change(cells, now_ms, policy, |b| b.admit(now_ms, policy));
         // Contended past the bound: others are probing already, so this one need not.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request headers   sanitise -> authenticate -> limit
-//! request body      read -> breaker verdict -> L1 look-up -> refuse or pass on
+//! request body      read -> L1 look-up -> incidents -> breaker -> refuse or pass on
 //! response          observe -> store -> settle
 //! ```
 //!
@@ -12,8 +12,10 @@
 
 mod authenticate;
 mod breaker;
+mod incident;
 mod l1;
 mod limit;
+mod observe;
 mod reply;
 mod response;
 mod sanitise;
@@ -23,7 +25,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use tidegate_core::chat::RequestView;
-use tidegate_core::event::Counter;
+use tidegate_core::event::{Counter, PathTemplate};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, RouteClass};
 use tidegate_core::wire::header;
@@ -77,6 +79,8 @@ pub struct Exchange {
     breaker: Option<breaker::Guard>,
     route: Cow<'static, str>,
     l1: l1::Plan,
+    watch: observe::Watch,
+    probes: incident::Probes,
     response: response::Observation,
 }
 
@@ -102,6 +106,8 @@ impl Exchange {
             breaker: None,
             route: Cow::Borrowed(""),
             l1: l1::Plan::default(),
+            watch: observe::Watch::default(),
+            probes: incident::Probes::default(),
             response: response::Observation::default(),
         }
     }
@@ -127,8 +133,10 @@ impl Exchange {
         }
         self.policy.clone_from(&vm.policy);
         self.body_ended = ended;
-        let trusted = self.policy.as_ref().map_or(&[][..], |p| &p.snapshot.limits.trusted_proxies);
-        self.head = match Head::sanitise(headers, host, trusted, self.started_ns) {
+        let snapshot = self.policy.as_ref().map(|policy| &policy.snapshot);
+        let trusted = snapshot.map_or(&[][..], |s| &s.limits.trusted_proxies);
+        let regions = snapshot.map_or(&[][..], |s| &s.sampler.region_headers);
+        self.head = match Head::sanitise(headers, host, trusted, regions, self.started_ns) {
             Ok(head) => head,
             Err(refusal) => return self.refuse(vm, refusal),
         };
@@ -232,7 +240,13 @@ impl Exchange {
         let (RouteClass::Other, Some(policy)) = (self.head.class, self.policy.clone()) else {
             return Ok(());
         };
-        let guard = breaker::Guard::of_route(host.route_name());
+        let route = host.route_name();
+        self.weigh(vm, host, &policy, &route, None)?;
+        if self.probes.is_covered {
+            return Ok(());
+        }
+        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
+        let guard = breaker::Guard::of_route(route, tenant);
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(())
     }
@@ -258,12 +272,17 @@ impl Exchange {
         let body = self.body(host);
         let request = read_body(vm, &body)?;
         self.plan_l1(&request, &policy);
-        let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw);
         let hit = self.look_up_l1(vm, host, &policy, &body);
         if hit.is_some() {
             return Ok(hit);
         }
+        self.weigh(vm, host, &policy, endpoint.label(), Some(&request))?;
         self.limit_body(vm, host, &policy, (endpoint, &request, &body))?;
+        if self.probes.is_covered {
+            return Ok(None);
+        }
+        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
+        let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(None)
     }
@@ -281,6 +300,22 @@ impl Exchange {
             Credential::Signed(signed) => signed.check_body(&self.body(host)),
             _ => Ok(()),
         }
+    }
+
+    /// Describes the request by its attributes, and asks the policies on slices of the traffic.
+    fn weigh(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        policy: &Policy,
+        route: &str,
+        request: Option<&RequestView<'_>>,
+    ) -> Result<(), Reply> {
+        let path = PathTemplate::of(&self.head.path);
+        let body = request.map(|request| (request, self.body_bytes));
+        let values = observe::describe(&self.head, self.caller.as_deref(), route, &path, body);
+        self.watch.tuple = Some(vm.traffic.tuple(&values));
+        self.probes.ask(vm, host, policy, &values, self.started_ns)
     }
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {

@@ -13,6 +13,7 @@ use tidegate_core::sse::{Scanner, Usage};
 use tidegate_core::wire::header;
 
 use super::limit::Used;
+use super::observe::AnswerHead;
 use super::{Exchange, Phase, l1};
 use crate::headers::HeaderMap;
 use crate::ports::StreamHost;
@@ -25,6 +26,21 @@ const SIDECAR_RETRY_MS: u64 = 1_000;
 /// envoy/stream_info/stream_info.h).
 const UPSTREAM_FAILED_FLAGS: u64 = 1 << 2 | 1 << 4 | 1 << 6;
 
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Whole, and no error.
+    Good,
+    /// With a status of 400 or more.
+    Refused,
+    /// A stream that began well and had an error inside, or no end.
+    StreamFailed,
+    /// The upstream broke off.
+    Cut,
+    /// Nothing is known: the client left, the sidecar was not reached, or this filter answered.
+    Untold,
+}
+
 /// What is known of the answer so far.
 #[derive(Debug, Default)]
 pub struct Observation {
@@ -33,7 +49,6 @@ pub struct Observation {
     /// When it was complete, if the clock was read then.
     ended_ns: Option<u64>,
     failed: bool,
-    settled: bool,
     stream: Option<Scanner>,
     store: Option<Pending>,
     /// An answer that is read for its usage alone.
@@ -74,6 +89,7 @@ struct ResponseHead<'a> {
     model: &'a [u8],
     is_hit: bool,
     usage: Option<Usage>,
+    watch: AnswerHead<'a>,
 }
 
 impl<'a> ResponseHead<'a> {
@@ -86,12 +102,17 @@ impl<'a> ResponseHead<'a> {
                 }
                 b"content-type" => head.content_type = value,
                 b"cache-control" => head.storable &= response_may_be_stored(value),
-                b"content-encoding" => head.storable &= value.eq_ignore_ascii_case(b"identity"),
+                b"content-encoding" => {
+                    head.watch.is_encoded = !value.eq_ignore_ascii_case(b"identity");
+                    head.storable &= !head.watch.is_encoded;
+                }
                 b"x-request-id" => head.request_id = value,
-                b"x-gateway-provider" => head.provider = value,
+                b"x-gateway-provider" => (head.provider, head.watch.provider) = (value, value),
                 b"x-gateway-model" => head.model = value,
                 b"x-gateway-cache" => head.is_hit = value == b"hit",
                 _ if name == header::USAGE.as_bytes() => head.usage = usage_of_header(value),
+                b"x-gateway-policy" => head.watch.is_by_policy = true,
+                name if name == header::PROVIDER_KEY.as_bytes() => head.watch.provider_key = value,
                 _ => head.answered |= name == header::ANSWERED.as_bytes(),
             }
         }
@@ -122,6 +143,9 @@ impl Exchange {
         if head.answered {
             host.remove_response_header(header::ANSWERED);
         }
+        if !head.watch.provider_key.is_empty() {
+            host.remove_response_header(header::PROVIDER_KEY);
+        }
         if head.request_id != self.head.request_id.as_bytes() {
             host.set_response_header(header::REQUEST_ID, &self.head.request_id);
         }
@@ -135,6 +159,10 @@ impl Exchange {
             return;
         }
         self.response.failed = head.status >= 500;
+        if self.probes.advises && head.status >= 400 {
+            host.set_response_header("x-should-retry", "false");
+        }
+        self.watch_headers(vm, head.watch);
         self.observe(host, &head);
         if ended {
             self.limit.leave(vm, host, self.started_ns);
@@ -148,6 +176,7 @@ impl Exchange {
             host.replace_response_body(bytes, if ended { replacement } else { &[] });
             return;
         }
+        self.watch.take_chunk(host, bytes);
         let is_read = self.response.stream.is_some()
             || self.response.store.is_some()
             || self.response.unstored.is_some();
@@ -181,12 +210,32 @@ impl Exchange {
             400..=499 => Counter::StatusClientError,
             _ => Counter::StatusOk,
         });
-        self.settle(vm, host, now_ns);
         if self.limit.is_reserved() {
             let used = self.used_at_end(host);
             self.limit.settle(vm, host, used, now_ns);
         }
         self.limit.leave(vm, host, now_ns);
+        let ending = self.ending(host);
+        self.settle(vm, host, ending, now_ns);
+        self.settle_probes(vm, host, ending, now_ns);
+        self.watch_end(vm, host, ending, now_ns);
+    }
+
+    /// How the answer ended. The host is asked only when it ended early.
+    fn ending(&self, host: &impl StreamHost) -> Ending {
+        let response = &self.response;
+        if !matches!(self.phase, Phase::Forwarded) || response.replacement.is_some() {
+            return Ending::Untold;
+        }
+        match (response.ended, response.status) {
+            (true, 400..) => Ending::Refused,
+            (true, _) if response.failed => Ending::StreamFailed,
+            (true, _) => Ending::Good,
+            (false, _) if host.response_flags() & UPSTREAM_FAILED_FLAGS != 0 => Ending::Cut,
+            // Whoever leaves after an error has still seen it.
+            (false, 400..) => Ending::Refused,
+            (false, _) => Ending::Untold,
+        }
     }
 
     /// Sets up what the body has to tell: a stream's outcome, or an answer to store.
@@ -296,19 +345,21 @@ impl Exchange {
     }
 
     /// Tells the breaker how it went. A client that left says nothing about the upstream.
-    fn settle(&mut self, vm: &mut Vm, host: &impl StreamHost, now_ns: u64) {
+    fn settle(&self, vm: &mut Vm, host: &impl StreamHost, ending: Ending, now_ns: u64) {
         let (Some(guard), Some(policy)) = (&self.breaker, &self.policy) else {
             return;
         };
-        if std::mem::replace(&mut self.response.settled, true) || !matches!(self.phase, Phase::Forwarded) {
-            return;
+        match ending {
+            _ if self.response.failed => guard.failed(vm, host, &policy.snapshot.breaker, now_ns),
+            Ending::Cut => guard.failed(vm, host, &policy.snapshot.breaker, now_ns),
+            Ending::Good | Ending::Refused => guard.succeeded(vm, host, &policy.snapshot.breaker, now_ns),
+            Ending::StreamFailed | Ending::Untold => {}
         }
-        let was_cut = !self.response.ended && host.response_flags() & UPSTREAM_FAILED_FLAGS != 0;
-        if self.response.failed || was_cut {
-            guard.failed(vm, host, &policy.snapshot.breaker, now_ns);
-        } else if self.response.ended && self.response.replacement.is_none() {
-            guard.succeeded(vm, host, &policy.snapshot.breaker, now_ns);
-        }
+    }
+
+    /// The beginning of the error that was sent inside the stream, if one was.
+    pub(super) fn stream_failure(&self) -> &[u8] {
+        self.response.stream.as_ref().map(Scanner::failure).unwrap_or_default()
     }
 
     /// Whether this request went to the sidecar; asked only when something is wrong.

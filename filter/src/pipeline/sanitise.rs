@@ -45,6 +45,10 @@ pub struct Head {
     pub class: RouteClass,
     /// The method is POST.
     pub is_post: bool,
+    /// The method, if it is one of those that are in use.
+    pub method: &'static str,
+    /// What the first of the region headers says.
+    pub region: Vec<u8>,
     /// `content-length`, if it was given.
     pub content_length: Option<u64>,
     /// The one credential.
@@ -67,6 +71,8 @@ impl Default for Head {
             path: String::new(),
             class: RouteClass::Other,
             is_post: false,
+            method: "",
+            region: Vec::new(),
             content_length: None,
             credential: Credential::Absent,
             source: None,
@@ -87,16 +93,21 @@ impl Head {
         headers: HeaderMap<'_>,
         host: &(impl EditHeaders + StreamInfo),
         trusted: &[Network],
+        region_headers: &[String],
         now_ns: u64,
     ) -> Result<Self, Reply> {
         let mut head = Self::default();
+        let mut region = region_headers.len();
         let mut path_is_text = true;
         // Asked for only where it matters: without trusted proxies Envoy's word is enough.
         let peer = if trusted.is_empty() { None } else { host.peer() };
         for (name, value) in headers.iter() {
             match name {
                 b":path" => path_is_text = head.read_path(value),
-                b":method" => head.is_post = value == b"POST",
+                b":method" => {
+                    head.is_post = value == b"POST";
+                    head.method = known_method(value);
+                }
                 b"content-length" => head.content_length = parse(value),
                 b"cache-control" => head.control = RequestControl::parse(value),
                 b"x-gateway-provider" => head.pin = value.to_vec(),
@@ -112,7 +123,13 @@ impl Head {
                         _ => Credential::Several,
                     };
                 }
-                _ => strip(name, host),
+                _ => match region_headers.iter().position(|header| header.as_bytes() == name) {
+                    Some(place) if place < region && !value.is_empty() => {
+                        region = place;
+                        head.region = value.to_vec();
+                    }
+                    _ => strip(name, host),
+                },
             }
         }
         if head.request_id.is_empty() {
@@ -178,6 +195,12 @@ impl Credential {
 #[must_use]
 pub fn is_readiness(path: &str) -> bool {
     matches!(path, "/ready" | "/readyz" | "/health/ready")
+}
+
+/// Callers may invent methods; what is counted by has to be bounded.
+fn known_method(value: &[u8]) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+    METHODS.into_iter().find(|method| method.as_bytes() == value).unwrap_or("OTHER")
 }
 
 fn strip(name: &[u8], host: &impl EditHeaders) {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_core::policy::{
-    AuthPolicy, BreakerPolicy, BucketPolicy, FORMAT, L1Admission, L1Policy, Limits, Snapshot,
+    AuthPolicy, BreakerPolicy, BucketPolicy, FORMAT, L1Admission, L1Policy, Limits, SamplerPolicy, Snapshot,
 };
 use tidegate_filter::config::PluginConfig;
 use tidegate_filter::headers::{HeaderMap, serialise};
@@ -219,7 +219,7 @@ impl Stream {
 /// A VM with a policy in force.
 pub fn vm(policy: &Snapshot) -> Vm {
     let mut vm = bare_vm();
-    vm.policy = Some(Rc::new(Policy::new(policy.clone())));
+    vm.policy = Some(Rc::new(Policy::new(policy.clone(), None, 1_700_000_000_000)));
     vm
 }
 
@@ -299,6 +299,12 @@ pub fn policy() -> Snapshot {
             admission: L1Admission::ScanResistant,
         },
         body_bytes_max: 4096,
+        sampler: SamplerPolicy {
+            sampling_rate: 0.05,
+            buffer_size: 1000,
+            region_headers: vec!["x-region".into()],
+        },
+        slices: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod breaker;
 mod fake;
 mod fleet;
+mod incident;
 mod limits;
 mod sync;
 mod tokens;

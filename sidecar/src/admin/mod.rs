@@ -8,6 +8,7 @@ mod clusters;
 mod keys;
 mod limits;
 mod metrics;
+mod policies;
 mod providers;
 mod routing;
 mod status;
@@ -25,6 +26,7 @@ use crate::config::metrics::Metrics;
 use crate::control::ChangeError;
 use crate::gateway::Gateway;
 use crate::keys::KeyError;
+use crate::policies::BookError;
 use crate::refusal::refuse_here;
 use crate::store::StoreError;
 
@@ -61,6 +63,8 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/limits/simulate", post(buckets::simulate))
         .route("/admin/limits/{*key}", get(buckets::show))
         .route("/admin/usage", get(usage::show))
+        .route("/admin/policies", get(policies::list))
+        .route("/admin/policies/{id}", get(policies::one).put(policies::edit).delete(policies::remove))
         .route("/v1/admin/status", get(status::status));
     if metrics.enabled && metrics.listener.is_none() {
         router.route(&metrics.path, get(metrics_page))
@@ -100,6 +104,14 @@ fn explain(error: &ChangeError) -> Reply {
         ChangeError::Document(invalid) => {
             Reply::new(Code::InvalidConfig, invalid.to_string()).with_param(invalid.field.clone())
         }
+        ChangeError::Policy(error @ BookError::Unknown) => Reply::new(Code::NotFound, error.to_string()),
+        ChangeError::Policy(error @ BookError::Invalid(field, _)) => {
+            Reply::new(Code::InvalidConfig, error.to_string()).with_param(*field)
+        }
+        ChangeError::Policy(error @ BookError::TooBroad) => {
+            Reply::new(Code::InvalidConfig, error.to_string()).with_param("scope")
+        }
+        ChangeError::Policy(error @ BookError::Full) => Reply::new(Code::InvalidRequest, error.to_string()),
         ChangeError::Issuer(problem) => Reply::new(Code::InvalidConfig, problem.as_str()),
         ChangeError::Key(error @ KeyError::Unknown) => Reply::new(Code::NotFound, error.to_string()),
         ChangeError::Key(error @ (KeyError::NotStored(_) | KeyError::Full)) => {

@@ -48,6 +48,10 @@ pub enum Action {
     RoutingChanged,
     /// The configuration file was read again and put in force.
     ConfigReloaded,
+    /// A policy on a slice of the traffic was made or changed.
+    PolicyChanged,
+    /// A policy on a slice of the traffic was removed.
+    PolicyDeleted,
     /// A refresh token was used twice, so its session was ended.
     SessionRevoked,
     /// Answers were taken out of the semantic cache.

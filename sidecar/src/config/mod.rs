@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod breaker;
+pub mod bus;
 pub mod cache;
 mod cache_l2;
 pub mod clustering;
@@ -17,11 +18,13 @@ mod later;
 pub mod limiter;
 pub mod logging;
 pub mod metrics;
+pub mod policy;
 pub mod problem;
 pub mod providers;
 pub mod ram;
 pub mod redis;
 pub mod routing;
+pub mod sampler;
 pub mod server;
 mod source;
 pub mod store;
@@ -33,7 +36,7 @@ pub mod value;
 use std::path::Path;
 
 use serde::Deserialize;
-use tidegate_core::policy::{BreakerPolicy, L1Policy};
+use tidegate_core::policy::{BreakerPolicy, L1Policy, SamplerPolicy};
 
 pub use problem::{Problem, Problems};
 pub use value::Env;
@@ -65,6 +68,12 @@ pub struct Config {
     pub clustering: clusters::Settings,
     /// The embedding model.
     pub embedding: EmbeddingSettings,
+    /// What filters tell of failures.
+    pub sampler: SamplerPolicy,
+    /// What is done about incidents.
+    pub incidents: policy::Incidents,
+    /// How what filters tell reaches whoever learns from it.
+    pub bus: bus::Bus,
     /// Where state is kept.
     pub store: store::Store,
     /// What the gateways share.
@@ -99,6 +108,9 @@ impl Config {
             l2,
             clustering,
             embedding,
+            sampler: _,
+            incidents: _,
+            bus,
             store,
             redis,
             providers: _,
@@ -115,6 +127,7 @@ impl Config {
             ("cache.l2", *l2 != next.l2),
             ("clustering", *clustering != next.clustering),
             ("embedding", *embedding != next.embedding),
+            ("bus", *bus != next.bus),
             ("store", *store != next.store),
             ("redis", *redis != next.redis),
             ("metrics", *metrics != next.metrics),
@@ -143,7 +156,9 @@ struct Sections {
     auth: Option<auth::Document>,
     metrics: Option<metrics::Document>,
     logging: Option<logging::Document>,
-    sampler: Option<later::Sampler>,
+    sampler: Option<sampler::Document>,
+    policy: Option<policy::Document>,
+    bus: Option<bus::Document>,
     kafka: Option<later::Kafka>,
     etcd: Option<etcd::Document>,
 }
@@ -243,6 +258,8 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         metrics,
         logging,
         sampler,
+        policy,
+        bus,
         kafka,
         etcd,
     } = structure::read(tree, &mut problems);
@@ -260,6 +277,9 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         l2,
         clustering: clustering::validate(clustering.unwrap_or_default(), &mut check),
         embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
+        sampler: sampler::validate(sampler.unwrap_or_default(), &mut check.problems),
+        incidents: policy::validate(policy.unwrap_or_default(), &mut check),
+        bus: bus::validate(bus.unwrap_or_default(), &mut check.problems),
         store: store::validate(store.unwrap_or_default(), etcd, &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
@@ -269,7 +289,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),
-        without_effect: later::validate(sampler, kafka, &mut check.problems),
+        without_effect: later::validate(kafka, &mut check.problems),
         server,
     };
     if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }

@@ -108,7 +108,7 @@ fn sections_without_effect_are_checked_and_named() {
                 kafka: {brokers: [\"localhost:9092\"], topic: error-events}\n\
                 etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
     let config = parse(yaml, &Env::default()).expect("valid");
-    assert_eq!(config.without_effect, ["sampler", "kafka"]);
+    assert_eq!(config.without_effect, ["kafka"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("limiter: {default_rate: -5}", "is -5; must be 0.00001 to 10000000 requests per second"),
         ("limiter: {default_rate: 50, max_rate: 10}", "at most max_rate, which is 10"),
         ("breaker: {recovery_timeout: 30}", "such as \"500ms\""),
-        ("policy: {mode: shadow}", "not supported by this version"),
+        ("tracing: {}", "not supported by this version"),
         ("sampler: {sampling_rate: 1.5}", "must be 0 to 1"),
         ("kafka: {brokers: [localhost]}", "host:port"),
         ("limitr: {}", "use one of `server`, `limiter`"),

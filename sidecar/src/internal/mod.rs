@@ -22,6 +22,7 @@ use tidegate_core::wire::{
 
 use crate::attempts::Place;
 use crate::body;
+use crate::bus::{Envelope, EventBus as _, Full};
 use crate::gateway::Gateway;
 use crate::identity::unavailable;
 use crate::keys::unix_ms;
@@ -36,7 +37,9 @@ const QUESTION_BYTES_MAX: usize = 64 << 10;
 /// Largest body of answers about buckets, in bytes.
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Largest report, in bytes.
-const REPORT_BYTES_MAX: usize = 256 << 10;
+const REPORT_BYTES_MAX: usize = 2 << 20;
+/// When a batch that found the bus full is to come again, in milliseconds.
+const BUS_RETRY_MS: u64 = 200;
 /// How long a filter may rely on a good key, in milliseconds. A revocation does not wait for it.
 const GRANTED_TTL_MS: u64 = 300_000;
 /// How long a filter may go on refusing a bad key without asking, in milliseconds.
@@ -151,12 +154,19 @@ async fn limits(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
 
 /// What a filter has counted.
 async fn events(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
-    let report = match body::json::<Report>(body, REPORT_BYTES_MAX, Code::InvalidRequest).await {
+    let mut report = match body::json::<Report>(body, REPORT_BYTES_MAX, Code::InvalidRequest).await {
         Ok(report) => report,
         Err(reply) => return refuse_here(&reply),
     };
+    let observed = report.batch.take().map(|batch| Envelope { vm: report.vm.clone(), batch });
     match gateway.filters.record(report, Instant::now()) {
-        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Ok(()) => match observed.map_or(Ok(()), |envelope| gateway.bus.publish(envelope)) {
+            Ok(()) => empty(StatusCode::NO_CONTENT),
+            Err(Full) => {
+                let message = "the bus takes no more for now; the batch is to be sent again";
+                refuse_here(&Reply::new(Code::BusFull, message).retry_after_ms(BUS_RETRY_MS))
+            }
+        },
         Err(error) => {
             let message = match error {
                 ReportError::Name => "vm, revision and routes must be 1 to 64 of A-Z a-z 0-9 . _ -",

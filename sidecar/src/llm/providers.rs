@@ -137,6 +137,17 @@ impl Providers {
         waiting.collect()
     }
 
+    /// The models that only the provider called `name` has: without it nobody answers them.
+    #[must_use]
+    pub fn only_models_of(&self, name: &str) -> Vec<String> {
+        let table = self.table();
+        let Some(provider) = table.find(name) else { return Vec::new() };
+        let others = || table.list.iter().filter(|p| &*p.name != name && !p.is_disabled());
+        let models = provider.catalog.list();
+        let alone = models.iter().filter(|model| others().all(|p| p.catalog.find(model).is_none()));
+        alone.map(ToString::to_string).collect()
+    }
+
     /// Who could answer a request, in the order in which they are to be asked.
     ///
     /// # Errors

@@ -182,7 +182,7 @@ fn check(report: &Report) -> Result<(), ReportError> {
 }
 
 /// Name and meaning of each family of counters.
-const FAMILIES: [(&str, &str); 10] = [
+const FAMILIES: [(&str, &str); 12] = [
     ("gateway_requests", "Requests seen by the filter, by class of path and what became of them"),
     ("gateway_rate_limit_hits", "Requests refused by a rate limit"),
     ("gateway_rate_limit_contended", "Requests admitted because their bucket stayed contended"),
@@ -193,6 +193,8 @@ const FAMILIES: [(&str, &str); 10] = [
     ("gateway_auth", "Where the verdict on a credential came from, or why it was refused"),
     ("gateway_snapshot", "Policy documents as the filters saw them"),
     ("gateway_responses", "Answers to clients by class of status"),
+    ("gateway_error_events", "Failures seen by the filter, by whether their words were sent on"),
+    ("gateway_policy_refusals", "Requests refused by policies on slices of the traffic"),
 ];
 
 type Labels = &'static [(&'static str, &'static str)];
@@ -241,6 +243,12 @@ const fn place(counter: Counter) -> (&'static str, Labels) {
         C::StatusClientError => ("gateway_responses", &[("class", "client_error")]),
         C::StatusServerError => ("gateway_responses", &[("class", "server_error")]),
         C::StreamAborted => ("gateway_responses", &[("class", "aborted")]),
+        C::EventSampled => ("gateway_error_events", &[("result", "sampled")]),
+        C::EventCounted => ("gateway_error_events", &[("result", "counted")]),
+        C::EventDropped => ("gateway_error_events", &[("result", "dropped")]),
+        C::PolicyBroke => ("gateway_policy_refusals", &[("action", "break"), ("mode", "enforce")]),
+        C::PolicyLimited => ("gateway_policy_refusals", &[("action", "limit"), ("mode", "enforce")]),
+        C::PolicyShadowed => ("gateway_policy_refusals", &[("action", "any"), ("mode", "shadow")]),
     }
 }
 

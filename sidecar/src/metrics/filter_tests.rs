@@ -12,6 +12,7 @@ fn report(vm: &str, hits: u64) -> Report {
     duration_buckets[0] = hits;
     duration_buckets[BUCKETS - 1] = 1;
     Report {
+        batch: None,
         vm: vm.into(),
         revision: "r1".into(),
         counters: BTreeMap::from([

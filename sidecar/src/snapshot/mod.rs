@@ -3,7 +3,10 @@
 mod publisher;
 
 use sha2::{Digest as _, Sha256};
-use tidegate_core::policy::{AuthPolicy, BreakerPolicy, FORMAT, Invalid, L1Policy, Limits, Snapshot};
+use tidegate_core::incident::enforcement::SlicePolicy;
+use tidegate_core::policy::{
+    AuthPolicy, BreakerPolicy, FORMAT, Invalid, L1Policy, Limits, SamplerPolicy, Snapshot,
+};
 
 pub use publisher::{Published, Publisher};
 
@@ -23,6 +26,10 @@ pub struct Parts {
     pub l1: L1Policy,
     /// Largest accepted request body, in bytes.
     pub body_bytes_max: u64,
+    /// What is observed of failures.
+    pub sampler: SamplerPolicy,
+    /// Slices of the traffic that are limited or broken.
+    pub slices: Vec<SlicePolicy>,
 }
 
 impl Parts {
@@ -31,9 +38,18 @@ impl Parts {
     /// # Errors
     /// A part that filters would refuse; it is found here, before they see it.
     pub fn document(self) -> Result<(Snapshot, Vec<u8>), Invalid> {
-        let Self { auth, limits, breaker, l1, body_bytes_max } = self;
-        let mut snapshot =
-            Snapshot { format: FORMAT, revision: String::new(), auth, limits, breaker, l1, body_bytes_max };
+        let Self { auth, limits, breaker, l1, body_bytes_max, sampler, slices } = self;
+        let mut snapshot = Snapshot {
+            format: FORMAT,
+            revision: String::new(),
+            auth,
+            limits,
+            breaker,
+            l1,
+            body_bytes_max,
+            sampler,
+            slices,
+        };
         let mut revision = crate::keys::random::hex(&Sha256::digest(to_json(&snapshot)?));
         revision.truncate(REVISION_DIGITS);
         snapshot.revision = revision;

@@ -85,7 +85,9 @@ fn written(parts: Parts) -> Result<Published, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_core::policy::{AuthPolicy, BreakerPolicy, BucketPolicy, L1Admission, L1Policy, Limits};
+    use tidegate_core::policy::{
+        AuthPolicy, BreakerPolicy, BucketPolicy, L1Admission, L1Policy, Limits, SamplerPolicy,
+    };
 
     use super::*;
 
@@ -109,6 +111,8 @@ mod tests {
                 admission: L1Admission::ScanResistant,
             },
             body_bytes_max: 1,
+            sampler: SamplerPolicy { sampling_rate: 0.05, buffer_size: 1, region_headers: vec![] },
+            slices: vec![],
         }
     }
 

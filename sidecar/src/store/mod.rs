@@ -93,19 +93,22 @@ pub enum Table {
     Sessions,
     /// What was used, by month.
     Usage,
+    /// Policies on slices of the traffic.
+    Policies,
 }
 
 impl Table {
     /// What the audit log's table is called, in errors and in etcd.
     pub const AUDIT_NAME: &'static str = "audit";
     /// All tables.
-    const ALL: [Self; 3] = [Self::Keys, Self::Sessions, Self::Usage];
+    const ALL: [Self; 4] = [Self::Keys, Self::Sessions, Self::Usage, Self::Policies];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
             Self::Sessions => "sessions",
             Self::Usage => "usage",
+            Self::Policies => "policies",
         }
     }
 
@@ -114,6 +117,8 @@ impl Table {
         match self {
             Self::Keys | Self::Sessions => true,
             Self::Usage => false,
+            // What a gateway has learnt is about its own traffic.
+            Self::Policies => false,
         }
     }
 

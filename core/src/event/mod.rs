@@ -3,9 +3,17 @@
 //! Counters are cumulative per VM: the sidecar adds the difference to what it last saw from
 //! that VM, so a report that is lost or delivered twice changes nothing.
 
+mod attributes;
+mod observed;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use attributes::{ATTRIBUTES, Attribute, Attributes, PathTemplate, VALUE_BYTES_MAX, prompt_length};
+pub use observed::{
+    Batch, ERROR_HEAD_BYTES, EVENTS_MAX, ErrorEvent, PolicyNote, ROW_SIGNATURES_MAX, ROWS_MAX, TrafficRow,
+};
 
 /// Most counters in one report.
 pub const COUNTERS_MAX: usize = 256;
@@ -31,6 +39,9 @@ pub struct Report {
     pub duration_sum_ms: u64,
     /// Breakers that changed state in this VM since its last report; at most [`BREAKERS_MAX`].
     pub breakers: Vec<BreakerChange>,
+    /// What was observed since the last batch, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
 }
 
 /// A breaker's new state.
@@ -146,6 +157,18 @@ counters! {
     StatusServerError => "response.server_error",
     /// The stream ended before its answer was complete.
     StreamAborted => "response.aborted",
+    /// Failure whose words were kept for the next batch.
+    EventSampled => "event.sampled",
+    /// Failure of a known signature that was only counted.
+    EventCounted => "event.counted",
+    /// Event that gave way to a newer one before it could be sent.
+    EventDropped => "event.dropped",
+    /// Refused by a policy that breaks a slice.
+    PolicyBroke => "policy.broke",
+    /// Refused by a policy that limits a slice.
+    PolicyLimited => "policy.limited",
+    /// Would have been refused if its policy were enforced.
+    PolicyShadowed => "policy.shadowed",
 }
 
 #[cfg(test)]

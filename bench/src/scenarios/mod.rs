@@ -1,0 +1,138 @@
+//! Incidents played through the real gateway: who is refused that would have succeeded, and who is
+//! not that was doomed; beside breakers that know the status alone, on the same requests.
+
+mod file;
+mod score;
+mod traffic;
+
+use std::path::PathBuf;
+
+use tidegate_core::policy::BreakerPolicy;
+use tidegate_e2e::harness::{Client, Gateway, workspace_root};
+
+use self::file::Scenario;
+use self::score::Score;
+use crate::error::BenchError;
+
+const TENANTS: [&str; 6] = ["acme", "beta", "core", "demo", "echo", "fjord"];
+/// The defaults that every scenario runs with.
+const BREAKER: BreakerPolicy = BreakerPolicy {
+    failure_threshold: 10,
+    window_ms: 10_000,
+    recovery_timeout_ms: 30_000,
+    recovery_increment: 0.2,
+};
+
+/// Runs the scenarios in `bench/scenarios` whose names have one of the words in `only` in them (all
+/// without any), and gives the table.
+pub(crate) async fn run(only: &[String]) -> Result<String, BenchError> {
+    let folder: PathBuf = workspace_root().join("bench/scenarios");
+    let mut table = String::from(
+        "\n### Incidents\n\nBystanders killed, in percent of the requests that would have succeeded, and doomed \
+         requests refused, in percent of those after the first refusal. The other three are simulated on the \
+         same requests, with the same thresholds.\n\n\
+         | scenario | killed | doomed refused | onset | recovery | breaker by route: killed / refused | by \
+         provider | outlier detection | verdict |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut onsets = Vec::new();
+    for (name, scenario) in file::read(&folder, only)? {
+        eprintln!("scenario {name}");
+        let row = one(&scenario).await?;
+        onsets.extend(row.gateway.onset_s);
+        table.push_str(&row.line(&scenario));
+    }
+    onsets.sort_by(f64::total_cmp);
+    if let (Some(median), Some(worst)) = (onsets.get(onsets.len() / 2), onsets.last()) {
+        table.push_str(&format!("\nOnset to enforcement: median {median:.1} s, worst {worst:.1} s.\n"));
+    }
+    Ok(table)
+}
+
+struct Row {
+    gateway: Score,
+    failed_otherwise: u64,
+    by_route: Score,
+    by_provider: Score,
+    outlier: Score,
+}
+
+async fn one(scenario: &Scenario) -> Result<Row, BenchError> {
+    let gateway = start(scenario).await?;
+    traffic::arm(&gateway, scenario)?;
+    let clients: Vec<(String, Client)> = TENANTS
+        .iter()
+        .map(|tenant| ((*tenant).to_owned(), Client::new().with_key(&key_of(tenant))))
+        .collect();
+    let sent = traffic::run(&gateway, &clients, scenario).await?;
+    Ok(Row {
+        gateway: score::gateway(scenario, &sent),
+        failed_otherwise: sent.iter().filter(|request| request.failed && !request.doomed).count() as u64,
+        by_route: score::breaker(scenario, &sent, &BREAKER, &["route", "model"]),
+        by_provider: score::breaker(scenario, &sent, &BREAKER, &[]),
+        outlier: score::outlier_detection(scenario, &sent),
+    })
+}
+
+fn key_of(tenant: &str) -> String {
+    format!("sk-key-of-{tenant}-0123456789")
+}
+
+async fn start(scenario: &Scenario) -> Result<Gateway, BenchError> {
+    let keys: String = TENANTS
+        .iter()
+        .map(|tenant| format!("    - {{name: {tenant}, key: {}, tenant: {tenant}}}\n", key_of(tenant)))
+        .collect();
+    let config = format!(
+        "providers:\n  - name: openai\n    type: openai\n    base_url: \"{{{{emulator}}}}\"\n    \
+         api_key: sk-emulated-0123456789\n    timeout: 2s\n    \
+         models: [gpt-4o, gpt-4o-mini, text-embedding-3-small]\nauth:\n  api_keys:\n{keys}{}",
+        scenario.config
+    );
+    Ok(Gateway::builder().config_yaml(&config).workers(1).start().await?)
+}
+
+impl Row {
+    fn line(&self, scenario: &Scenario) -> String {
+        let Self { gateway, by_route, by_provider, outlier, .. } = self;
+        let seconds = |s: Option<f64>| s.map_or_else(|| "–".to_owned(), |s| format!("{s:.1} s"));
+        let pair = |s: &Score| format!("{:.1} / {:.1}", s.killed_percent(), s.refused_percent());
+        let doomed = match gateway.doomed {
+            0 => "–".to_owned(),
+            _ => format!("{:.1}", gateway.refused_percent()),
+        };
+        format!(
+            "| {} | {:.2} | {doomed} | {} | {} | {} | {} | {} | {} |\n",
+            scenario.title,
+            gateway.killed_percent(),
+            seconds(gateway.onset_s),
+            seconds(gateway.recovery_s),
+            pair(by_route),
+            pair(by_provider),
+            pair(outlier),
+            self.verdict(scenario)
+        )
+    }
+
+    fn verdict(&self, scenario: &Scenario) -> String {
+        let (expect, score) = (scenario.expect, &self.gateway);
+        let mut missed = Vec::new();
+        if score.killed_percent() > expect.bystanders_percent_max {
+            missed.push(format!("bystanders over {} %", expect.bystanders_percent_max));
+        }
+        if let Some(least) = expect.doomed_percent_min
+            && (score.doomed == 0 || score.refused_percent() < least)
+        {
+            missed.push(format!("doomed refused under {least} %"));
+        }
+        if expect.onset_s_max.is_some_and(|most| score.onset_s.is_none_or(|s| s > most)) {
+            missed.push("onset".to_owned());
+        }
+        if expect.recovery_s_max.is_some_and(|most| score.recovery_s.is_some_and(|s| s > most)) {
+            missed.push("recovery".to_owned());
+        }
+        if self.failed_otherwise > 0 {
+            missed.push(format!("{} failed that were not doomed", self.failed_otherwise));
+        }
+        if missed.is_empty() { "as expected".to_owned() } else { format!("**{}**", missed.join(", ")) }
+    }
+}

@@ -1,0 +1,180 @@
+//! What came out of a scenario, for the gateway and for breakers that know the status alone. Those
+//! are run over the same requests in the same order: whatever the gateway refused, the truth about
+//! each request is known.
+
+use std::collections::BTreeMap;
+
+use tidegate_core::breaker::{Admission, Breaker};
+use tidegate_core::policy::BreakerPolicy;
+
+use super::file::{Scenario, Slice};
+use super::traffic::Sent;
+
+/// Failures in a row after which Envoy's outlier detection ejects a host, and for how long at
+/// first (the defaults of `consecutive_5xx` and `base_ejection_time`).
+const OUTLIER_FAILURES: u32 = 5;
+const OUTLIER_EJECTION_MS: u64 = 30_000;
+
+/// The figures of one protection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Score {
+    /// Requests that would have succeeded, and those of them that were refused.
+    pub(crate) good: u64,
+    pub(crate) killed: u64,
+    /// Doomed requests after the first refusal of one, and those of them that were refused.
+    pub(crate) doomed: u64,
+    pub(crate) refused: u64,
+    /// Seconds from the first doomed request to the first refusal of one.
+    pub(crate) onset_s: Option<f64>,
+    /// Seconds from the end of the faults to the last refusal.
+    pub(crate) recovery_s: Option<f64>,
+}
+
+impl Score {
+    /// Percent of the good requests that were refused.
+    pub(crate) fn killed_percent(&self) -> f64 {
+        percent(self.killed, self.good)
+    }
+
+    /// Percent of the doomed requests that were refused.
+    pub(crate) fn refused_percent(&self) -> f64 {
+        percent(self.refused, self.doomed)
+    }
+
+    fn of(scenario: &Scenario, requests: impl Iterator<Item = (f64, bool, bool)>) -> Self {
+        let end_s = (scenario.calm_s + scenario.fault_s) as f64;
+        let (mut score, mut first_doomed) = (Self::default(), None);
+        for (at_s, doomed, refused) in requests {
+            if refused && at_s > end_s {
+                score.recovery_s = Some(at_s - end_s);
+            }
+            if !doomed {
+                score.good += 1;
+                score.killed += u64::from(refused);
+                continue;
+            }
+            let first = *first_doomed.get_or_insert(at_s);
+            if refused && score.onset_s.is_none() {
+                score.onset_s = Some(at_s - first);
+            }
+            if score.onset_s.is_some() {
+                score.doomed += 1;
+                score.refused += u64::from(refused);
+            }
+        }
+        score
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+/// The gateway itself.
+pub(crate) fn gateway(scenario: &Scenario, sent: &[Sent]) -> Score {
+    Score::of(scenario, sent.iter().map(|request| (request.at_s, request.doomed, request.refused)))
+}
+
+/// A breaker for each value of `by`, with the gateway's own thresholds.
+pub(crate) fn breaker(scenario: &Scenario, sent: &[Sent], policy: &BreakerPolicy, by: &[&str]) -> Score {
+    let mut breakers: BTreeMap<Vec<String>, Breaker> = BTreeMap::new();
+    let mut successes: BTreeMap<Vec<String>, u32> = BTreeMap::new();
+    let requests = sent.iter().map(|request| {
+        let now_ms = 1_000_000 + (request.at_s * 1000.0) as u64;
+        let key = key_of(&request.values, by);
+        let breaker = breakers.entry(key.clone()).or_default();
+        let since = successes.entry(key).or_default();
+        let admission = breaker.admit(now_ms, policy);
+        let is_probe = admission == Admission::Probe;
+        match (admission, request.doomed) {
+            (Admission::Refuse(_), _) => {}
+            (_, true) => breaker.record_failure(is_probe, std::mem::take(since), now_ms, policy),
+            (Admission::Probe, false) => breaker.record_probe_success(now_ms, policy),
+            (Admission::Pass, false) => *since = since.saturating_add(1),
+        }
+        (request.at_s, request.doomed, matches!(admission, Admission::Refuse(_)))
+    });
+    Score::of(scenario, requests)
+}
+
+/// Envoy's outlier detection with one host: the provider.
+pub(crate) fn outlier_detection(scenario: &Scenario, sent: &[Sent]) -> Score {
+    let (mut in_a_row, mut ejected_until_ms, mut ejections) = (0, 0, 0u64);
+    let requests = sent.iter().map(|request| {
+        let now_ms = (request.at_s * 1000.0) as u64;
+        let refused = now_ms < ejected_until_ms;
+        if !refused && request.doomed {
+            in_a_row += 1;
+            if in_a_row >= OUTLIER_FAILURES {
+                ejections += 1;
+                ejected_until_ms = now_ms + OUTLIER_EJECTION_MS * ejections;
+                in_a_row = 0;
+            }
+        } else if !refused {
+            in_a_row = 0;
+        }
+        (request.at_s, request.doomed, refused)
+    });
+    Score::of(scenario, requests)
+}
+
+fn key_of(values: &Slice, by: &[&str]) -> Vec<String> {
+    by.iter().map(|name| values.get(*name).cloned().unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::Expect;
+    use super::*;
+
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        failure_threshold: 10,
+        window_ms: 10_000,
+        recovery_timeout_ms: 30_000,
+        recovery_increment: 0.2,
+    };
+
+    fn scenario() -> Scenario {
+        Scenario {
+            title: String::new(),
+            rate: 10,
+            calm_s: 0,
+            fault_s: 10,
+            after_s: 10,
+            traffic: BTreeMap::new(),
+            faults: Vec::new(),
+            config: String::new(),
+            expect: Expect {
+                bystanders_percent_max: 0.0,
+                doomed_percent_min: None,
+                onset_s_max: None,
+                recovery_s_max: None,
+            },
+        }
+    }
+
+    /// Ten seconds in which every request of `m1` fails and those of `m2` do not, then ten good ones.
+    fn sent() -> Vec<Sent> {
+        (0..200)
+            .map(|i| {
+                let model = if i % 2 == 0 { "m1" } else { "m2" };
+                let doomed = i < 100 && i % 2 == 0;
+                let values = Slice::from([("model".to_owned(), model.to_owned())]);
+                Sent { values, at_s: f64::from(i) / 10.0, doomed, refused: false, failed: doomed }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_breaker_by_model_spares_the_other_and_one_for_all_does_not() {
+        let (scenario, sent) = (scenario(), sent());
+        let by_model = breaker(&scenario, &sent, &POLICY, &["model"]);
+        assert_eq!((by_model.good, by_model.killed), (150, 50), "only m1's after the end");
+        assert_eq!((by_model.doomed, by_model.refused), (40, 40));
+        let by_none = breaker(&scenario, &sent, &POLICY, &[]);
+        assert!(by_none.killed > 100, "{by_none:?}");
+        assert_eq!(outlier_detection(&scenario, &sent).killed, 0, "never five in a row");
+        let open = gateway(&scenario, &sent);
+        assert_eq!((open.killed, open.onset_s), (0, None));
+    }
+}

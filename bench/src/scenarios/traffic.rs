@@ -1,0 +1,140 @@
+//! The requests of one scenario: sent at their time, whether or not earlier ones are answered. Which
+//! of them are doomed is decided here and told to the emulator in the prompt, so that the truth is
+//! known of refused requests too.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_e2e::emulator::Fault;
+use tidegate_e2e::harness::{Answer, Client, Gateway};
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::file::{Scenario, Slice};
+use crate::error::BenchError;
+
+/// One request and what became of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// Its values.
+    pub(crate) values: Slice,
+    /// Seconds from the start of the scenario.
+    pub(crate) at_s: f64,
+    /// The fault that would hit it, if one would.
+    pub(crate) doomed: bool,
+    /// The gateway refused it.
+    pub(crate) refused: bool,
+    /// It failed otherwise.
+    pub(crate) failed: bool,
+}
+
+/// All combinations of the traffic's values.
+fn combinations(scenario: &Scenario) -> Vec<Slice> {
+    let mut all = vec![Slice::new()];
+    for (name, values) in &scenario.traffic {
+        let with = |slice: &Slice, value: &String| {
+            let mut slice = slice.clone();
+            slice.insert(name.clone(), value.clone());
+            slice
+        };
+        all = all.iter().flat_map(|slice| values.iter().map(move |value| with(slice, value))).collect();
+    }
+    all
+}
+
+/// Arms each effect for requests that carry its marker.
+pub(crate) fn arm(gateway: &Gateway, scenario: &Scenario) -> Result<(), BenchError> {
+    for (plan, fault) in scenario.faults.iter().enumerate() {
+        for (variant, effect) in fault.effects.iter().enumerate() {
+            let text = effect.to_string();
+            let mut effect = Fault::from_json(text.as_bytes()).map_err(BenchError::doing(text))?;
+            effect.matches.contains = Some(marker(plan, variant));
+            gateway.emulator.arm(effect).map_err(BenchError::doing("arming a fault"))?;
+        }
+    }
+    Ok(())
+}
+
+fn marker(plan: usize, variant: usize) -> String {
+    format!("doom-{plan}-{variant}.")
+}
+
+/// Sends everything, and gives it in the order of sending.
+pub(crate) async fn run(
+    gateway: &Gateway,
+    clients: &[(String, Client)],
+    scenario: &Scenario,
+) -> Result<Vec<Sent>, BenchError> {
+    let combinations = combinations(scenario);
+    let total_s = scenario.calm_s + scenario.fault_s + scenario.after_s;
+    let count = total_s * u64::from(scenario.rate);
+    let mut due = vec![0.0; scenario.faults.len()];
+    let mut hits = vec![0usize; scenario.faults.len()];
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let mut ticks = interval(Duration::from_secs_f64(1.0 / f64::from(scenario.rate)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let started = Instant::now();
+    let mut under_way = tokio::task::JoinSet::new();
+    for number in 0..count {
+        ticks.tick().await;
+        // A step that is prime to the number of combinations, so that no order repeats in time.
+        let values = combinations[(number as usize * 7919) % combinations.len()].clone();
+        let at_s = started.elapsed().as_secs_f64();
+        let doom = scenario.faults.iter().enumerate().find_map(|(plan, fault)| {
+            if !fault.hits(&values) {
+                return None;
+            }
+            due[plan] += fault.share_at(scenario, at_s);
+            if due[plan] < 1.0 {
+                return None;
+            }
+            due[plan] -= 1.0;
+            hits[plan] += 1;
+            Some(marker(plan, hits[plan] % fault.effects.len()))
+        });
+        let client = client_of(clients, &values)?;
+        let (url, body) = request(gateway, &values, number, doom.as_deref());
+        let sent = sent.clone();
+        under_way.spawn(async move {
+            let answer = client.post_json(&url, body).await;
+            let (refused, failed) = outcome(answer.as_ref().ok());
+            sent.lock().await.push(Sent { values, at_s, doomed: doom.is_some(), refused, failed });
+        });
+        while under_way.try_join_next().is_some() {}
+    }
+    while under_way.join_next().await.is_some() {}
+    let mut sent = std::mem::take(&mut *sent.lock().await);
+    sent.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    Ok(sent)
+}
+
+fn client_of(clients: &[(String, Client)], values: &Slice) -> Result<Client, BenchError> {
+    let tenant = values.get("tenant").map_or("acme", String::as_str);
+    let client = clients.iter().find(|(name, _)| name == tenant).map(|(_, client)| client.clone());
+    let client = client.ok_or_else(|| BenchError::new(format!("tenant {tenant} has no key")))?;
+    Ok(match values.get("region") {
+        Some(region) => client.with_header("x-region", region),
+        None => client,
+    })
+}
+
+fn request(gateway: &Gateway, values: &Slice, number: u64, doom: Option<&str>) -> (String, String) {
+    let path = values.get("route").map_or("/v1/chat/completions", String::as_str);
+    let usual = if path.ends_with("/embeddings") { "text-embedding-3-small" } else { "gpt-4o" };
+    let model = values.get("model").map_or(usual, String::as_str);
+    let prompt = format!("question {number} {}", doom.unwrap_or_default());
+    let body = if path.ends_with("/embeddings") {
+        serde_json::json!({ "model": model, "input": prompt })
+    } else {
+        serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": prompt }] })
+    };
+    (gateway.url(path), body.to_string())
+}
+
+/// Whether the gateway refused for an incident, and whether it failed otherwise.
+fn outcome(answer: Option<&Answer>) -> (bool, bool) {
+    let Some(answer) = answer else { return (false, true) };
+    let refused =
+        answer.header("x-gateway-policy").is_some() || answer.json()["error"]["code"] == "circuit_open";
+    (refused, !refused && !answer.status.is_success())
+}

@@ -1,0 +1,244 @@
+//! Which slice of the traffic explains a cluster of failures: the simplest conjunction of up to
+//! three attributes in which requests fail, and outside of which they do not.
+//!
+//! From Adtributor (Bhagwan et al., NSDI'14) comes the frame: a slice must explain most of the
+//! failures (there "explanatory power", here recall), be surprising against the traffic, and be
+//! succinct. From Squeeze (Li et al., ISSRE'19) and PSqueeze (arXiv 2305.03331) comes what makes it
+//! safe to act on: a slice is right only if *all* of it is affected (their generalised ripple
+//! effect), which is the share of its requests that fail, here precision. Surprise is the
+//! log-likelihood ratio of failures inside and outside (Dunning 1993), which holds for the small
+//! counts of the first seconds; Adtributor's divergence does not.
+//!
+//! Two rules bound what a slice can take along with it. It holds no tenant that was not seen
+//! failing by itself: a slice of several tenants needs two who fail, and hardly any who do not,
+//! so that nobody can have others broken by sending failing requests, however many. And where the
+//! traffic has no contrast, because everything seen failed, nothing is assumed about what was
+//! not seen: the slice is narrowed to the values that failed.
+
+mod candidates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use self::candidates::{Candidate, Literals};
+use super::enforcement::{CONDITIONS_MAX, contains};
+use crate::event::{Attribute, Attributes};
+
+/// A slice has to explain this share of a cluster's failures.
+pub const RECALL_MIN: f64 = 0.2;
+/// Least log-likelihood ratio against the rest of the traffic: chi-squared with one degree of
+/// freedom at one in 10,000, since a few hundred candidates are compared.
+pub const SIGNIFICANCE_MIN: f64 = 15.1;
+/// Requests of a tenant within a slice from which it counts as a witness.
+const WITNESS_REQUESTS: u64 = 3;
+/// Share of the witnesses that must fail in a slice of several tenants, each at least half as often
+/// as the slice as a whole.
+const FAILING_WITNESSES_MIN: f64 = 0.8;
+/// Most slices that one cluster is taken apart into.
+pub const EXPLANATIONS_MAX: usize = 4;
+/// Failures that are too few to look for an explanation.
+const FAILURES_MIN: u64 = 5;
+
+/// What was counted of requests with the same attributes.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// The attributes.
+    pub attributes: &'a Attributes,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those that failed with an error of the cluster.
+    pub failures: u64,
+    /// Those that failed otherwise; they say nothing about this cluster.
+    pub others: u64,
+}
+
+impl Observed<'_> {
+    /// Requests that could have shown this cluster's failure.
+    const fn relevant(&self) -> u64 {
+        self.requests.saturating_sub(self.others)
+    }
+}
+
+/// A slice, and how well it explains the failures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The conjunction; empty for all traffic.
+    pub scope: Attributes,
+    /// Share of the slice's requests that fail.
+    pub precision: f64,
+    /// What that share is at least, with 90 % confidence (Wilson's bound, one-sided).
+    pub precision_low: f64,
+    /// Share of the cluster's failures that lie in the slice.
+    pub recall: f64,
+    /// Log-likelihood ratio against the rest of the traffic; 0 where there is no rest.
+    pub significance: f64,
+    /// Requests in the slice.
+    pub requests: u64,
+    /// Failures in the slice.
+    pub failures: u64,
+    /// Share of all requests that lie in the slice.
+    pub share: f64,
+    /// Tenants seen failing in it.
+    pub tenants: usize,
+}
+
+/// Explains a cluster's failures, one slice after the other, each from what the ones before left.
+/// Ties go to attributes that stand earlier in `preference`. Empty when nothing explains them.
+#[must_use]
+pub fn explain(rows: &[Observed<'_>], preference: &[Attribute]) -> Vec<Explanation> {
+    let total: u64 = rows.iter().map(|row| row.failures).sum();
+    let mut rows = rows.to_vec();
+    let mut found: Vec<Explanation> = Vec::new();
+    while found.len() < EXPLANATIONS_MAX {
+        let left: u64 = rows.iter().map(|row| row.failures).sum();
+        if left < FAILURES_MIN || (left as f64) < RECALL_MIN * total as f64 {
+            break;
+        }
+        let Some(mut best) = best(&rows, preference) else { break };
+        best.recall = best.failures as f64 / total as f64;
+        rows.retain(|row| !contains(&best.scope, row.attributes));
+        found.push(best);
+    }
+    found
+}
+
+fn best(rows: &[Observed<'_>], preference: &[Attribute]) -> Option<Explanation> {
+    let literals = Literals::collect(rows, preference);
+    let mut candidates: Vec<Candidate> = literals.conjunctions(CONDITIONS_MAX);
+    candidates.retain(|c| c.set == 0 || c.significance >= SIGNIFICANCE_MIN);
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.rank.cmp(&b.rank)));
+    candidates.iter().find_map(|candidate| {
+        let scope = literals.scope(candidate.set);
+        let narrowed = if candidate.set == 0 { narrow(rows, preference) } else { scope };
+        let safe = with_tenant(rows, narrowed)?;
+        Some(measure(rows, safe))
+    })
+}
+
+/// The values that all failures share, of the attributes that matter most: nothing is known of
+/// others, unless failures were seen with several.
+fn narrow(rows: &[Observed<'_>], preference: &[Attribute]) -> Attributes {
+    let failing: Vec<&Attributes> = rows.iter().filter(|r| r.failures > 0).map(|r| r.attributes).collect();
+    let mut scope = Attributes::new();
+    for attribute in preference.iter().filter(|a| a.is_known_at_entry()).take(NARROWING) {
+        let mut values = failing.iter().map(|attributes| attributes.get(attribute));
+        if let Some(Some(first)) = values.next()
+            && values.all(|value| value == Some(first))
+            && scope.len() < CONDITIONS_MAX
+        {
+            scope.insert(*attribute, first.clone());
+        }
+    }
+    scope
+}
+
+/// Attributes that an unknown slice is narrowed by.
+const NARROWING: usize = 6;
+
+/// What was counted of each tenant within a slice: relevant requests, failures.
+fn by_tenant<'a>(rows: &[Observed<'a>], scope: &Attributes) -> BTreeMap<&'a str, (u64, u64)> {
+    let mut tenants: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for row in rows.iter().filter(|row| contains(scope, row.attributes)) {
+        if let Some(tenant) = row.attributes.get(&Attribute::Tenant) {
+            let counts = tenants.entry(tenant).or_default();
+            counts.0 += row.relevant();
+            counts.1 += row.failures;
+        }
+    }
+    tenants
+}
+
+/// The slice with the one tenant seen failing in it; `None` for a slice of several tenants of
+/// whom too many do not fail.
+fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes) -> Option<Attributes> {
+    if scope.contains_key(&Attribute::Tenant) || scope.contains_key(&Attribute::Key) {
+        return Some(scope);
+    }
+    let tenants = by_tenant(rows, &scope);
+    let failing: Vec<&str> = tenants.iter().filter(|(_, (_, failed))| *failed > 0).map(|(t, _)| *t).collect();
+    match failing.as_slice() {
+        [] => Some(scope),
+        [only] => {
+            if scope.len() == CONDITIONS_MAX {
+                // The widest condition gives way to the tenant.
+                let widest = scope.keys().next_back().copied()?;
+                scope.remove(&widest);
+            }
+            scope.insert(Attribute::Tenant, (*only).to_owned());
+            Some(scope)
+        }
+        _ => {
+            let witnesses: Vec<f64> = tenants
+                .values()
+                .filter(|(requests, _)| *requests >= WITNESS_REQUESTS)
+                .map(|(requests, failed)| *failed as f64 / *requests as f64)
+                .collect();
+            let (requests, failed) = tenants.values().fold((0, 0), |(r, f), t| (r + t.0, f + t.1));
+            let failing_share = 0.5 * ratio(failed, requests);
+            let fail = witnesses.iter().filter(|share| **share >= failing_share).count();
+            (fail as f64 >= FAILING_WITNESSES_MIN * witnesses.len() as f64).then_some(scope)
+        }
+    }
+}
+
+fn measure(rows: &[Observed<'_>], scope: Attributes) -> Explanation {
+    let (mut requests, mut failures, mut all_requests, mut all_failures) = (0, 0, 0, 0);
+    for row in rows {
+        all_requests += row.relevant();
+        all_failures += row.failures;
+        if contains(&scope, row.attributes) {
+            requests += row.relevant();
+            failures += row.failures;
+        }
+    }
+    let tenants = by_tenant(rows, &scope).values().filter(|(_, failed)| *failed > 0).count();
+    Explanation {
+        precision: ratio(failures, requests),
+        precision_low: wilson_low(failures, requests),
+        recall: ratio(failures, all_failures),
+        significance: log_likelihood_ratio(failures, requests, all_failures, all_requests),
+        share: ratio(requests, all_requests),
+        scope,
+        requests,
+        failures,
+        tenants,
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Lower end of Wilson's score interval (1927) for a share, one-sided at 90 %.
+#[must_use]
+pub fn wilson_low(part: u64, whole: u64) -> f64 {
+    const Z: f64 = 1.2816;
+    if whole == 0 {
+        return 0.0;
+    }
+    let (n, p) = (whole as f64, ratio(part, whole));
+    let centre = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((centre - spread) / (1.0 + Z * Z / n)).max(0.0)
+}
+
+/// Dunning's G-squared of failures inside a slice against the rest ("Accurate methods for the
+/// statistics of surprise and coincidence", 1993); 0 when the inside does not fail more often.
+#[must_use]
+pub fn log_likelihood_ratio(failures: u64, requests: u64, all_failures: u64, all_requests: u64) -> f64 {
+    let (rest_failures, rest) =
+        (all_failures.saturating_sub(failures), all_requests.saturating_sub(requests));
+    if requests == 0 || rest == 0 || ratio(failures, requests) <= ratio(rest_failures, rest) {
+        return 0.0;
+    }
+    let likelihood = |k: u64, n: u64, p: f64| {
+        let term = |count: u64, p: f64| if count == 0 { 0.0 } else { count as f64 * p.max(1e-12).ln() };
+        term(k, p) + term(n.saturating_sub(k), 1.0 - p)
+    };
+    let apart = likelihood(failures, requests, ratio(failures, requests))
+        + likelihood(rest_failures, rest, ratio(rest_failures, rest));
+    let together = ratio(all_failures, all_requests);
+    let joint = likelihood(failures, requests, together) + likelihood(rest_failures, rest, together);
+    (2.0 * (apart - joint)).max(0.0)
+}

@@ -1,0 +1,255 @@
+//! The loop on traffic made up by the second, without filters: what is proposed, and how soon.
+
+use tidegate_core::event::{Attribute, Attributes, Batch, ErrorEvent};
+use tidegate_core::incident::cluster::Trend;
+use tidegate_core::incident::enforcement::{Measure, slice};
+use tidegate_core::incident::proposal::{Action, default_rules};
+use tidegate_core::incident::{ErrorKind, Signature, Source, StatusClass};
+
+use super::*;
+use crate::config::policy::Mode;
+use crate::policies::{Book, Limits};
+
+const START_MS: u64 = 1_700_000_000_000;
+
+fn settings() -> Settings {
+    Settings {
+        incidents: Incidents {
+            mode: Mode::Enforce,
+            rules: default_rules(),
+            traffic_share_max: 0.5,
+            changes_per_minute: 60,
+            ttl_ms: 600_000,
+        },
+        breaker: BreakerPolicy {
+            failure_threshold: 10,
+            window_ms: 10_000,
+            recovery_timeout_ms: 30_000,
+            recovery_increment: 0.2,
+        },
+    }
+}
+
+/// What fails: of requests with these attributes, so many of a hundred.
+type Fault<'a> = &'a dyn Fn(&Attributes) -> Option<(u16, &'static str, u64)>;
+
+/// Knows the few errors of these tests.
+#[derive(Default, Clone)]
+struct Known(Arc<std::sync::Mutex<std::collections::BTreeMap<Signature, &'static str>>>);
+
+impl Understanding for Known {
+    fn cluster_of(&self, signature: Signature) -> Option<Arc<str>> {
+        self.0.lock().expect("lock").get(&signature).map(|name| Arc::from(*name))
+    }
+
+    fn about(&self, cluster: &str, _now_ms: u64) -> Option<About> {
+        let (kind, class) = match cluster {
+            "insufficient_quota" => (ErrorKind::Quota, StatusClass::Client),
+            "overloaded" => (ErrorKind::Overloaded, StatusClass::Server),
+            "rate_limit" => (ErrorKind::RateLimited, StatusClass::Client),
+            "context_length_exceeded" => (ErrorKind::ContextTooLong, StatusClass::Client),
+            _ => (ErrorKind::UpstreamBug, StatusClass::Server),
+        };
+        let examples = vec![cluster.to_owned()];
+        Some(About { kind, class, severity: 50.0, trend: Trend::Growing, examples })
+    }
+}
+
+struct World {
+    known: Known,
+    learner: Learner<Known>,
+    book: Book,
+    now_ms: u64,
+    batch: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let known = Known::default();
+        Self {
+            learner: Learner::new(known.clone()),
+            known,
+            book: Book::default(),
+            now_ms: START_MS,
+            batch: 0,
+        }
+    }
+
+    /// A quarter of a second of traffic: every tenant asks every model in every region `requests`
+    /// times.
+    fn step(&mut self, requests: u64, fault: Fault<'_>) {
+        let mut batch = Batch { number: 0, events: vec![], traffic: vec![], policies: vec![] };
+        for tenant in ["acme", "beta", "core", "demo"] {
+            for model in ["m1", "m2", "m3"] {
+                let attributes = Attributes::from([
+                    (Attribute::Tenant, tenant.to_owned()),
+                    (Attribute::Model, model.to_owned()),
+                    (Attribute::Path, "/v1/chat/completions".to_owned()),
+                    (Attribute::Provider, "openai".to_owned()),
+                ]);
+                self.row(&mut batch, attributes, requests, fault);
+            }
+        }
+        self.send(batch);
+    }
+
+    fn row(&mut self, batch: &mut Batch, attributes: Attributes, requests: u64, fault: Fault<'_>) {
+        let mut failures = Vec::new();
+        if let Some((status, words, percent)) = fault(&attributes) {
+            let class = StatusClass::of(Some(status));
+            let codes = vec![words.to_owned()];
+            let signature = Signature::of(class, Source::Provider, &codes, words);
+            self.known.0.lock().expect("lock").insert(signature, words);
+            // Fractions of a failure come due with time.
+            let due = |batch: u64| batch * requests * percent / 100;
+            failures.push((signature, due(self.batch + 1) - due(self.batch)));
+            batch.events.push(ErrorEvent {
+                number: 1,
+                at_ms: self.now_ms,
+                status,
+                source: Source::Provider,
+                codes,
+                template: words.to_owned(),
+                signature,
+                attributes: attributes.clone(),
+            });
+        }
+        failures.retain(|(_, count)| *count > 0);
+        batch.traffic.push(TrafficRow { attributes, requests, failures });
+    }
+
+    fn send(&mut self, mut batch: Batch) {
+        self.batch += 1;
+        batch.number = self.batch;
+        self.now_ms += 250;
+        let envelope = Envelope { vm: "a".into(), batch };
+        assert!(self.learner.is_new(&envelope));
+        self.learner.take(envelope, self.now_ms);
+        let standing: Vec<Record> = self.book.records().cloned().collect();
+        let only = |_: &str| vec!["m1".to_owned(), "m2".to_owned(), "m3".to_owned()];
+        let limits = Limits { traffic_share_max: 0.5, changes_per_minute: 60 };
+        for decision in self.learner.decide(&standing, &settings(), &only, self.now_ms) {
+            match decision {
+                Decision::Propose(proposal) => {
+                    self.book.propose(*proposal, limits, self.now_ms);
+                }
+                Decision::Rate { id, rate } => self.book.set_rate(&id, rate),
+                Decision::Lift { id } => {
+                    self.book.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn scopes(&self) -> Vec<Attributes> {
+        self.book.records().map(|record| record.scope.clone()).collect()
+    }
+
+    fn measure(&self) -> Option<Measure> {
+        self.book.records().find_map(|record| record.measure)
+    }
+}
+
+fn calm(_: &Attributes) -> Option<(u16, &'static str, u64)> {
+    None
+}
+
+/// Runs calm traffic, then the fault until something is done; gives the milliseconds it took.
+fn until_done(world: &mut World, requests: u64, fault: Fault<'_>) -> u64 {
+    (0..40).for_each(|_| world.step(requests, &calm));
+    let onset_ms = world.now_ms;
+    while world.scopes().is_empty() && world.now_ms < onset_ms + 10_000 {
+        world.step(requests, fault);
+    }
+    world.now_ms - onset_ms
+}
+
+#[test]
+fn a_tenant_out_of_quota_is_found_within_seconds_and_alone() {
+    let mut world = World::new();
+    let acme = slice(Attribute::Tenant, "acme");
+    let fault =
+        |a: &Attributes| (a[&Attribute::Tenant] == "acme").then_some((429, "insufficient_quota", 100));
+    let ms = until_done(&mut world, 2, &fault);
+    assert!(ms <= 2_000, "{ms}");
+    assert_eq!(world.scopes(), [acme]);
+    let record = world.book.records().next().expect("one");
+    assert_eq!((record.kind, record.action, record.retry), (ErrorKind::Quota, Action::Break, false));
+    assert_eq!(record.statuses, [429]);
+    assert!(record.precision_low > 0.85 && record.sentence.contains("tenant=acme"), "{record:?}");
+}
+
+#[test]
+fn an_overloaded_model_is_found_across_tenants() {
+    let mut world = World::new();
+    let fault = |a: &Attributes| (a[&Attribute::Model] == "m2").then_some((503, "overloaded", 100));
+    let ms = until_done(&mut world, 2, &fault);
+    assert!(ms <= 2_000, "{ms}");
+    assert_eq!(world.scopes(), [slice(Attribute::Model, "m2")]);
+}
+
+#[test]
+fn random_errors_in_calm_traffic_break_nothing() {
+    let mut world = World::new();
+    for _ in 0..480 {
+        world.step(8, &|_| Some((500, "oops", 1)));
+    }
+    assert!(world.scopes().is_empty(), "{:?}", world.scopes());
+}
+
+#[test]
+fn a_callers_own_mistakes_break_nothing() {
+    let mut world = World::new();
+    for _ in 0..40 {
+        world
+            .step(8, &|a| (a[&Attribute::Tenant] == "acme").then_some((400, "context_length_exceeded", 100)));
+    }
+    assert!(world.scopes().is_empty());
+}
+
+#[test]
+fn an_outage_of_everything_is_broken_and_raises_an_alarm() {
+    let mut world = World::new();
+    until_done(&mut world, 2, &|_| Some((503, "overloaded", 100)));
+    assert_eq!(world.book.records().count(), 1);
+    assert!(world.book.alarms().next().is_some_and(|alarm| alarm.message.contains("100 %")));
+}
+
+#[test]
+fn what_would_match_too_much_and_does_not_fail_as_a_whole_is_refused_with_an_alarm() {
+    let mut world = World::new();
+    (0..40).for_each(|_| world.step(2, &|_| Some((429, "rate_limit", 40))));
+    assert!(world.scopes().is_empty(), "{:?}", world.scopes());
+    let alarm = world.book.alarms().next().expect("an alarm");
+    assert!(alarm.message.contains("max_traffic_share"), "{alarm:?}");
+}
+
+#[test]
+fn a_half_working_model_is_limited_to_what_it_takes_and_let_go_when_it_is_well() {
+    let mut world = World::new();
+    let fault = |a: &Attributes| (a[&Attribute::Model] == "m1").then_some((429, "rate_limit", 50));
+    until_done(&mut world, 4, &fault);
+    let Some(Measure::Limit { rate: first }) = world.measure() else { panic!("{:?}", world.scopes()) };
+    (0..20).for_each(|_| world.step(4, &fault));
+    let Some(Measure::Limit { rate }) = world.measure() else { panic!("still limited") };
+    assert!(rate < first, "while it fails the rate falls: {first} to {rate}");
+    (0..40).for_each(|_| world.step(4, &calm));
+    let Some(Measure::Limit { rate: risen }) = world.measure() else { panic!("not yet") };
+    assert!(risen > rate);
+    (0..120).for_each(|_| world.step(4, &calm));
+    assert_eq!(world.measure(), None);
+}
+
+#[test]
+fn a_batch_that_comes_twice_is_not_new() {
+    let mut learner = Learner::new(Known::default());
+    let mut is_new = |vm: &str, number| {
+        let batch = Batch { number, events: vec![], traffic: vec![], policies: vec![] };
+        learner.is_new(&Envelope { vm: vm.into(), batch })
+    };
+    assert_eq!([is_new("v", 1), is_new("v", 1), is_new("w", 1), is_new("v", 2)], [true, false, true, true]);
+    for vm in 0..2 * VMS_MAX {
+        is_new(&format!("vm{vm}"), 1);
+    }
+    assert_eq!(learner.batches.len(), VMS_MAX);
+}

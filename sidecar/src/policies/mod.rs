@@ -1,0 +1,10 @@
+//! The policies on slices of the traffic: what the learning loop proposes and operators decide,
+//! as filters get to see it.
+
+mod book;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use book::{Alarm, Book, BookError, Edit, Limits, break_by};
+pub use record::{Proposal, Record};
