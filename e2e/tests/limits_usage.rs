@@ -26,7 +26,7 @@ auth:
     - {name: one, key: one-key-0123456789, tenant: acme}
 limiter:
   rules:
-    - {tenant: acme, rate: 0.01, burst: 100, tokens_per_minute: 100000, concurrency: 10}
+    - {tenant: acme, rate: 0.01, burst: 100, tokens_per_day: 100000, concurrency: 10}
 ";
 
 async fn gateway(more: &str) -> Gateway {
@@ -158,7 +158,7 @@ async fn operators_see_buckets_and_what_would_happen() {
         (&limit("requests_per_second")["remaining"], &limit("concurrency")["remaining"]),
         (&json!(97), &json!(10))
     );
-    let left = limit("tokens_per_minute")["remaining"].as_u64().unwrap();
+    let left = limit("tokens_per_day")["remaining"].as_u64().unwrap();
     assert!((99_000..100_000).contains(&left), "{shown}");
 
     let request = json!({"tenant": "acme", "key": "k", "ip": "192.0.2.7", "model": "gpt-4o", "tokens": 100});
