@@ -13,6 +13,7 @@ mod machine;
 mod memory;
 mod options;
 mod scenarios;
+mod semantic;
 mod speed;
 mod stats;
 mod table;
@@ -59,5 +60,6 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
         Mode::Fleet { length } => fleet::run(*length).await,
         Mode::Scenarios { only } => scenarios::run(only).await,
+        Mode::Semantic { data } => semantic::run(data).await,
     }
 }

@@ -12,10 +12,12 @@ usage: tidegate-bench [options]
   --seconds N      length of each measurement (default 3)
   --cases A,B      only these of: bare, noop, settings, nostore, filter, l1, full,
                    socket, h2c (bare is always run)
+  --semantic       instead, the quality of the semantic cache on the pairs under --data
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
   --understanding  instead, how well and how fast errors are understood
-  --data DIR       the material for it: errors/ and logs/
+  --semantic       instead, how well the semantic cache judges what is the same
+  --data DIR       the material: pairs/ for --semantic, errors/ and logs/ for --understanding
   --fleet          instead, three gateways that share one limit through a real Redis
                    (30 s each, unless --seconds says otherwise)
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
@@ -43,6 +45,8 @@ pub(crate) enum Mode {
     Fleet { length: Duration },
     /// Incidents; all, or those with one of these words in their names.
     Scenarios { only: Vec<String> },
+    /// Judgement of the semantic cache.
+    Semantic { data: PathBuf },
 }
 
 impl Options {
@@ -50,13 +54,14 @@ impl Options {
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
         let (mut memory, mut fleet, mut cases) = (false, false, CASES.to_vec());
-        let (mut understanding, mut data) = (false, None);
         let (mut scenarios, mut only) = (false, Vec::new());
+        let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--memory" => memory = true,
                 "--understanding" => understanding = true,
+                "--semantic" => semantic = true,
                 "--data" => data = arguments.next().map(PathBuf::from),
                 "--fleet" => fleet = true,
                 "--scenarios" => scenarios = true,
@@ -77,6 +82,10 @@ impl Options {
             Mode::Understanding { data }
         } else if scenarios {
             Mode::Scenarios { only }
+        } else if semantic {
+            Mode::Semantic {
+                data: data.ok_or("--semantic: needs --data DIR, a folder with `pairs/*.jsonl`")?,
+            }
         } else if memory {
             Mode::Memory { requests }
         } else if fleet {
@@ -131,6 +140,12 @@ mod tests {
         assert!(read("--cases bare,what").unwrap_err().contains("`what`"));
         assert!(read("--fast").is_err());
         assert!(read("--understanding").unwrap_err().contains("--data"));
+    }
+
+    #[test]
+    fn semantic_runs_take_their_data_from_a_folder() {
+        let options = read("--semantic --data /there").unwrap().unwrap();
+        assert_eq!(options.mode, Mode::Semantic { data: PathBuf::from("/there") });
     }
 
     #[test]
