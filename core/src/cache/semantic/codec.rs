@@ -40,7 +40,7 @@ impl Verifier {
                 let step = (feature * STEPS).round().clamp(f64::from(i16::MIN), f64::from(i16::MAX));
                 out.extend_from_slice(&(step as i16).to_le_bytes());
             }
-            out.push(u8::from(seen.right));
+            out.push(u8::from(seen.right) | u8::from(seen.audited) << 1);
         }
         out
     }
@@ -56,8 +56,11 @@ impl Verifier {
         }
         let mut verifier = Self::new(bound, audit_share);
         for bytes in observations {
-            let (features, right) = bytes.split_at(FEATURES * 2);
-            let mut seen = Observation { features: [0.0; FEATURES], right: right == [1] };
+            let Some((outcome, features)) = bytes.split_last() else {
+                continue;
+            };
+            let mut seen =
+                Observation { features: [0.0; FEATURES], right: outcome & 1 != 0, audited: outcome & 2 != 0 };
             for (feature, step) in seen.features.iter_mut().zip(features.as_chunks::<2>().0) {
                 *feature = f64::from(i16::from_le_bytes(*step)) / STEPS;
             }

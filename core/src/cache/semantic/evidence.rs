@@ -5,14 +5,10 @@ use super::guard::Mismatch;
 
 /// Numbers a lookup is judged by.
 pub(super) const FEATURES: usize = 5;
-/// How fast a neighbour's say falls with its distance behind the nearest, as a cosine.
-const VOTE_SCALE: f32 = 0.05;
 /// Keeps the odds of a unanimous vote finite.
 const VOTE_FLOOR: f32 = 0.01;
 /// Least distance from a cosine of 1 that is told apart.
 const DISTANCE_FLOOR: f32 = 1e-3;
-/// Brings the lead over the nearest other answer to the scale of the rest.
-const LEAD_SCALE: f32 = 5.0;
 
 /// A stored prompt near the one asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,16 +43,18 @@ impl Evidence {
             return Err(nearest.guard.err().map_or(Reason::Empty, Reason::Guard));
         };
         let same = |other: &&Candidate| other.guard.is_ok() && other.answer == best.answer;
+        let distance = |similarity: f32| (1.0 - similarity).max(DISTANCE_FLOOR);
         let rival = candidates.iter().filter(|other| !same(other)).map(|other| other.similarity);
-        let lead = best.similarity - rival.fold(0.0, f32::max);
-        let say = |other: &Candidate| ((other.similarity - best.similarity) / VOTE_SCALE).exp();
+        let lead = distance(rival.fold(0.0, f32::max)) / distance(best.similarity);
+        // Inverse squares of distances: models differ in how far apart they put things.
+        let say = |other: &Candidate| (distance(best.similarity) / distance(other.similarity)).powi(2);
         let all: f32 = candidates.iter().map(say).sum();
         let vote = candidates.iter().filter(same).map(say).sum::<f32>() / all;
         let features = [
             1.0,
-            -(1.0 - best.similarity).max(DISTANCE_FLOOR).ln(),
+            -distance(best.similarity).ln(),
             ((vote + VOTE_FLOOR) / (1.0 - vote + VOTE_FLOOR)).ln(),
-            lead * LEAD_SCALE,
+            lead.ln(),
             best.similarity,
         ];
         Ok(Self { chosen, similarity: best.similarity, features: features.map(f64::from) })

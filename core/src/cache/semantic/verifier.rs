@@ -27,6 +27,8 @@ const FIT_EVERY: usize = 50;
 const CAUTION: f64 = 0.5;
 /// Looks at an entry that weigh as much as the prior belief that it is like all others.
 const SHRINKAGE: f64 = 4.0;
+/// Share of audits below which one no longer stands for more served answers.
+const AUDIT_SHARE_MIN: f64 = 0.02;
 /// Most looks at one entry that are counted; later ones let the earlier fade.
 const TRIED_MAX: u16 = 64;
 
@@ -84,6 +86,8 @@ impl Record {
 pub(super) struct Observation {
     pub(super) features: [f64; FEATURES],
     pub(super) right: bool,
+    /// It was served, and stands for all that were served and not audited.
+    pub(super) audited: bool,
 }
 
 /// What was learned of one tenant's lookups: some 100 KiB when full.
@@ -128,8 +132,9 @@ impl Verifier {
     /// Learns whether the chosen entry's answer was right, from a fresh answer or from feedback.
     pub fn learn(&mut self, evidence: &Evidence, record: &mut Record, right: bool) {
         let estimate = sigmoid(self.model.linear(&evidence.features));
+        let audited = self.cautious(&evidence.features, record.shift()) >= self.cut;
         record.add(f64::from(u8::from(right)) - estimate);
-        self.observe(Observation { features: evidence.features, right });
+        self.observe(Observation { features: evidence.features, right, audited });
         self.since_fit += 1;
         if self.since_fit >= FIT_EVERY {
             self.fit();
@@ -169,24 +174,29 @@ impl Verifier {
         sigmoid(self.model.linear(features) + shift - CAUTION * self.model.standard_error(features))
     }
 
-    /// The lowest cut at which both the expected and the observed share of wrong answers above it stay
-    /// within the bound. Outcomes above the present cut are rarer among those kept, since only audits
-    /// bring them: that errs on the side of caution.
+    /// The lowest cut above which both the expected and the observed share of wrong answers are within
+    /// the bound.
     fn lowest_cut(&self) -> f64 {
         if self.observations.len() < OBSERVATIONS_MIN {
             return f64::INFINITY;
         }
-        let estimates = self.observations.iter().map(|seen| (self.cautious(&seen.features, 0.0), seen.right));
-        let mut ranked: Vec<(f64, bool)> = estimates.collect();
+        let stands_for = |seen: &Observation| match seen.audited {
+            true => 1.0 / self.audit_share.max(AUDIT_SHARE_MIN),
+            false => 1.0,
+        };
+        let estimates = self.observations.iter().map(|seen| (self.cautious(&seen.features, 0.0), seen));
+        let mut ranked: Vec<(f64, &Observation)> = estimates.collect();
         ranked.sort_unstable_by(|(a, _), (b, _)| b.total_cmp(a));
-        let (mut expected, mut wrong, mut cut) = (0.0, 0.0, f64::INFINITY);
-        for (count, (estimate, right)) in (1_u32..).zip(&ranked) {
-            expected += 1.0 - estimate;
-            wrong += f64::from(u8::from(!right));
-            let count = f64::from(count);
+        let (mut weight, mut expected, mut cut) = (0.0, 0.0, f64::INFINITY);
+        let (mut seen, mut wrong) = (0.0, 0.0);
+        for (estimate, observation) in ranked {
+            weight += stands_for(observation);
+            expected += stands_for(observation) * (1.0 - estimate);
+            seen += 1.0;
+            wrong += f64::from(u8::from(!observation.right));
             // Half an error more than was seen, so that few outcomes prove little.
-            if expected / count <= self.bound.0 && (wrong + 0.5) / (count + 1.0) <= self.bound.0 {
-                cut = *estimate;
+            if expected <= self.bound.0 * weight && wrong + 0.5 <= self.bound.0 * (seen + 1.0) {
+                cut = estimate;
             }
         }
         cut
