@@ -125,9 +125,8 @@ impl Names {
             return Some(text.replace(old, new));
         }
         let old = capitalised(text).into_iter().find(|word| self.0.iter().any(|name| name == word))?;
-        let new = self.0.get(dice.below(self.0.len()))?;
-        let same = old.eq_ignore_ascii_case(new);
-        (!same).then(|| replace_word(text, old, new))?
+        let others: Vec<&String> = self.0.iter().filter(|name| !name.eq_ignore_ascii_case(old)).collect();
+        replace_word(text, old, others.get(dice.below(others.len()))?)
     }
 }
 
