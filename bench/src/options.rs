@@ -12,7 +12,6 @@ usage: tidegate-bench [options]
   --seconds N      length of each measurement (default 3)
   --cases A,B      only these of: bare, noop, settings, nostore, filter, l1, full,
                    socket, h2c (bare is always run)
-  --semantic       instead, the quality of the semantic cache on the pairs under --data
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
   --understanding  instead, how well and how fast errors are understood
