@@ -91,6 +91,8 @@ codes! {
     InvalidJson => "invalid_json", 400, "invalid_request_error", "invalid_request_error";
     /// The body is JSON but not a valid request.
     InvalidRequest => "invalid_request", 400, "invalid_request_error", "invalid_request_error";
+    /// The response to go on from is not kept.
+    PreviousResponseNotFound => "previous_response_not_found", 400, "invalid_request_error", "invalid_request_error";
     /// A header is not valid text.
     InvalidHeader => "invalid_header", 400, "invalid_request_error", "invalid_request_error";
     /// The configuration sent to an admin path is not valid.

@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::Value;
 use tidegate_core::chat::estimate_request_tokens;
-use tidegate_core::provider::Front::{Chat, Messages};
+use tidegate_core::provider::Front::{Chat, Completions, Messages, Responses};
 use tidegate_core::provider::{
-    Exchange, Fit, Format, Front, Malformed, StreamTranslator, Vendor, read_answer, read_count_request,
+    Echo, Exchange, Fit, Format, Front, Malformed, StreamTranslator, Vendor, read_answer, read_count_request,
     read_request, write_answer, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
@@ -23,6 +23,9 @@ use tidegate_core::sse::Scanner;
 const PAIRS: &[(Front, Vendor, &str, &str)] = &[
     (Messages, Vendor::OpenAi, "anthropic-to-openai", "openai-to-anthropic"),
     (Chat, Vendor::Anthropic, "openai-to-anthropic", "anthropic-to-openai"),
+    (Completions, Vendor::OpenAi, "completions-to-openai", "openai-to-completions"),
+    (Responses, Vendor::OpenAi, "responses-to-openai", "openai-to-responses"),
+    (Responses, Vendor::Anthropic, "responses-to-anthropic", "anthropic-to-responses"),
     (Chat, Vendor::Gemini, "openai-to-gemini", "gemini-to-openai"),
     (Messages, Vendor::Gemini, "anthropic-to-gemini", "gemini-to-anthropic"),
     (Chat, Vendor::Bedrock, "openai-to-bedrock", "bedrock-to-openai"),
@@ -38,6 +41,8 @@ fn exchange(schema_tool: Option<&str>) -> Exchange {
         request_id: "req_1".to_owned(),
         model: "asked-for".to_owned(),
         schema_tool: schema_tool.map(str::to_owned),
+        answer_id: "resp_1".to_owned(),
+        echo: Echo::of(br#"{"temperature":0.50,"tools":[{"type":"function","name":"f"}],"store":false}"#),
     }
 }
 
@@ -311,6 +316,8 @@ proptest! {
         let text = String::from_utf8_lossy(&out);
         let ends = text.matches("data: [DONE]").count()
             + text.matches("event: message_stop").count()
+            + text.matches("event: response.completed").count()
+            + text.matches("event: response.incomplete").count()
             + text.matches("event: error").count()
             + text.matches("data: {\"error\":").count();
         prop_assert!(ends <= 1, "{}", text);

@@ -166,6 +166,17 @@ pub enum Image {
     Url(String),
 }
 
+impl Image {
+    /// The picture at a URL, or in it: `data:image/png;base64,...`; `None` where data is not in
+    /// base64.
+    #[must_use]
+    pub fn of_url(url: &str) -> Option<Self> {
+        let Some(inline) = url.strip_prefix("data:") else { return Some(Self::Url(url.to_owned())) };
+        let (media_type, data) = inline.split_once(";base64,")?;
+        Some(Self::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+    }
+}
+
 /// Sound in the request itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audio {

@@ -1,7 +1,9 @@
 //! What an answer needs to know of the request it is for.
 
+use super::Echo;
+
 /// One exchange between a caller and a provider of another protocol.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Exchange {
     /// When the answer was made, in Unix seconds.
     pub created: u64,
@@ -13,4 +15,8 @@ pub struct Exchange {
     pub model: String,
     /// The tool whose use is the answer, from [`super::Written`].
     pub schema_tool: Option<String>,
+    /// Responses API: the answer's own id, as in `resp_1`.
+    pub answer_id: String,
+    /// Responses API: what the answer repeats of the request.
+    pub echo: Echo,
 }

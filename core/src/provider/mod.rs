@@ -15,6 +15,7 @@ mod failure;
 mod fit;
 mod gemini;
 mod openai;
+mod responses;
 mod schema;
 mod stream;
 mod vendor;
@@ -28,6 +29,7 @@ pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};
 pub use fit::Fit;
 pub use openai::adapt as adapt_openai_request;
+pub use responses::{Echo, items_of, join_items, previous_of};
 pub use stream::StreamTranslator;
 pub use vendor::{Credential, Dialect, ReasoningField, TokenLimitField, Vendor};
 
@@ -36,6 +38,10 @@ pub use vendor::{Credential, Dialect, ReasoningField, TokenLimitField, Vendor};
 pub enum Front {
     /// OpenAI's chat completions.
     Chat,
+    /// OpenAI's older completions.
+    Completions,
+    /// OpenAI's responses.
+    Responses,
     /// Anthropic's messages.
     Messages,
 }
@@ -47,7 +53,9 @@ impl Front {
         match endpoint {
             Endpoint::ChatCompletions => Some(Self::Chat),
             Endpoint::Messages => Some(Self::Messages),
-            Endpoint::Completions | Endpoint::Responses | Endpoint::Embeddings | Endpoint::Models => None,
+            Endpoint::Completions => Some(Self::Completions),
+            Endpoint::Responses => Some(Self::Responses),
+            Endpoint::Embeddings | Endpoint::Models => None,
         }
     }
 }
@@ -80,10 +88,15 @@ impl Format {
         }
     }
 
-    /// Whether a caller's request can pass as it is.
+    /// Whether a caller's request can pass as it is to a provider of this dialect.
     #[must_use]
-    pub const fn takes(self, front: Front) -> bool {
-        matches!((self, front), (Self::OpenAi, Front::Chat) | (Self::Anthropic, Front::Messages))
+    pub const fn takes(self, front: Front, dialect: &Dialect) -> bool {
+        match (self, front) {
+            (Self::OpenAi, Front::Chat) | (Self::Anthropic, Front::Messages) => true,
+            (Self::OpenAi, Front::Completions) => dialect.completions,
+            (Self::OpenAi, Front::Responses) => dialect.responses,
+            _ => false,
+        }
     }
 }
 
@@ -107,6 +120,8 @@ pub struct Malformed;
 pub fn read_request(front: Front, body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     match front {
         Front::Chat => openai::read_request(body, fit),
+        Front::Completions => openai::read_completions_request(body, fit),
+        Front::Responses => responses::read_request(body, fit),
         Front::Messages => anthropic::read_request(body, fit),
     }
 }
@@ -161,6 +176,8 @@ pub fn read_answer(format: Format, exchange: &Exchange, body: &[u8]) -> Result<C
 pub fn write_answer(front: Front, exchange: &Exchange, answer: &ChatAnswer) -> Vec<u8> {
     match front {
         Front::Chat => openai::write_answer(answer, exchange.created),
+        Front::Completions => openai::write_completions_answer(answer, exchange),
+        Front::Responses => responses::write_answer(answer, exchange),
         Front::Messages => anthropic::write_answer(answer),
     }
 }

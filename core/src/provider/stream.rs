@@ -6,7 +6,7 @@ use crate::sse::{Event, Parser};
 
 use super::failure::in_stream;
 use super::schema::Restore;
-use super::{Exchange, Format, Front, Malformed, anthropic, bedrock, ernie, gemini, openai};
+use super::{Exchange, Format, Front, Malformed, anthropic, bedrock, ernie, gemini, openai, responses};
 
 /// Translates one stream. Memory is bounded by one event.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ enum Reader {
 #[derive(Debug)]
 enum Writer {
     OpenAi(openai::Writer),
+    Completions(openai::CompletionsWriter),
+    Responses(Box<responses::Writer>),
     Anthropic(anthropic::Writer),
 }
 
@@ -45,6 +47,8 @@ impl StreamTranslator {
             Format::Ernie => Reader::Ernie(ernie::Reader::new(&exchange.request_id, &exchange.model)),
         };
         let writer = match caller {
+            Front::Completions => Writer::Completions(openai::CompletionsWriter::new(exchange)),
+            Front::Responses => Writer::Responses(Box::new(responses::Writer::new(exchange))),
             Front::Chat => Writer::OpenAi(openai::Writer::new(exchange.created, exchange.include_usage)),
             Front::Messages => Writer::Anthropic(anthropic::Writer::new(&exchange.request_id)),
         };
@@ -73,6 +77,14 @@ impl StreamTranslator {
         };
         if complete && !std::mem::replace(&mut self.ended, true) {
             self.writer.write(StreamEvent::End, out);
+        }
+    }
+
+    /// The whole response that the caller of the Responses API got, once it has ended well.
+    pub fn take_whole(&mut self) -> Option<Vec<u8>> {
+        match &mut self.writer {
+            Writer::Responses(writer) => writer.take_whole(),
+            Writer::OpenAi(_) | Writer::Completions(_) | Writer::Anthropic(_) => None,
         }
     }
 
@@ -150,6 +162,8 @@ impl Writer {
     fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
         match self {
             Self::OpenAi(writer) => writer.write(event, out),
+            Self::Completions(writer) => writer.write(event, out),
+            Self::Responses(writer) => writer.write(event, out),
             Self::Anthropic(writer) => writer.write(event, out),
         }
     }
@@ -157,6 +171,8 @@ impl Writer {
     fn takes_input_of(&self, index: u64) -> bool {
         match self {
             Self::OpenAi(writer) => writer.takes_input_of(index),
+            Self::Completions(_) => true,
+            Self::Responses(writer) => writer.takes_input_of(index),
             Self::Anthropic(writer) => writer.takes_input_of(index),
         }
     }

@@ -41,6 +41,10 @@ pub struct Dialect {
     pub top_k: bool,
     /// The field for a seed.
     pub seed: &'static str,
+    /// Whether there is the older completions API.
+    pub completions: bool,
+    /// Whether there is the Responses API.
+    pub responses: bool,
     /// Whether `reasoning_content` of earlier answers is to be sent back.
     pub keeps_thoughts: bool,
 }
@@ -54,10 +58,17 @@ const OPENAI: Dialect = Dialect {
     schemas: true,
     top_k: false,
     seed: "seed",
+    completions: true,
+    responses: true,
     keeps_thoughts: false,
 };
 /// What most servers that are compatible with it know.
-const COMPATIBLE: Dialect = Dialect { token_limit: TokenLimitField::MaxTokens, developer: false, ..OPENAI };
+const COMPATIBLE: Dialect =
+    Dialect { token_limit: TokenLimitField::MaxTokens, developer: false, responses: false, ..OPENAI };
+/// Those of them that only chat.
+const CHATTING: Dialect = Dialect { completions: false, ..COMPATIBLE };
+/// Azure: its addresses with deployments have no Responses API.
+const DEPLOYED: Dialect = Dialect { responses: false, ..OPENAI };
 /// Protocols of their own that know no schema of an answer.
 const WITHOUT_SCHEMAS: Dialect = Dialect { schemas: false, ..OPENAI };
 
@@ -136,25 +147,25 @@ vendors! {
     Bedrock => "bedrock", ["aws_bedrock"], None, Format::Bedrock, Credential::Bearer, WITHOUT_SCHEMAS;
     /// Baidu ERNIE, version 2 of the API.
     Ernie => "ernie", ["baidu", "qianfan"], Some("https://qianfan.baidubce.com/v2"), Format::OpenAi,
-        Credential::Bearer, COMPATIBLE;
+        Credential::Bearer, CHATTING;
     /// Baidu ERNIE, the API with access tokens; they go in the address.
     ErnieClassic => "ernie_classic", ["wenxin"], Some("https://aip.baidubce.com"), Format::Ernie,
         Credential::Bearer, WITHOUT_SCHEMAS;
     /// Azure `OpenAI`: one address per deployment, and a version in each.
-    Azure => "azure", ["azure_openai"], None, Format::OpenAi, Credential::Header("api-key"), OPENAI;
+    Azure => "azure", ["azure_openai"], None, Format::OpenAi, Credential::Header("api-key"), DEPLOYED;
     /// DeepSeek.
     DeepSeek => "deepseek", [], Some("https://api.deepseek.com/v1"), Format::OpenAi, Credential::Bearer,
-        Dialect { reasoning: ReasoningField::Thinking, schemas: false, keeps_thoughts: true, ..COMPATIBLE };
+        Dialect { reasoning: ReasoningField::Thinking, schemas: false, keeps_thoughts: true, ..CHATTING };
     /// Zhipu (GLM).
     Zhipu => "zhipu", ["glm", "zai"], Some("https://open.bigmodel.cn/api/paas/v4"), Format::OpenAi,
         Credential::Bearer,
         Dialect {
             reasoning: ReasoningField::Thinking, schemas: false, stream_options: false, keeps_thoughts: true,
-            ..COMPATIBLE
+            ..CHATTING
         };
     /// Mistral.
     Mistral => "mistral", [], Some("https://api.mistral.ai/v1"), Format::OpenAi, Credential::Bearer,
-        Dialect { stream_options: false, seed: "random_seed", ..COMPATIBLE };
+        Dialect { stream_options: false, seed: "random_seed", ..CHATTING };
     /// Ollama.
     Ollama => "ollama", [], Some("http://127.0.0.1:11434/v1"), Format::OpenAi, Credential::Bearer, COMPATIBLE;
     /// vLLM.
@@ -163,14 +174,14 @@ vendors! {
     /// Alibaba DashScope (Qwen), compatible mode.
     DashScope => "dashscope", ["qwen", "alibaba"], Some("https://dashscope.aliyuncs.com/compatible-mode/v1"),
         Format::OpenAi, Credential::Bearer,
-        Dialect { reasoning: ReasoningField::EnableThinking, top_k: true, ..COMPATIBLE };
+        Dialect { reasoning: ReasoningField::EnableThinking, top_k: true, ..CHATTING };
     /// Groq.
-    Groq => "groq", [], Some("https://api.groq.com/openai/v1"), Format::OpenAi, Credential::Bearer, COMPATIBLE;
+    Groq => "groq", [], Some("https://api.groq.com/openai/v1"), Format::OpenAi, Credential::Bearer, CHATTING;
     /// xAI.
     Xai => "xai", ["grok"], Some("https://api.x.ai/v1"), Format::OpenAi, Credential::Bearer, COMPATIBLE;
     /// Moonshot (Kimi).
     Moonshot => "moonshot", ["kimi"], Some("https://api.moonshot.cn/v1"), Format::OpenAi, Credential::Bearer,
-        Dialect { reasoning: ReasoningField::Thinking, keeps_thoughts: true, ..COMPATIBLE };
+        Dialect { reasoning: ReasoningField::Thinking, keeps_thoughts: true, ..CHATTING };
     /// `OpenRouter`.
     OpenRouter => "openrouter", [], Some("https://openrouter.ai/api/v1"), Format::OpenAi, Credential::Bearer,
         Dialect { top_k: true, developer: true, ..COMPATIBLE };

@@ -126,6 +126,12 @@ struct Opening {
     message: Envelope,
 }
 
+/// The last event of OpenAI's Responses API.
+#[derive(Deserialize)]
+struct Closing {
+    response: Envelope,
+}
+
 impl Scanner {
     /// A scanner at the start of a stream.
     #[must_use]
@@ -186,8 +192,8 @@ fn observe(outcome: &mut Outcome, event: &Event<'_>) {
     let data = event.data.trim_ascii();
     outcome.events += 1;
     match event.name {
-        b"error" => outcome.error = true,
-        b"message_stop" | b"response.completed" => outcome.done = true,
+        b"error" | b"response.failed" => outcome.error = true,
+        b"message_stop" | b"response.completed" | b"response.incomplete" => outcome.done = true,
         _ => {}
     }
     if data == b"[DONE]" {
@@ -199,6 +205,9 @@ fn observe(outcome: &mut Outcome, event: &Event<'_>) {
     }
     let envelope = match event.name {
         b"message_start" => serde_json::from_slice::<Opening>(data).map(|opening| opening.message),
+        b"response.completed" | b"response.incomplete" => {
+            serde_json::from_slice::<Closing>(data).map(|closing| closing.response)
+        }
         _ => serde_json::from_slice::<Envelope>(data),
     };
     if let Ok(envelope) = envelope {
@@ -258,6 +267,17 @@ mod tests {
         ));
         assert!(outcome.is_success());
         assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 9 }));
+    }
+
+    #[test]
+    fn the_usage_of_a_response_is_in_its_last_event() {
+        let outcome = scan(concat!(
+            "event: response.created\ndata: {\"response\":{\"error\":null,\"usage\":null}}\n\n",
+            "event: response.completed\ndata: {\"response\":{\"error\":null,\"usage\":{\"input_tokens\":7,\"output_tokens\":9}}}\n\n",
+        ));
+        assert!(outcome.is_success());
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 7, completion_tokens: 9 }));
+        assert!(scan("event: response.failed\ndata: {}\n\n").error);
     }
 
     #[test]

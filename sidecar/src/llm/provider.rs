@@ -161,9 +161,7 @@ impl Provider {
     pub fn may_serve(&self, endpoint: Endpoint, scope: Scope, model: &str) -> bool {
         let able = match &*self.engine {
             Engine::Remote(upstream) => upstream.serves(endpoint),
-            Engine::Local(_) => {
-                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages)
-            }
+            Engine::Local(_) => !matches!(endpoint, Endpoint::Embeddings | Endpoint::Models),
             Engine::Disabled => false,
         };
         able && self.in_scope(scope) && self.catalog.find(model).is_some()

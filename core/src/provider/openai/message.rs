@@ -199,7 +199,7 @@ fn content_part(part: PartDocument, path: &str, fit: &mut Fit) -> Result<Option<
         "image_url" => {
             let image = part.image_url.ok_or_else(|| required("image_url"))?;
             Part::Image(
-                image_of(&image.url)
+                Image::of_url(&image.url)
                     .ok_or_else(|| wrong(&format!("{path}.image_url.url"), "a URL, or data in base64"))?,
             )
         }
@@ -226,13 +226,4 @@ fn content_part(part: PartDocument, path: &str, fit: &mut Fit) -> Result<Option<
 /// `data:image/png;base64,...` as media type and data.
 fn data_url(url: &str) -> Option<(&str, &str)> {
     url.strip_prefix("data:")?.split_once(";base64,")
-}
-
-/// The picture at a URL, or in it.
-pub(super) fn image_of(url: &str) -> Option<Image> {
-    if !url.starts_with("data:") {
-        return Some(Image::Url(url.to_owned()));
-    }
-    let (media_type, data) = data_url(url)?;
-    Some(Image::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }

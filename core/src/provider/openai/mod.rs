@@ -2,6 +2,7 @@
 
 mod adapt;
 mod answer;
+mod completions;
 mod message;
 mod read;
 mod stream_read;
@@ -11,6 +12,7 @@ mod write_message;
 
 pub use adapt::adapt;
 pub(super) use answer::{read_answer, write_answer};
+pub(super) use completions::{CompletionsWriter, read_completions_request, write_completions_answer};
 pub(super) use read::read_request;
 pub(super) use stream_read::Reader;
 pub(super) use stream_write::Writer;

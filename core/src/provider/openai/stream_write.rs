@@ -212,13 +212,13 @@ impl Writer {
     }
 }
 
-fn fail(error: &StreamError, out: &mut Vec<u8>) {
+pub(super) fn fail(error: &StreamError, out: &mut Vec<u8>) {
     let kind = if error.kind.is_empty() { "api_error" } else { error_kind(Protocol::OpenAi, &error.kind) };
     let code = error.code.as_deref();
     push(out, &Failure { error: FailureFields { message: &error.message, r#type: kind, param: None, code } });
 }
 
-fn push(out: &mut Vec<u8>, document: &impl Serialize) {
+pub(super) fn push(out: &mut Vec<u8>, document: &impl Serialize) {
     out.extend_from_slice(b"data: ");
     out.extend_from_slice(&document::write(document));
     out.extend_from_slice(b"\n\n");

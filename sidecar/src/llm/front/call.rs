@@ -12,6 +12,7 @@ use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
 
 use super::request::LlmRequest;
+use super::responses::unknown_previous;
 use crate::limits::Bill;
 use crate::llm::metrics::Observation;
 use crate::llm::providers::Engine;
@@ -43,6 +44,7 @@ impl Task {
         match self {
             Self::Complete(Endpoint::Completions) => Operation::Completions,
             Self::Complete(Endpoint::Embeddings) => Operation::Embeddings,
+            Self::Complete(Endpoint::Responses) => Operation::Responses,
             Self::Complete(_) => Operation::Chat,
             Self::CountTokens => Operation::CountTokens,
         }
@@ -66,7 +68,7 @@ pub async fn run(
     request: &LlmRequest,
 ) -> Result<Response, Reply> {
     let target = picked.provider.engine.target();
-    let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front));
+    let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front, &target.dialect));
     let Some(front) = translated else {
         let body = target.adapted(task.endpoint(), &request.body);
         return call(task, picked, caller, headers, request, body, false).await;
@@ -75,7 +77,11 @@ pub async fn run(
         let input_tokens = estimate_request_tokens(&read_count_request(&request.body)?);
         return Ok(json(StatusCode::OK, &Count { input_tokens }));
     }
+    if request.lost {
+        return Err(unknown_previous());
+    }
     let (translation, body) = Translation::begin(caller, front, &target, &request.body)?;
+    let translation = translation.keeping(request.keep.clone());
     let chat = Task::Complete(Endpoint::ChatCompletions);
     let response = call(chat, picked, caller, headers, request, body, translation.is_stream()).await?;
     translation.finish(&picked.provider.name, response).await

@@ -8,6 +8,7 @@ mod lookup;
 mod models;
 pub(super) mod refusal;
 mod request;
+pub(super) mod responses;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,6 +29,7 @@ use tidegate_core::wire::{Identity, header};
 pub(super) use self::call::{Task, run};
 use self::refusal::refuse;
 pub(super) use self::request::LlmRequest;
+use self::responses::Responses;
 use super::idempotency::{self, Claim, Idempotency};
 use super::providers::{Providers, Scope};
 use super::resilience::{self, Exchange};
@@ -78,6 +80,7 @@ pub struct Services {
 struct Front {
     services: Services,
     body_bytes_max: u64,
+    responses: Arc<Responses>,
     idempotency: Idempotency,
     /// When this process started, in Unix seconds: the `created` of every model.
     started: u64,
@@ -86,12 +89,15 @@ struct Front {
 /// The LLM API's routes. Bodies over `body_bytes_max` are refused with 413.
 pub fn router(services: Services, body_bytes_max: u64) -> Router {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let front = Arc::new(Front { services, body_bytes_max, idempotency: Idempotency::default(), started });
+    let (idempotency, responses) = (Idempotency::default(), Arc::default());
+    let front = Arc::new(Front { services, body_bytes_max, idempotency, responses, started });
     let complete = |endpoint, scope| on(Task::Complete(endpoint), scope);
     Router::new()
         .route("/v1/chat/completions", complete(Endpoint::ChatCompletions, Scope::Any))
         .route("/v1/completions", complete(Endpoint::Completions, Scope::Any))
         .route("/v1/embeddings", complete(Endpoint::Embeddings, Scope::Any))
+        .route("/v1/responses", complete(Endpoint::Responses, Scope::Any))
+        .route("/v1/responses/{id}", get(show_response).delete(delete_response))
         .route("/v1/messages", complete(Endpoint::Messages, Scope::Any))
         .route("/v1/messages/count_tokens", on(Task::CountTokens, Scope::Any))
         .route("/local/chat/completions", complete(Endpoint::ChatCompletions, Scope::Local))
@@ -140,6 +146,21 @@ impl Ask {
     }
 }
 
+type Caused = Option<Extension<Identity>>;
+
+async fn show_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
+    front.responses.show(tenant(who.as_deref()), &id)
+}
+
+async fn delete_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
+    front.responses.delete(tenant(who.as_deref()), &id)
+}
+
+/// Whose responses these are; without authentication there is one for all.
+fn tenant(identity: Option<&Identity>) -> &str {
+    identity.map_or("", |identity| &identity.tenant)
+}
+
 impl Front {
     async fn serve(self: Arc<Self>, task: Task, scope: Scope, request: Request) -> Response {
         let (head, body) = request.into_parts();
@@ -167,7 +188,11 @@ impl Front {
         body: Body,
     ) -> Result<Response, Reply> {
         let body = body::read(&head.headers, body, self.body_bytes_max).await?;
-        let request = LlmRequest::read(task.endpoint(), body)?;
+        let mut request = LlmRequest::read(task.endpoint(), body)?;
+        if task.endpoint() == Endpoint::Responses {
+            let tenant = tenant(head.extensions.get::<Identity>());
+            request.go_on(self.responses.continued(tenant, &request.body));
+        }
         if head.extensions.get::<AllowedModels>().is_some_and(|allowed| !allowed.has(&request.model)) {
             let message = "This key may not use this model; GET /v1/models lists those it may.";
             return Err(Reply::new(Code::ModelNotAllowed, message).with_param("model"));

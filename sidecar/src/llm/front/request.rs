@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
 
+use super::responses::{Continued, Keep};
+
 /// Longest model name looked at, in bytes; no provider has one near it.
 const MODEL_BYTES_MAX: usize = 256;
 
@@ -33,6 +35,10 @@ pub struct LlmRequest {
     pub answer_tokens: Option<u64>,
     /// The body to pass on: the caller's own bytes, unless it came in LLM-Bridge's form.
     pub body: Bytes,
+    /// Responses API: where the response goes.
+    pub keep: Option<Keep>,
+    /// Responses API: whether it goes on from a response that is not here.
+    pub lost: bool,
 }
 
 /// The fields looked at; `null` counts as absent.
@@ -74,14 +80,24 @@ impl LlmRequest {
         peek.check_stream()?;
         let (stream, answer_tokens) = (peek.wants_stream(), peek.answer_tokens());
         if endpoint.protocol() == Protocol::Anthropic {
-            return Ok(Self { model, provider: None, stream, answer_tokens, body });
+            return Ok(Self { model, provider: None, stream, answer_tokens, body, keep: None, lost: false });
         }
         let provider = peek.provider();
         let lifted = match (&provider, peek.parameters) {
             (None, None) => None,
             (_, parameters) => lift(text, provider.is_some(), parameters)?,
         };
-        Ok(Self { model, provider, stream, answer_tokens, body: lifted.unwrap_or(body) })
+        let body = lifted.unwrap_or(body);
+        Ok(Self { model, provider, stream, answer_tokens, body, keep: None, lost: false })
+    }
+
+    /// Takes over what is known of the response that it goes on from.
+    pub fn go_on(&mut self, continued: Continued) {
+        let Continued { body, lost, keep } = continued;
+        (self.keep, self.lost) = (keep, lost);
+        if let Some(body) = body {
+            self.body = body;
+        }
     }
 
     /// The same request for another model; its other fields stay as they are.

@@ -8,5 +8,6 @@ mod local;
 mod messages;
 mod passing;
 mod provider;
+mod responses;
 mod routing;
 mod streams;

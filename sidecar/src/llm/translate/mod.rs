@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
 use tidegate_core::provider::{
-    Dialect, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request, read_answer,
+    Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request, read_answer,
     read_request, write_answer, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
@@ -21,6 +21,7 @@ use tidegate_core::route::Endpoint;
 use tidegate_core::wire::header;
 
 use self::stream::TranslatedStream;
+use super::front::responses::Keep;
 use super::upstream::{ANSWER_BYTES_MAX, Caller};
 
 const DROPPED: HeaderName = HeaderName::from_static(header::DROPPED);
@@ -65,6 +66,7 @@ pub struct Translation {
     caller: Front,
     exchange: Exchange,
     stream: bool,
+    keep: Option<Keep>,
     dropped: Option<HeaderValue>,
 }
 
@@ -88,13 +90,22 @@ impl Translation {
             request_id: caller.request_id.to_owned(),
             model: request.model.clone(),
             schema_tool: None,
+            answer_id: if front == Front::Responses { answer_id()? } else { String::new() },
+            echo: if front == Front::Responses { Echo::of(body) } else { Echo::default() },
         };
         let written = write_request(target.format, &target.dialect, request, &mut fit)?;
         exchange.schema_tool = written.schema_tool;
         let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
         let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
-        let translation = Self { provider: target.format, caller: front, exchange, stream, dropped };
+        let translation =
+            Self { provider: target.format, caller: front, exchange, stream, keep: None, dropped };
         Ok((translation, written.body.into()))
+    }
+
+    /// Has the response kept, once it is whole.
+    #[must_use]
+    pub fn keeping(self, keep: Option<Keep>) -> Self {
+        Self { keep, ..self }
     }
 
     /// Whether the caller asked for a stream.
@@ -121,9 +132,9 @@ impl Translation {
         Ok(Response::from_parts(head, body))
     }
 
-    fn stream(&self, body: Body) -> Body {
+    fn stream(self, body: Body) -> Body {
         let translator = StreamTranslator::new(self.provider, self.caller, &self.exchange);
-        Body::new(TranslatedStream::new(body, translator))
+        Body::new(TranslatedStream::new(body, translator, self.keep))
     }
 
     async fn whole(&self, provider: &str, body: Body) -> Result<Body, Reply> {
@@ -132,8 +143,19 @@ impl Translation {
         let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| no_answer())?;
         let answer =
             read_answer(self.provider, &self.exchange, &whole.to_bytes()).map_err(|_| no_answer())?;
-        Ok(write_answer(self.caller, &self.exchange, &answer).into())
+        let written = write_answer(self.caller, &self.exchange, &answer);
+        if let Some(keep) = &self.keep {
+            keep.response(&written);
+        }
+        Ok(written.into())
     }
+}
+
+/// A new response's id, which nobody can guess.
+fn answer_id() -> Result<String, Reply> {
+    let unique = crate::keys::random::token();
+    let failed = |_| Reply::new(Code::InternalError, "The system gives no random numbers.");
+    unique.map(|unique| format!("resp_{unique}")).map_err(failed)
 }
 
 fn now() -> u64 {

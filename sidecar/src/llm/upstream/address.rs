@@ -41,6 +41,7 @@ struct Fixed {
     chat: Uri,
     completions: Uri,
     embeddings: Uri,
+    responses: Uri,
     count_tokens: Uri,
 }
 
@@ -75,6 +76,7 @@ impl Addresses {
             chat: at(chat)?,
             completions: at("completions")?,
             embeddings: at("embeddings")?,
+            responses: at("responses")?,
             count_tokens: at("messages/count_tokens")?,
         };
         Ok(Self { places: Places::Fixed(Box::new(fixed)), models: Some(at(models)?) })
@@ -90,12 +92,13 @@ impl Addresses {
                 Operation::Chat => &fixed.chat,
                 Operation::Completions => &fixed.completions,
                 Operation::Embeddings => &fixed.embeddings,
+                Operation::Responses => &fixed.responses,
                 Operation::CountTokens => &fixed.count_tokens,
             }
             .clone()),
             Places::Deployments { base_url, version } => {
                 let operation = match operation {
-                    Operation::Chat | Operation::CountTokens => "chat/completions",
+                    Operation::Chat | Operation::Responses | Operation::CountTokens => "chat/completions",
                     Operation::Completions => "completions",
                     Operation::Embeddings => "embeddings",
                 };

@@ -56,6 +56,8 @@ pub enum Operation {
     Completions,
     /// OpenAI's embeddings.
     Embeddings,
+    /// OpenAI's responses.
+    Responses,
     /// Anthropic's count of a prompt's tokens.
     CountTokens,
 }
@@ -146,9 +148,11 @@ impl Upstream {
     #[must_use]
     pub const fn serves(&self, endpoint: Endpoint) -> bool {
         match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Messages => true,
-            Endpoint::Completions | Endpoint::Embeddings => matches!(self.target.format, Format::OpenAi),
-            Endpoint::Responses | Endpoint::Models => false,
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages | Endpoint::Responses => {
+                true
+            }
+            Endpoint::Embeddings => matches!(self.target.format, Format::OpenAi),
+            Endpoint::Models => false,
         }
     }
 

@@ -1,0 +1,172 @@
+//! OpenAI's older completions for providers that only chat: the prompt is what the user says.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::answer::{UsageWritten, reason};
+use super::stream_write::{fail, push};
+use crate::chat::{ChatAnswer, ChatRequest, Finish, Part, Role, StreamEvent, TokenUsage, Turn};
+use crate::provider::document::{self, TextOr, unsupported, wrong};
+use crate::provider::{Exchange, Fit};
+use crate::reply::Reply;
+
+/// Fields that may be left out without changing the answer.
+const HINTS: [&str; 2] = ["store", "metadata"];
+
+#[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
+struct Document {
+    model: String,
+    prompt: TextOr<String>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    stop: Option<TextOr<String>>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    seed: Option<i64>,
+    n: Option<u64>,
+    best_of: Option<u64>,
+    echo: Option<bool>,
+    frequency_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    user: Option<String>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Reads a request.
+pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
+    let document: Document = document::read(body)?;
+    fit.cannot_if(document.n.is_some_and(|n| n != 1), || wrong("n", "1"))?;
+    fit.cannot_if(document.best_of.is_some_and(|n| n != 1), || wrong("best_of", "1"))?;
+    fit.cannot_if(document.echo == Some(true), || wrong("echo", "false"))?;
+    for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
+        fit.cannot(unsupported(field))?;
+    }
+    let prompt = match document.prompt {
+        TextOr::Text(text) => text,
+        TextOr::Parts(texts) => match <[String; 1]>::try_from(texts) {
+            Ok([text]) => text,
+            Err(_) => return Err(wrong("prompt", "one text")),
+        },
+    };
+    Ok(ChatRequest {
+        model: document.model,
+        turns: vec![Turn { role: Role::User, parts: vec![Part::Text(prompt)] }],
+        tokens_max: document.max_tokens,
+        temperature: document.temperature,
+        top_p: document.top_p,
+        stops: match document.stop {
+            None => Vec::new(),
+            Some(TextOr::Text(text)) => vec![text],
+            Some(TextOr::Parts(texts)) => texts,
+        },
+        stream: document.stream.unwrap_or(false),
+        include_usage: document.stream_options.and_then(|o| o.include_usage).unwrap_or(false),
+        seed: document.seed,
+        frequency_penalty: document.frequency_penalty.filter(|p| *p != 0.0),
+        presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
+        user: document.user,
+        ..ChatRequest::default()
+    })
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: &'a [Choice<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageWritten>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    text: &'a str,
+    index: u32,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
+}
+
+impl<'a> Choice<'a> {
+    const fn new(text: &'a str, finish_reason: Option<&'static str>) -> Self {
+        Self { text, index: 0, logprobs: None, finish_reason }
+    }
+}
+
+/// Writes an answer.
+pub fn write_completions_answer(answer: &ChatAnswer, exchange: &Exchange) -> Vec<u8> {
+    document::write(&Completion {
+        id: &answer.id,
+        object: "text_completion",
+        created: exchange.created,
+        model: &answer.model,
+        choices: &[Choice::new(&answer.text, Some(reason(&answer.finish)))],
+        usage: Some(answer.usage.into()),
+    })
+}
+
+/// Writes an event stream.
+#[derive(Debug)]
+pub struct CompletionsWriter {
+    created: u64,
+    include_usage: bool,
+    id: String,
+    model: String,
+    usage: TokenUsage,
+}
+
+impl CompletionsWriter {
+    /// A writer at the start of a stream.
+    pub fn new(exchange: &Exchange) -> Self {
+        Self {
+            created: exchange.created,
+            include_usage: exchange.include_usage,
+            id: String::new(),
+            model: String::new(),
+            usage: TokenUsage::default(),
+        }
+    }
+
+    /// Appends what `event` is; thoughts and tools have no place in a completion.
+    pub fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
+        match event {
+            StreamEvent::Start { id, model } => (self.id, self.model) = (id, model),
+            StreamEvent::Text(text) => self.chunk(&[Choice::new(&text, None)], None, out),
+            StreamEvent::Finish(finish) => {
+                let finish = if finish == Finish::ToolUse { Finish::Stop } else { finish };
+                self.chunk(&[Choice::new("", Some(reason(&finish)))], None, out);
+            }
+            StreamEvent::Usage(usage) => self.usage = usage,
+            StreamEvent::Ping => out.extend_from_slice(b": ping\n\n"),
+            StreamEvent::End => {
+                if self.include_usage {
+                    self.chunk(&[], Some(self.usage.into()), out);
+                }
+                out.extend_from_slice(b"data: [DONE]\n\n");
+            }
+            StreamEvent::Error(error) => fail(&error, out),
+            StreamEvent::Thought(_)
+            | StreamEvent::ThoughtSignature(_)
+            | StreamEvent::RedactedThought(_)
+            | StreamEvent::Logprobs(_)
+            | StreamEvent::ToolStart { .. }
+            | StreamEvent::ToolInput { .. } => {}
+        }
+    }
+
+    fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
+        let Self { id, model, created, .. } = self;
+        push(out, &Completion { id, object: "text_completion", created: *created, model, choices, usage });
+    }
+}
