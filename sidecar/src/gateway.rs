@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
-use crate::bus::LocalBus;
+use crate::bus::Bus;
 use crate::clusters::Engine;
 use crate::control::Control;
 use crate::embedding::Embedder;
@@ -41,7 +41,7 @@ pub struct Gateway {
     /// Answers to questions asked before in other words.
     pub cache: Arc<SemanticCache>,
     /// Where what the filters observe goes.
-    pub bus: LocalBus,
+    pub bus: Bus,
     /// What the filters count.
     pub filters: Arc<FilterStats>,
     /// Everything on the metrics page.

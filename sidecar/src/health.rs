@@ -84,6 +84,7 @@ struct Components {
     filters: Filters,
     embedding: Embedding,
     store: Store,
+    bus: Bus,
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<Redis>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +97,23 @@ struct Components {
 struct Store {
     kind: &'static str,
     state: &'static str,
+}
+
+/// While Kafka is away, policies stay as they are and batches wait.
+#[derive(Debug, Serialize)]
+struct Bus {
+    kind: &'static str,
+    state: &'static str,
+}
+
+impl Bus {
+    const fn new(is_up: Option<bool>) -> Self {
+        match is_up {
+            None => Self { kind: "local", state: "up" },
+            Some(true) => Self { kind: "kafka", state: "up" },
+            Some(false) => Self { kind: "kafka", state: "down" },
+        }
+    }
 }
 
 impl Store {
@@ -158,6 +176,7 @@ async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
                 up_to_date: vms.iter().filter(|vm| vm.revision == revision).count(),
             },
             policy: Policy { revision },
+            bus: Bus::new(gateway.bus.is_up()),
             store: Store::new(gateway.control.store().is_shared_up()),
             redis: gateway.redis.as_ref().map(|redis| Redis { state: redis.state() }),
             shared_limits: gateway.leases.status(),

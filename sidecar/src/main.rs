@@ -11,8 +11,8 @@ use tidegate::control::Origin;
 use tidegate::keys::Digest;
 use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
-/// Said of a section that is read but not put in force.
-const WITHOUT_EFFECT: &str = "is valid, but has no effect in this version";
+/// Said of a section that nothing uses.
+const WITHOUT_EFFECT: &str = "is valid, but nothing uses it: see bus.type and store.type";
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 /// Longest line looked at for a password, in bytes.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attempts::{Allowance, Attempts};
-use crate::bus::{self, LocalSource};
+use crate::bus::{self, Source};
 use crate::clusters::{self, Engine};
 use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
@@ -51,6 +51,8 @@ pub enum StartError {
     Seal(SealError),
     /// The clusters of errors.
     Clusters(clusters::StartError),
+    /// The bus.
+    Bus(rdkafka::error::KafkaError),
     /// The policy.
     Policy(ChangeError),
     /// A listener.
@@ -69,6 +71,7 @@ impl std::fmt::Display for StartError {
             Self::Provider(error) => error.fmt(f),
             Self::Clusters(error) => error.fmt(f),
             Self::Seal(error) => error.fmt(f),
+            Self::Bus(error) => write!(f, "kafka: {error}"),
             Self::Policy(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
@@ -84,7 +87,7 @@ pub struct Ready {
     gateway: Arc<Gateway>,
     config: Config,
     drain: watch::Sender<bool>,
-    observed: LocalSource,
+    observed: Source,
     listeners: Vec<Listener>,
     metrics_listener: Option<Listener>,
     /// The operator's key, if one had to be made: shown once, by whoever started this.
@@ -130,7 +133,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     follow_fleet(&control, &provisioning);
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
-    let (bus, observed) = bus::local(config.bus.capacity as usize);
+    let (bus, observed) = bus::open(&config.bus, &mut registry).map_err(StartError::Bus)?;
     let gateway = Gateway {
         bus,
         control,

@@ -26,6 +26,7 @@ mod etcd;
 mod expect;
 mod fleet;
 mod gateway;
+mod kafka;
 mod llm;
 mod patch;
 mod paths;
@@ -44,6 +45,7 @@ pub use etcd::EtcdCluster;
 pub use expect::expect_error;
 pub use fleet::{Fleet, Tally};
 pub use gateway::{ADMIN_KEY, Gateway};
+pub use kafka::KafkaBroker;
 pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
 pub use patch::{prepend_item, replace_once};
 pub use paths::{

@@ -123,6 +123,11 @@ pub(super) fn on_path(name: &str, what: &'static str) -> Result<PathBuf, Harness
     found.ok_or_else(|| HarnessError::Missing { what, path: name.into(), fix: "run `scripts/setup test`" })
 }
 
+/// A server that `scripts/setup test` put among the tools.
+pub(super) fn tool(name: &str, what: &'static str) -> Result<PathBuf, HarnessError> {
+    existing(what, tools().join("bin").join(name), "run `scripts/setup test`")
+}
+
 pub(super) fn existing(
     what: &'static str,
     path: PathBuf,

@@ -2,14 +2,21 @@
 //! acknowledged only after what was learnt from it is kept, and batches are numbered in their VM,
 //! so that one that comes twice changes nothing.
 
+mod kafka;
 mod local;
 
 use std::future::Future;
 
+use prometheus_client::registry::Registry;
+use rdkafka::error::KafkaError;
+
 use serde::{Deserialize, Serialize};
 use tidegate_core::event::Batch;
 
-pub use local::{LocalBus, LocalSource, local};
+use kafka::{KafkaBus, KafkaSource, kafka};
+use local::{LocalBus, LocalSource, local};
+
+use crate::config::bus::Bus as Settings;
 
 /// A batch and the VM it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,4 +46,71 @@ pub trait EventSource: Send {
     fn next(&mut self) -> impl Future<Output = Option<Envelope>> + Send;
     /// Confirms all batches taken so far: they need not come again after a restart.
     fn acknowledge(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// The configured bus.
+#[derive(Debug, Clone)]
+pub enum Bus {
+    /// Within this process.
+    Local(LocalBus),
+    /// Over Kafka.
+    Kafka(KafkaBus),
+}
+
+impl Bus {
+    /// Whether batches get through; `None` where nothing can be in the way.
+    #[must_use]
+    pub fn is_up(&self) -> Option<bool> {
+        match self {
+            Self::Local(_) => None,
+            Self::Kafka(bus) => Some(bus.is_up()),
+        }
+    }
+}
+
+impl EventBus for Bus {
+    fn publish(&self, envelope: Envelope) -> Result<(), Full> {
+        match self {
+            Self::Local(bus) => bus.publish(envelope),
+            Self::Kafka(bus) => bus.publish(envelope),
+        }
+    }
+}
+
+/// The other end of the configured bus.
+#[derive(Debug)]
+pub enum Source {
+    /// Within this process.
+    Local(LocalSource),
+    /// Over Kafka.
+    Kafka(Box<KafkaSource>),
+}
+
+impl EventSource for Source {
+    async fn next(&mut self) -> Option<Envelope> {
+        match self {
+            Self::Local(source) => source.next().await,
+            Self::Kafka(source) => source.next().await,
+        }
+    }
+
+    async fn acknowledge(&mut self) {
+        match self {
+            Self::Local(source) => source.acknowledge().await,
+            Self::Kafka(source) => source.acknowledge().await,
+        }
+    }
+}
+
+/// Both ends of the configured bus.
+///
+/// # Errors
+/// librdkafka refuses a setting.
+pub fn open(settings: &Settings, registry: &mut Registry) -> Result<(Bus, Source), KafkaError> {
+    let Some(kafka_settings) = &settings.kafka else {
+        let (bus, source) = local(settings.capacity as usize);
+        return Ok((Bus::Local(bus), Source::Local(source)));
+    };
+    let (bus, source) = kafka(kafka_settings, settings.capacity, registry)?;
+    Ok((Bus::Kafka(bus), Source::Kafka(Box::new(source))))
 }

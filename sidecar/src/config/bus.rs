@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::kafka::{self, KafkaSettings};
 use super::Problems;
 
 /// Batches that may wait.
@@ -21,22 +22,30 @@ pub struct Document {
 pub enum Kind {
     /// Within this process.
     Local,
+    /// Over Kafka, shared by sidecars.
+    Kafka,
 }
 
 /// The validated section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bus {
-    /// Which bus.
-    pub kind: Kind,
+    /// Where the bus is Kafka's.
+    pub kafka: Option<KafkaSettings>,
     /// Batches that may wait; more are not taken until some are done.
     pub capacity: u32,
 }
 
 /// Checks the section.
-pub fn validate(document: Document, problems: &mut Problems) -> Bus {
+pub fn validate(document: Document, kafka: Option<kafka::Document>, problems: &mut Problems) -> Bus {
     let Document { r#type, capacity } = document;
+    let is_shared = r#type == Some(Kind::Kafka);
+    if is_shared && kafka.is_none() {
+        problems.add("kafka", "is missing; with bus.type kafka, add `kafka: {brokers: [127.0.0.1:9092]}`");
+    }
+    // The section is checked even where it is not used, so that a file is right once and for all.
+    let kafka = kafka.and_then(|document| kafka::validate(document, problems)).filter(|_| is_shared);
     Bus {
-        kind: r#type.unwrap_or(Kind::Local),
+        kafka,
         capacity: problems.within("bus.capacity", capacity.unwrap_or(CAPACITY), 1..=1_000_000, " batches"),
     }
 }

@@ -14,7 +14,7 @@ pub mod clustering;
 pub mod embedding;
 pub mod etcd;
 pub mod jwt;
-mod later;
+pub mod kafka;
 pub mod limiter;
 pub mod logging;
 pub mod metrics;
@@ -92,7 +92,7 @@ pub struct Config {
     pub metrics: metrics::Metrics,
     /// The log.
     pub logging: logging::Logging,
-    /// Sections of the file that were checked, but have no effect in this version.
+    /// Sections of the file that were checked, but that nothing uses.
     pub without_effect: Vec<&'static str>,
 }
 
@@ -159,7 +159,7 @@ struct Sections {
     sampler: Option<sampler::Document>,
     policy: Option<policy::Document>,
     bus: Option<bus::Document>,
-    kafka: Option<later::Kafka>,
+    kafka: Option<kafka::Document>,
     etcd: Option<etcd::Document>,
 }
 
@@ -263,10 +263,11 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         kafka,
         etcd,
     } = structure::read(tree, &mut problems);
+    let has = [("kafka", kafka.is_some()), ("etcd", etcd.is_some())];
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
     let (l1, l2) = cache::validate(cache.unwrap_or_default(), &mut check);
-    let config = Config {
+    let mut config = Config {
         limiter: limiter.unwrap_or_default().validate(
             "limiter",
             &server.trusted_proxies,
@@ -279,7 +280,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         embedding: embedding::validate(embedding.unwrap_or_default(), &mut check),
         sampler: sampler::validate(sampler.unwrap_or_default(), &mut check.problems),
         incidents: policy::validate(policy.unwrap_or_default(), &mut check),
-        bus: bus::validate(bus.unwrap_or_default(), &mut check.problems),
+        bus: bus::validate(bus.unwrap_or_default(), kafka, &mut check.problems),
         store: store::validate(store.unwrap_or_default(), etcd, &mut check),
         redis: redis::validate(redis, &mut check),
         providers: providers::validate(providers, &mut check),
@@ -289,8 +290,11 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),
-        without_effect: later::validate(kafka, &mut check.problems),
+        without_effect: Vec::new(),
         server,
     };
+    let is_used = [("kafka", config.bus.kafka.is_some()), ("etcd", config.store.etcd.is_some())];
+    let idle = has.into_iter().zip(is_used).filter(|((_, there), (_, used))| *there && !used);
+    config.without_effect = idle.map(|((section, _), _)| section).collect();
     if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }
 }

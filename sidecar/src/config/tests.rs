@@ -108,7 +108,10 @@ fn sections_without_effect_are_checked_and_named() {
                 kafka: {brokers: [\"localhost:9092\"], topic: error-events}\n\
                 etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
     let config = parse(yaml, &Env::default()).expect("valid");
-    assert_eq!(config.without_effect, ["kafka"]);
+    assert_eq!(config.without_effect, ["kafka", "etcd"]);
+    let used = format!("{yaml}bus: {{type: kafka}}\nstore: {{type: etcd}}\n");
+    assert_eq!(parse(&used, &Env::default()).expect("valid").without_effect, [""; 0]);
+    assert!(paths("bus: {type: kafka}").contains(&"kafka".to_owned()));
 }
 
 #[test]

@@ -136,6 +136,15 @@ impl Book {
         self.records.values().filter_map(Record::slice).take(POLICIES_MAX).collect()
     }
 
+    /// Puts what other gateways have made of the policies in the place of what is here, except for
+    /// changes of this one's own that are still to be stored.
+    pub fn take_over(&mut self, records: Vec<Record>) {
+        let Self { records: own, changed, .. } = self;
+        own.retain(|id, _| changed.contains(id));
+        let of_others = records.into_iter().filter(|record| !changed.contains(&record.id));
+        own.extend(of_others.map(|record| (record.id.clone(), record)));
+    }
+
     /// Takes the names of records that have to be stored or removed from the store.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)

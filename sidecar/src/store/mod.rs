@@ -115,10 +115,8 @@ impl Table {
     /// Whether all gateways that use the same etcd have its records in common.
     const fn is_shared(self) -> bool {
         match self {
-            Self::Keys | Self::Sessions => true,
+            Self::Keys | Self::Sessions | Self::Policies => true,
             Self::Usage => false,
-            // What a gateway has learnt is about its own traffic.
-            Self::Policies => false,
         }
     }
 
