@@ -276,7 +276,7 @@ mod tests {
             "event: response.completed\ndata: {\"response\":{\"error\":null,\"usage\":{\"input_tokens\":7,\"output_tokens\":9}}}\n\n",
         ));
         assert!(outcome.is_success());
-        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 7, completion_tokens: 9 }));
+        assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 7, completion_tokens: 9, cached_tokens: 0 }));
         assert!(scan("event: response.failed\ndata: {}\n\n").error);
     }
 
