@@ -3,7 +3,7 @@
 //! policy there refuses nobody.
 
 use tidegate_core::incident::enforcement::Measure;
-use tidegate_core::incident::gate::{GATE_BYTES, Gate};
+use tidegate_core::incident::gate::{GATE_BYTES, Gate, GatePhase};
 
 use crate::cells::{self, Table, Updated};
 use crate::ports::SharedCells;
@@ -12,6 +12,17 @@ use crate::ports::SharedCells;
 const WAYS: usize = 8;
 /// Bytes of a gate with its tag.
 const SLOT_BYTES: usize = 8 + GATE_BYTES;
+
+/// What became of a gate.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed<T> {
+    /// What the change gave.
+    pub outcome: T,
+    /// Where the gate was; `None` for one that did not exist.
+    pub before: Option<GatePhase>,
+    /// Where it is.
+    pub phase: GatePhase,
+}
 
 /// Reads, changes and writes the gate called `tag`, made anew where there is none. `is_live` says
 /// of other gates in the cell whether their policies are still in force. `None` when there is no
@@ -23,22 +34,24 @@ pub fn update<T>(
     now_ns: u64,
     is_live: impl Fn(u64) -> bool,
     mut change: impl FnMut(&mut Gate) -> T,
-) -> Option<(T, Gate)> {
+) -> Option<Changed<T>> {
     let name = cells::name(Table::Gates, (tag % u64::from(cells::GATES)) as u32);
     let updated = cells::update(cells, &name, |bytes| {
         let mut slots = decode(bytes);
         let found = slots.iter().find(|(t, _)| *t == tag).map(|(_, gate)| *gate);
         let mut gate = found.unwrap_or_else(|| Gate::new(measure, now_ns));
         let outcome = change(&mut gate);
+        let before = found.map(|gate| gate.phase());
+        let changed = Changed { outcome, before, phase: gate.phase() };
         if found == Some(gate) {
-            return (None, Some((outcome, gate)));
+            return (None, Some(changed));
         }
         slots.retain(|(t, _)| *t != tag && is_live(*t));
         if slots.len() >= WAYS {
             return (None, None);
         }
         slots.push((tag, gate));
-        (Some(encode(&slots)), Some((outcome, gate)))
+        (Some(encode(&slots)), Some(changed))
     });
     match updated {
         Updated::Written(outcome) | Updated::Kept(outcome) => outcome,

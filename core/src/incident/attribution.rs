@@ -111,13 +111,13 @@ fn best(rows: &[Observed<'_>], preference: &[Attribute]) -> Option<Explanation> 
     candidates.iter().find_map(|candidate| {
         let scope = literals.scope(candidate.set);
         let narrowed = if candidate.set == 0 { narrow(rows, preference) } else { scope };
-        let safe = with_tenant(rows, narrowed)?;
+        let safe = with_tenant(rows, narrowed, preference)?;
         Some(measure(rows, safe))
     })
 }
 
 /// The values that all failures share, of the attributes that matter most: nothing is known of
-/// others, unless failures were seen with several.
+/// others, unless failures were seen with several. One place is left for the tenant.
 fn narrow(rows: &[Observed<'_>], preference: &[Attribute]) -> Attributes {
     let failing: Vec<&Attributes> = rows.iter().filter(|r| r.failures > 0).map(|r| r.attributes).collect();
     let mut scope = Attributes::new();
@@ -125,7 +125,7 @@ fn narrow(rows: &[Observed<'_>], preference: &[Attribute]) -> Attributes {
         let mut values = failing.iter().map(|attributes| attributes.get(attribute));
         if let Some(Some(first)) = values.next()
             && values.all(|value| value == Some(first))
-            && scope.len() < CONDITIONS_MAX
+            && scope.len() + 1 < CONDITIONS_MAX
         {
             scope.insert(*attribute, first.clone());
         }
@@ -151,7 +151,7 @@ fn by_tenant<'a>(rows: &[Observed<'a>], scope: &Attributes) -> BTreeMap<&'a str,
 
 /// The slice with the one tenant seen failing in it; `None` for a slice of several tenants of
 /// whom too many do not fail.
-fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes) -> Option<Attributes> {
+fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes, preference: &[Attribute]) -> Option<Attributes> {
     if scope.contains_key(&Attribute::Tenant) || scope.contains_key(&Attribute::Key) {
         return Some(scope);
     }
@@ -161,9 +161,10 @@ fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes) -> Option<Attribute
         [] => Some(scope),
         [only] => {
             if scope.len() == CONDITIONS_MAX {
-                // The widest condition gives way to the tenant.
-                let widest = scope.keys().next_back().copied()?;
-                scope.remove(&widest);
+                // The condition that says least about this kind of failure gives way to the tenant.
+                let rank = |a: &Attribute| preference.iter().position(|p| p == a).unwrap_or(preference.len());
+                let least = scope.keys().copied().max_by_key(rank)?;
+                scope.remove(&least);
             }
             scope.insert(Attribute::Tenant, (*only).to_owned());
             Some(scope)

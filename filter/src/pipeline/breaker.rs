@@ -122,6 +122,31 @@ impl Guard {
         }
     }
 
+    /// Its bounded label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// A policy answers for this request: whatever the breaker held against it is settled there.
+    pub fn hand_over(&self, vm: &mut Vm, cells: &impl SharedCells, policy: &BreakerPolicy, now_ns: u64) {
+        if vm.watch.is_closed(self.tag) {
+            return;
+        }
+        let settle = |breaker: &mut Breaker| {
+            let before = breaker.phase();
+            *breaker = Breaker::default();
+            before
+        };
+        if let Some((Phase::Open | Phase::HalfOpen, _)) =
+            self.change(cells, now_ns / 1_000_000, policy, settle)
+        {
+            let state = Phase::Closed.gauge();
+            vm.note_breaker(BreakerChange { id: self.tag, route: self.label.clone().into_owned(), state });
+        }
+        vm.watch.found_closed(self.tag);
+    }
+
     fn key(&self) -> cells::Name {
         cells::name(Table::Breakers, (self.tag % u64::from(cells::BREAKERS)) as u32)
     }

@@ -2,7 +2,8 @@
 //! is refused, let through as a probe, or told that trying again is of no use. Everyone else never
 //! notices. Matching costs one hash for each set of attributes that policies ask for.
 
-use tidegate_core::event::Counter;
+use tidegate_core::breaker::Phase;
+use tidegate_core::event::{BreakerChange, Counter};
 use tidegate_core::incident::enforcement::{Measure, SlicePolicy};
 use tidegate_core::incident::gate::{Gate, GatePhase, Passage};
 use tidegate_core::incident::matcher::Values;
@@ -10,7 +11,7 @@ use tidegate_core::reply::{Code, Incident, Reply};
 
 use super::Exchange;
 use super::response::Ending;
-use crate::gates;
+use crate::gates::{self, Changed};
 use crate::ports::StreamHost;
 use crate::vm::{Policy, Vm};
 
@@ -28,6 +29,8 @@ pub struct Probes {
     pub is_covered: bool,
     /// Trying again is of no use.
     pub advises: bool,
+    /// The label of the request's breaker, under which breaks show; set when a policy has a say.
+    route: String,
 }
 
 impl Probes {
@@ -42,7 +45,7 @@ impl Probes {
         host: &impl StreamHost,
         policy: &Policy,
         values: &Values<'_>,
-        now_ns: u64,
+        (route, now_ns): (&str, u64),
     ) -> Result<(), Reply> {
         if policy.matcher.is_empty() {
             return Ok(());
@@ -57,6 +60,7 @@ impl Probes {
         });
         for index in matches.into_iter().take_while(|index| *index != usize::MAX) {
             if let Some(slice) = slices.get(index) {
+                route.clone_into(&mut self.route);
                 self.ask_one(vm, host, policy, (index, slice), now_ns)?;
             }
         }
@@ -81,8 +85,9 @@ impl Probes {
         let is_live = |tag| policy.has_slice(tag);
         let admit = |gate: &mut Gate| gate.admit(&slice.measure, now_ns);
         let admitted = gates::update(host, tag, &slice.measure, now_ns, is_live, admit);
+        show(vm, slice, (tag, &self.route), admitted.as_ref());
         let (passage, phase) = match admitted {
-            Some((passage, gate)) => (passage, Some(gate.phase())),
+            Some(changed) => (changed.outcome, Some(changed.phase)),
             None => (Passage::Refuse(CONTENDED_RETRY_MS), None),
         };
         let breaks = matches!(slice.measure, Measure::Break { .. });
@@ -118,11 +123,12 @@ impl Exchange {
             };
             let is_live = |tag| policy.has_slice(tag);
             let changed = gates::update(host, tag, &slice.measure, now_ns, is_live, change);
+            show(vm, slice, (tag, &self.probes.route), changed.as_ref());
             vm.outbox.note(&slice.id, |note| {
                 note.probes_ok += u64::from(verdict == Some(true));
                 note.probes_failed += u64::from(verdict == Some(false));
             });
-            note_phase(vm, slice, changed.map(|((), gate)| gate.phase()));
+            note_phase(vm, slice, changed.map(|changed| changed.phase));
         }
     }
 }
@@ -153,6 +159,26 @@ fn refuse(vm: &mut Vm, slice: &SlicePolicy, phase: Option<GatePhase>, ms: u64) -
     let incident = Incident { cluster: slice.cluster.clone(), policy: slice.id.clone(), retry: slice.retry };
     let message = format!("{} Try again in {ms} ms.", slice.sentence);
     Err(Reply::new(code, message).retry_after_ms(ms).because_of(incident))
+}
+
+/// Shows a break among the breakers of its route, told by the VM that changed it.
+fn show<T>(vm: &mut Vm, slice: &SlicePolicy, (id, route): (u64, &str), changed: Option<&Changed<T>>) {
+    let Some(Changed { before, phase, .. }) = changed else { return };
+    let breaks = matches!(slice.measure, Measure::Break { .. }) && slice.enforce;
+    if !breaks || *before == Some(*phase) {
+        return;
+    }
+    let state = match phase {
+        GatePhase::Open => Phase::Open,
+        GatePhase::HalfOpen => Phase::HalfOpen,
+        GatePhase::Watching | GatePhase::Passed | GatePhase::Limiting => Phase::Closed,
+    };
+    match (before, phase) {
+        (Some(GatePhase::HalfOpen), GatePhase::Watching) => vm.counts.add(Counter::BreakerClosed),
+        (Some(_), GatePhase::Open) => vm.counts.add(Counter::BreakerOpened),
+        _ => {}
+    }
+    vm.note_breaker(BreakerChange { id, route: route.to_owned(), state: state.gauge() });
 }
 
 fn note_phase(vm: &mut Vm, slice: &SlicePolicy, phase: Option<GatePhase>) {

@@ -241,12 +241,12 @@ impl Exchange {
             return Ok(());
         };
         let route = host.route_name();
-        self.weigh(vm, host, &policy, &route, None)?;
+        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
+        let guard = breaker::Guard::of_route(route.clone(), tenant);
+        self.weigh(vm, host, &policy, (&route, &guard), None)?;
         if self.probes.is_covered {
             return Ok(());
         }
-        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
-        let guard = breaker::Guard::of_route(route, tenant);
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(())
     }
@@ -276,13 +276,13 @@ impl Exchange {
         if hit.is_some() {
             return Ok(hit);
         }
-        self.weigh(vm, host, &policy, endpoint.label(), Some(&request))?;
+        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
+        let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
+        self.weigh(vm, host, &policy, (endpoint.label(), &guard), Some(&request))?;
         self.limit_body(vm, host, &policy, (endpoint, &request, &body))?;
         if self.probes.is_covered {
             return Ok(None);
         }
-        let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
-        let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
         Ok(None)
     }
@@ -302,20 +302,25 @@ impl Exchange {
         }
     }
 
-    /// Describes the request by its attributes, and asks the policies on slices of the traffic.
+    /// Describes the request by its attributes, and asks the policies on slices of the traffic. Its
+    /// breaker has no say where one of them breaks.
     fn weigh(
         &mut self,
         vm: &mut Vm,
         host: &impl StreamHost,
         policy: &Policy,
-        route: &str,
+        (route, guard): (&str, &breaker::Guard),
         request: Option<&RequestView<'_>>,
     ) -> Result<(), Reply> {
         let path = PathTemplate::of(&self.head.path);
         let body = request.map(|request| (request, self.body_bytes));
         let values = observe::describe(&self.head, self.caller.as_deref(), route, &path, body);
         self.watch.tuple = Some(vm.traffic.tuple(&values));
-        self.probes.ask(vm, host, policy, &values, self.started_ns)
+        let asked = self.probes.ask(vm, host, policy, &values, (guard.label(), self.started_ns));
+        if self.probes.is_covered {
+            guard.hand_over(vm, host, &policy.snapshot.breaker, self.started_ns);
+        }
+        asked
     }
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {

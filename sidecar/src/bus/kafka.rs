@@ -66,7 +66,9 @@ impl Watch {
             self.up.set(i64::from(is_up));
             match is_up {
                 true => tracing::info!("Kafka can be reached"),
-                false => tracing::warn!("Kafka cannot be reached; batches wait, and filters keep what does not fit"),
+                false => tracing::warn!(
+                    "Kafka cannot be reached; batches wait, and filters keep what does not fit"
+                ),
             }
         }
     }
@@ -165,7 +167,11 @@ impl KafkaSource {
     /// Puts aside what is no batch, so that it is neither lost nor in the way.
     fn bury(&self, payload: &[u8], reason: &str) {
         self.dead.watch.count("dead");
-        tracing::warn!(bytes = payload.len(), reason, "a message that is no batch went to the dead-letter topic");
+        tracing::warn!(
+            bytes = payload.len(),
+            reason,
+            "a message that is no batch went to the dead-letter topic"
+        );
         let topic = format!("{}-dead", self.dead.topic);
         let record = BaseRecord::to(&topic).key(&*self.dead.service).payload(payload);
         if let Err((error, _)) = self.dead.producer.send(record) {
@@ -223,7 +229,11 @@ pub fn kafka(
     registry: &mut Registry,
 ) -> Result<(KafkaBus, KafkaSource), KafkaError> {
     let watch = Watch { has_one_broker: settings.brokers.len() == 1, ..Watch::default() };
-    registry.register("gateway_bus_messages", "Batches on Kafka, by what became of them", watch.messages.clone());
+    registry.register(
+        "gateway_bus_messages",
+        "Batches on Kafka, by what became of them",
+        watch.messages.clone(),
+    );
     registry.register("gateway_bus_up", "1 while a broker of Kafka can be reached", watch.up.clone());
     let mut common = ClientConfig::new();
     common.set("bootstrap.servers", settings.brokers.join(",")).set("client.id", "tidegate");

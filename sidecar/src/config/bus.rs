@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::kafka::{self, KafkaSettings};
 use super::Problems;
+use super::kafka::{self, KafkaSettings};
 
 /// Batches that may wait.
 const CAPACITY: u32 = 1024;

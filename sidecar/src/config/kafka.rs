@@ -40,7 +40,8 @@ pub fn validate(document: Document, problems: &mut Problems) -> Option<KafkaSett
         })
     };
     if !(1..=BROKERS_MAX).contains(&brokers.len()) || !brokers.iter().all(is_address) {
-        problems.add("kafka.brokers", format!("must be a list of 1 to {BROKERS_MAX} addresses, each host:port"));
+        problems
+            .add("kafka.brokers", format!("must be a list of 1 to {BROKERS_MAX} addresses, each host:port"));
     }
     let mut name = |path: &str, name: Option<String>, default: &str| {
         let name = name.unwrap_or_else(|| default.to_owned());

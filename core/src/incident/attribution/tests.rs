@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::incident::ErrorKind;
+use crate::incident::proposal::preference;
 
 const PREFERENCE: &[Attribute] = &[
     Attribute::Tenant,
@@ -93,9 +95,20 @@ fn an_outage_of_everything_is_all_traffic_as_far_as_it_was_seen() {
 
 #[test]
 fn without_contrast_nothing_is_assumed_about_what_was_not_seen() {
-    let seen = of(&[(Attribute::Tenant, "demo"), (Attribute::Model, "m1"), (Attribute::Path, "/v1/x")]);
-    let found = explained(&[(seen.clone(), 12, 12)]);
-    assert_eq!(found[0].scope, seen);
+    let seen = of(&[
+        (Attribute::Tenant, "demo"),
+        (Attribute::Model, "m1"),
+        (Attribute::Path, "/v1/x"),
+        (Attribute::Method, "POST"),
+        (Attribute::Route, "chat"),
+    ]);
+    let row = Observed { attributes: &seen, requests: 12, failures: 12, others: 0 };
+    for preference in [preference(ErrorKind::UpstreamBug), preference(ErrorKind::Quota)] {
+        let found = explain(&[row], preference);
+        let scope = &found[0].scope;
+        assert_eq!(scope.get(&Attribute::Model).map(String::as_str), Some("m1"), "{scope:?}");
+        assert_eq!(scope.get(&Attribute::Tenant).map(String::as_str), Some("demo"), "{scope:?}");
+    }
 }
 
 #[test]
