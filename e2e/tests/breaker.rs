@@ -17,6 +17,8 @@ breaker:
   recovery_increment: 0.2
 routing:
   enabled: false
+policy:
+  mode: shadow
 ";
 
 struct Setup {

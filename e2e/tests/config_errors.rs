@@ -66,6 +66,9 @@ fn said(output: &Output) -> String {
     format!("{out}{err}")
 }
 
+/// Files that configurations name, and that are none themselves.
+const PARTS: [&str; 2] = ["exemplars.yaml", "policy-rules.yaml"];
+
 #[test]
 fn a_good_configuration_passes_and_keeps_its_secrets() {
     let (code, text) = Cli::new(GOOD).check();
@@ -79,7 +82,8 @@ fn the_configurations_that_come_with_it_are_good() {
     let mut checked = 0;
     for entry in configs {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|e| e != "yaml") {
+        let is_part = PARTS.iter().any(|part| path.ends_with(part));
+        if is_part || path.extension().is_none_or(|e| e != "yaml") {
             continue;
         }
         let cli = Cli::new("").env("TIDEGATE_MODELS", "/nowhere").env("CI_KEY", "ci-key-0123456789");
@@ -126,7 +130,6 @@ auth:
             "cache.l1.max_bytes",
             "kafka.brokers",
             "providers[0].name",
-            "providers[0].base_url",
             "providers[1].model_path",
             "auth.api_keys[0].key",
         ] {

@@ -247,8 +247,11 @@ impl Ready {
         if let Err(error) = learning.await {
             tracing::error!(%error, "the learning loop broke down");
         }
-        tending.abort();
-        accounting.abort();
+        for task in [tending, accounting] {
+            task.abort();
+            // Until it has ended, it holds the store open.
+            drop(task.await);
+        }
         let ledger = gateway.ledger.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.write()).await {
             tracing::error!(%error, "usage could not be written");

@@ -35,7 +35,7 @@ fn check_and_run_refuse_a_bad_file_with_every_path_and_exit_2() {
         let refused = output(folder.path(), &[command, "--config", &file]);
         assert_eq!(refused.status.code(), Some(2), "{command}");
         let words = text(&refused.stderr);
-        for path in ["server.port: ", "limiter.default_rate: ", "kafka: "] {
+        for path in ["server.port: ", "limiter.default_rate: ", "kafka.brokers: "] {
             assert!(words.contains(path), "{command}: {words}");
         }
         assert!(refused.stdout.is_empty());

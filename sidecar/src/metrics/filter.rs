@@ -182,7 +182,8 @@ fn check(report: &Report) -> Result<(), ReportError> {
 }
 
 /// Name and meaning of each family of counters.
-const FAMILIES: [(&str, &str); 12] = [
+const FAMILIES: [(&str, &str); 13] = [
+    ("gateway_fleet_exchanges", "Exchanges of leases between filters and the sidecar, by result"),
     ("gateway_requests", "Requests seen by the filter, by class of path and what became of them"),
     ("gateway_rate_limit_hits", "Requests refused by a rate limit"),
     ("gateway_rate_limit_contended", "Requests admitted because their bucket stayed contended"),

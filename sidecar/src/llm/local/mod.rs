@@ -50,9 +50,8 @@ impl LocalModel {
     /// # Errors
     /// What is wrong with the file, and how to get a good one.
     pub fn start(provider: &str, path: &Path, timeout: Duration) -> Result<Self, String> {
-        let worker = Worker::start(provider, path).map_err(|problem| {
-            format!("{} {problem}; fetch the model with `make model` or scripts/setup", path.display())
-        })?;
+        let worker = Worker::start(provider, path)
+            .map_err(|problem| format!("{} {problem}; fetch the model with scripts/setup", path.display()))?;
         Ok(Self { worker, timeout })
     }
 
