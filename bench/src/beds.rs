@@ -154,8 +154,7 @@ async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), B
 }
 
 /// Everybody and each tenant have a rate already.
-const SIX_LEVELS: &str = "\
-  rules:
+const SIX_LEVELS: &str = "  rules:
     - {key: '*', rate: 1000000.0}
     - {ip: '*', rate: 1000000.0}
     - {route: chat_completions, rate: 1000000.0}
