@@ -146,6 +146,15 @@ async fn request_ids_are_echoed_or_made(gateway: &Gateway) {
     }
     let seen = gateway.emulator.requests().pop().unwrap();
     assert_eq!(seen.header("x-request-id"), Some("my-id.2"));
+    for unfit in ["two words".to_owned(), "x".repeat(200)] {
+        // Refused in the filter, and answered by the provider.
+        for path in ["/v1/nowhere", "/v1/models"] {
+            let client = Client::new().with_header("x-request-id", &unfit);
+            let answer = client.get(&gateway.url(path)).await.unwrap();
+            let ids: Vec<_> = answer.headers.get_all("x-request-id").iter().collect();
+            assert!(ids.len() == 1 && ids[0].as_bytes().starts_with(b"tg-"), "{path}: {ids:?}");
+        }
+    }
     let mut made = Vec::new();
     for _ in 0..3 {
         let answer = ask(gateway, chat("who am I")).await;

@@ -16,6 +16,10 @@ pub struct PluginConfig {
     /// Milliseconds between ticks, 10 to 1000.
     #[serde(default = "tick_ms_default")]
     pub tick_ms: u64,
+    /// Envoy puts `x-request-id` into answers itself (`always_set_request_id_in_response`), which it
+    /// does for less than a call from here costs.
+    #[serde(default)]
+    pub request_id_echoed: bool,
 }
 
 const fn tick_ms_default() -> u64 {
@@ -49,8 +53,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let parse = |json: &str| PluginConfig::parse(json.as_bytes()).map(|c| c.tick_ms);
-        assert_eq!(parse(r#"{"cluster":"c","authority":"a","token":"t"}"#), Ok(100));
+        let parse = |json: &str| PluginConfig::parse(json.as_bytes()).map(|c| (c.tick_ms, c.request_id_echoed));
+        assert_eq!(parse(r#"{"cluster":"c","authority":"a","token":"t"}"#), Ok((100, false)));
         for (json, word) in [
             (r#"{"cluster":"","authority":"a","token":"t"}"#, "cluster"),
             (r#"{"cluster":"c","authority":"a"}"#, "token"),

@@ -29,10 +29,14 @@ pub trait SharedCells {
 pub trait EditHeaders {
     /// Sets a request header, replacing all of its name.
     fn set_request_header(&self, name: &str, value: &str);
+    /// Adds a request header that is known not to be there, which costs the host no search.
+    fn add_request_header(&self, name: &str, value: &str);
     /// Removes a request header.
     fn remove_request_header(&self, name: &str);
     /// Sets a response header, replacing all of its name.
     fn set_response_header(&self, name: &str, value: &str);
+    /// Adds a response header that is known not to be there, which costs the host no search.
+    fn add_response_header(&self, name: &str, value: &str);
     /// Removes a response header.
     fn remove_response_header(&self, name: &str);
 }

@@ -253,7 +253,8 @@ impl Exchange {
 
     /// The whole request is here: breaker verdict, cache, and a decision.
     fn finish(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
-        match self.check_signed_body(host).and_then(|()| self.look_up(vm, host)) {
+        let body = self.body(host);
+        match self.check_signed_body(&body).and_then(|()| self.look_up(vm, host, &body)) {
             Ok(Some(hit)) => self.reply(vm, Counter::LlmCacheHit, hit),
             Ok(None) => self.pass(vm, host),
             Err(refusal) => self.refuse(vm, refusal),
@@ -261,7 +262,12 @@ impl Exchange {
     }
 
     /// Reads the body. An answer from L1 is served even while the breaker is open.
-    fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Option<LocalReply>, Reply> {
+    fn look_up(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        body: &[u8],
+    ) -> Result<Option<LocalReply>, Reply> {
         if !self.head.reads_body() {
             self.guard_route(vm, host)?;
             return Ok(None);
@@ -269,17 +275,16 @@ impl Exchange {
         let (Some(policy), RouteClass::Llm(endpoint)) = (self.policy.clone(), self.head.class) else {
             return Ok(None);
         };
-        let body = self.body(host);
-        let request = read_body(vm, &body)?;
+        let request = read_body(vm, body)?;
         self.plan_l1(&request, &policy);
-        let hit = self.look_up_l1(vm, host, &policy, &body);
+        let hit = self.look_up_l1(vm, host, &policy, body);
         if hit.is_some() {
             return Ok(hit);
         }
         let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
         let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
         self.weigh(vm, host, &policy, (endpoint.label(), &guard), Some(&request))?;
-        self.limit_body(vm, host, &policy, (endpoint, &request, &body))?;
+        self.limit_body(vm, host, &policy, (endpoint, &request, body))?;
         if self.probes.is_covered {
             return Ok(None);
         }
@@ -295,9 +300,9 @@ impl Exchange {
     }
 
     /// The sidecar has checked what was signed, but has not seen the body.
-    fn check_signed_body(&self, host: &impl StreamHost) -> Result<(), Reply> {
+    fn check_signed_body(&self, body: &[u8]) -> Result<(), Reply> {
         match &self.head.credential {
-            Credential::Signed(signed) => signed.check_body(&self.body(host)),
+            Credential::Signed(signed) => signed.check_body(body),
             _ => Ok(()),
         }
     }
@@ -325,10 +330,8 @@ impl Exchange {
 
     fn pass(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
         if let Some(caller) = &self.caller {
-            host.set_request_header(header::IDENTITY, &caller.header);
-        }
-        if self.head.made_request_id {
-            host.set_request_header(header::REQUEST_ID, &self.head.request_id);
+            // What the client sent under this name is gone.
+            host.add_request_header(header::IDENTITY, &caller.header);
         }
         vm.counts.add(match self.head.class {
             RouteClass::Llm(_) => Counter::LlmForwarded,

@@ -88,6 +88,8 @@ struct ResponseHead<'a> {
     provider: &'a [u8],
     model: &'a [u8],
     is_hit: bool,
+    /// Something has written headers of the names this filter writes.
+    is_marked: bool,
     usage: Option<Usage>,
     watch: AnswerHead<'a>,
 }
@@ -109,14 +111,24 @@ impl<'a> ResponseHead<'a> {
                 b"x-request-id" => head.request_id = value,
                 b"x-gateway-provider" => (head.provider, head.watch.provider) = (value, value),
                 b"x-gateway-model" => head.model = value,
-                b"x-gateway-cache" => head.is_hit = value == b"hit",
+                b"x-gateway-cache" => (head.is_hit, head.is_marked) = (value == b"hit", true),
                 _ if name == header::USAGE.as_bytes() => head.usage = usage_of_header(value),
                 b"x-gateway-policy" => head.watch.is_by_policy = true,
-                name if name == header::PROVIDER_KEY.as_bytes() => head.watch.provider_key = value,
-                _ => head.answered |= name == header::ANSWERED.as_bytes(),
+                _ if name == header::PROVIDER_KEY.as_bytes() => head.watch.provider_key = value,
+                _ if name == header::ANSWERED.as_bytes() => head.answered = true,
+                _ => head.is_marked |= name.starts_with(b"x-ratelimit-"),
             }
         }
         head
+    }
+
+    /// Writes a header of this filter's own.
+    fn put(&self, host: &impl StreamHost, name: &str, value: &str) {
+        if self.is_marked {
+            host.set_response_header(name, value);
+        } else {
+            host.add_response_header(name, value);
+        }
     }
 
     fn kind(&self) -> Option<Kind> {
@@ -146,14 +158,14 @@ impl Exchange {
         if !head.watch.provider_key.is_empty() {
             host.remove_response_header(header::PROVIDER_KEY);
         }
-        if head.request_id != self.head.request_id.as_bytes() {
+        if !vm.config.request_id_echoed && head.request_id != self.head.request_id.as_bytes() {
             host.set_response_header(header::REQUEST_ID, &self.head.request_id);
         }
         if head.usage.is_some() {
             host.remove_response_header(header::USAGE);
         }
         self.settle_head(vm, host, &head);
-        self.limit.set_headers(host);
+        self.limit.each_header(|name, value| head.put(host, name, value));
         if head.status >= 500 && !head.answered && self.is_for_sidecar(vm, host) {
             self.replace_unreachable(host, ended);
             return;
@@ -244,7 +256,7 @@ impl Exchange {
             return;
         }
         if let Some(label) = self.l1.label.filter(|_| !head.is_hit) {
-            host.set_response_header(header::CACHE, label);
+            head.put(host, header::CACHE, label);
         }
         let kind = head.kind();
         if kind == Some(Kind::Sse) {
@@ -284,12 +296,12 @@ impl Exchange {
     fn complete(&mut self, vm: &mut Vm, host: &impl StreamHost) {
         let stream_is_good = self.response.stream.as_ref().map(|s| s.end().is_success());
         self.response.failed |= stream_is_good == Some(false);
-        self.settle_body(vm, host);
+        let json = self.read_json(vm);
+        self.settle_body(vm, host, json.usage);
         let (Some(pending), Some(policy)) = (self.response.store.take(), self.policy.clone()) else {
             return;
         };
-        let is_good = stream_is_good.unwrap_or_else(|| is_good_json(vm, &pending.body));
-        if !is_good {
+        if !stream_is_good.unwrap_or(json.is_good) {
             vm.counts.add(Counter::L1Unstorable);
             return;
         }
@@ -310,15 +322,17 @@ impl Exchange {
         self.limit.settle(vm, host, used, self.started_ns);
     }
 
+    /// What the body says, if it was kept and is JSON.
+    fn read_json(&self, vm: &mut Vm) -> JsonAnswer {
+        let stored = self.response.store.as_ref().filter(|p| p.kind == Kind::Json).map(|p| &p.body);
+        let body = stored.or(self.response.unstored.as_ref());
+        body.map_or_else(JsonAnswer::default, |body| JsonAnswer::read(vm, body, self.limit.is_reserved()))
+    }
+
     /// The body is complete: settles what it says, before the client can ask for more.
-    fn settle_body(&mut self, vm: &mut Vm, host: &impl StreamHost) {
+    fn settle_body(&mut self, vm: &mut Vm, host: &impl StreamHost, usage: Option<Usage>) {
         if self.limit.is_reserved() {
-            let stored = self.response.store.as_ref().filter(|p| p.kind == Kind::Json).map(|p| &p.body);
-            let body = stored.or(self.response.unstored.as_ref());
-            let used = match body.and_then(|body| usage_of_json(vm, body)) {
-                Some(usage) => reported(usage),
-                None => self.used_at_end(host),
-            };
+            let used = usage.map_or_else(|| self.used_at_end(host), reported);
             self.limit.settle(vm, host, used, self.started_ns);
         }
         self.limit.leave(vm, host, self.started_ns);
@@ -393,9 +407,25 @@ const fn reported(usage: Usage) -> Used {
     Used::Reported { prompt: usage.prompt_tokens, completion: usage.completion_tokens }
 }
 
-fn usage_of_json(vm: &mut Vm, body: &[u8]) -> Option<Usage> {
-    vm.tape.read(body).ok()?;
-    serde_json::from_slice(vm.tape.member(body, "usage")?).ok()
+/// What a whole JSON answer says of itself.
+#[derive(Debug, Default)]
+struct JsonAnswer {
+    /// It parses, and is no error in disguise.
+    is_good: bool,
+    usage: Option<Usage>,
+}
+
+impl JsonAnswer {
+    fn read(vm: &mut Vm, body: &[u8], wants_usage: bool) -> Self {
+        if vm.tape.read(body).is_err() || !vm.tape.is_object() {
+            return Self::default();
+        }
+        let usage = if wants_usage { vm.tape.member(body, "usage") } else { None };
+        Self {
+            is_good: vm.tape.member(body, "error").is_none_or(|error| error == b"null"),
+            usage: usage.and_then(|usage| serde_json::from_slice(usage).ok()),
+        }
+    }
 }
 
 /// What the sidecar says that an answer used.
@@ -403,11 +433,4 @@ fn usage_of_header(value: &[u8]) -> Option<Usage> {
     let (prompt, completion) = std::str::from_utf8(value).ok()?.split_once(',')?;
     let (prompt_tokens, completion_tokens) = (prompt.parse().ok()?, completion.parse().ok()?);
     Some(Usage { prompt_tokens, completion_tokens, ..Usage::default() })
-}
-
-/// An answer that parses whole and is not an error in disguise.
-fn is_good_json(vm: &mut Vm, body: &[u8]) -> bool {
-    vm.tape.read(body).is_ok()
-        && vm.tape.is_object()
-        && vm.tape.member(body, "error").is_none_or(|error| error == b"null")
 }

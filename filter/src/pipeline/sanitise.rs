@@ -61,8 +61,6 @@ pub struct Head {
     pub pin: Vec<u8>,
     /// The client's request id, or one made here.
     pub request_id: String,
-    /// The id was made here (or Envoy's replaced), so the upstream has to be told.
-    pub made_request_id: bool,
 }
 
 impl Default for Head {
@@ -79,7 +77,6 @@ impl Default for Head {
             control: RequestControl::FREE,
             pin: Vec::new(),
             request_id: String::new(),
-            made_request_id: false,
         }
     }
 }
@@ -134,6 +131,7 @@ impl Head {
         }
         if head.request_id.is_empty() {
             head.make_request_id(headers, now_ns);
+            host.set_request_header(header::REQUEST_ID, &head.request_id);
         }
         if !path_is_text {
             return Err(Reply::new(Code::InvalidHeader, "the path is not valid UTF-8"));
@@ -170,7 +168,6 @@ impl Head {
             state = state.rotate_left(5) ^ hash(&[name, value]);
         }
         self.request_id = format!("tg-{state:016x}");
-        self.made_request_id = true;
     }
 }
 

@@ -39,6 +39,13 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> Status;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
     fn proxy_get_buffer_bytes(
         buffer: u32,
@@ -115,6 +122,14 @@ pub fn set_header(map: Map, name: &str, value: &str) {
     // SAFETY: both strings are live for the call.
     unsafe {
         proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+}
+
+/// For a header that is not there: the host does not look for it.
+pub fn add_header(map: Map, name: &str, value: &str) {
+    // SAFETY: both strings are live for the call.
+    unsafe {
+        proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
     };
 }
 

@@ -37,12 +37,20 @@ impl EditHeaders for Stream {
         abi::set_header(Map::Request, name, value);
     }
 
+    fn add_request_header(&self, name: &str, value: &str) {
+        abi::add_header(Map::Request, name, value);
+    }
+
     fn remove_request_header(&self, name: &str) {
         abi::remove_header(Map::Request, name);
     }
 
     fn set_response_header(&self, name: &str, value: &str) {
         abi::set_header(Map::Response, name, value);
+    }
+
+    fn add_response_header(&self, name: &str, value: &str) {
+        abi::add_header(Map::Response, name, value);
     }
 
     fn remove_response_header(&self, name: &str) {

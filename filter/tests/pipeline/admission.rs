@@ -36,6 +36,34 @@ fn an_anonymous_request_passes_with_its_identity_and_without_forged_headers() {
 }
 
 #[test]
+fn an_unfit_request_id_is_replaced_and_the_echo_left_to_envoy_where_it_has_one() {
+    let (process, mut vm) = (Process::new(), vm(&policy()));
+    vm.config.request_id_echoed = true;
+    for (id, is_fit) in [("fine.1", true), ("two words", false), ("", false)] {
+        let mut stream = stream(&process);
+        let path = (":path", "/v1/chat/completions");
+        let headers = [(":method", "POST"), path, ("x-request-id", id), ("cache-control", "no-store")];
+        assert_eq!(stream.headers(&mut vm, &headers, false), Flow::Pause);
+        assert_eq!(stream.body(&mut vm, BODY.as_bytes(), true), Flow::Continue);
+        let sent = stream.sent("x-request-id").unwrap_or_default();
+        assert_eq!((sent == id, sent.starts_with("tg-")), (is_fit, !is_fit), "{id}");
+        stream.respond(&mut vm, "200", "application/json", b"{}");
+        assert_eq!(stream.received("x-request-id"), None, "Envoy's to set");
+    }
+}
+
+#[test]
+fn headers_of_ours_that_the_upstream_sent_too_are_replaced() {
+    let (process, mut vm) = (Process::new(), vm(&policy()));
+    let mut stream = stream(&process);
+    assert_eq!(stream.headers(&mut vm, CHAT, false), Flow::Pause);
+    assert_eq!(stream.body(&mut vm, BODY.as_bytes(), true), Flow::Continue);
+    stream.response_headers(&mut vm, &[(":status", "200"), ("x-ratelimit-limit-requests", "7")]);
+    assert_eq!(stream.received("x-ratelimit-limit-requests").as_deref(), Some("1000"));
+    assert_eq!(stream.received("x-gateway-cache").as_deref(), Some("miss"));
+}
+
+#[test]
 fn a_credential_is_asked_for_once_and_known_to_every_vm() {
     let process = Process::new();
     let (mut one, mut two) = (vm(&policy()), vm(&policy()));

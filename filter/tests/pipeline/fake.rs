@@ -106,12 +106,22 @@ impl EditHeaders for StreamHost {
         self.request_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
 
+    fn add_request_header(&self, name: &str, value: &str) {
+        let before = self.request_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
+        assert_eq!(before, None, "{name} was there already, and would be sent twice");
+    }
+
     fn remove_request_header(&self, name: &str) {
         self.request_headers.borrow_mut().remove(name);
     }
 
     fn set_response_header(&self, name: &str, value: &str) {
         self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
+    }
+
+    fn add_response_header(&self, name: &str, value: &str) {
+        let before = self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
+        assert_eq!(before, None, "{name} was there already, and would be sent twice");
     }
 
     fn remove_response_header(&self, name: &str) {

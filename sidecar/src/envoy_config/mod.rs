@@ -40,13 +40,20 @@ struct Plugin<'a> {
     authority: &'a str,
     token: &'a str,
     tick_ms: u32,
+    request_id_echoed: bool,
 }
 
 /// The whole file; `token` is in it, so it is private.
 #[must_use]
 pub fn render(config: &Config, token: &Secret) -> String {
     let server = &config.server;
-    let plugin = Plugin { cluster: CLUSTER, authority: AUTHORITY, token: token.expose(), tick_ms: TICK_MS };
+    let plugin = Plugin {
+        cluster: CLUSTER,
+        authority: AUTHORITY,
+        token: token.expose(),
+        tick_ms: TICK_MS,
+        request_id_echoed: true,
+    };
     let values: [(&str, String); 15] = [
         ("admin_port", server.admin_port.to_string()),
         ("host", quoted(&server.host.to_string())),

@@ -21,7 +21,7 @@ use tidegate_core::reply::{Code, Reply};
 
 use super::reply::Headers;
 use crate::place::Place;
-use crate::ports::{EditHeaders, StreamHost};
+use crate::ports::StreamHost;
 use crate::vm::{Policy, Vm};
 
 use quota::{Quota, REQUESTS, TOKENS};
@@ -196,11 +196,11 @@ impl Taking {
         }
     }
 
-    /// Adds `x-ratelimit-*` to a response that passes.
-    pub fn set_headers(&self, host: &impl EditHeaders) {
+    /// `x-ratelimit-*` of a response that passes.
+    pub fn each_header(&self, put: impl Fn(&'static str, &str)) {
         for (quota, names) in [(&self.requests, REQUESTS), (&self.tokens, TOKENS)] {
             for (name, value) in quota.iter().flat_map(|quota| quota.pairs(names)) {
-                host.set_response_header(name, value.as_str());
+                put(name, value.as_str());
             }
         }
     }
