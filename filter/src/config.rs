@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let parse = |json: &str| PluginConfig::parse(json.as_bytes()).map(|c| (c.tick_ms, c.request_id_echoed));
+        let parse =
+            |json: &str| PluginConfig::parse(json.as_bytes()).map(|c| (c.tick_ms, c.request_id_echoed));
         assert_eq!(parse(r#"{"cluster":"c","authority":"a","token":"t"}"#), Ok((100, false)));
         for (json, word) in [
             (r#"{"cluster":"","authority":"a","token":"t"}"#, "cluster"),

@@ -128,9 +128,7 @@ pub fn set_header(map: Map, name: &str, value: &str) {
 /// For a header that is not there: the host does not look for it.
 pub fn add_header(map: Map, name: &str, value: &str) {
     // SAFETY: both strings are live for the call.
-    unsafe {
-        proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    };
+    unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
 pub fn remove_header(map: Map, name: &str) {

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::Identity;
 
-use super::{admin_only, change, respond};
+use super::caller::Admin;
+use super::{change, respond};
 use crate::audit::{self, PAGE_MAX, Shown};
 use crate::gateway::Gateway;
 use crate::refusal::json;
@@ -34,11 +33,10 @@ struct List {
 /// The newest entries, or those before one.
 pub async fn list(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
+    _: Admin,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
     let result = async {
-        admin_only(&identity)?;
         let Some(Wanted { limit, before }) = wanted.ok().map(|Query(wanted)| wanted) else {
             let message = "the query must be ?limit=<number>&before=<sequence number>, both optional";
             return Err(Reply::new(Code::InvalidRequest, message));
@@ -56,12 +54,8 @@ pub async fn list(
 }
 
 /// Whether the chain of entries is whole.
-pub async fn verify(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-) -> Response {
+pub async fn verify(State(gateway): State<Arc<Gateway>>, _: Admin) -> Response {
     let result = async {
-        admin_only(&identity)?;
         let control = gateway.control.clone();
         let verdict = change(move || Ok(audit::verify(control.store())?)).await?;
         Ok(json(StatusCode::OK, &verdict))

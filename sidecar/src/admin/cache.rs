@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -10,7 +9,6 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json as document;
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::Identity;
 
 use super::{BODY_BYTES_MAX, change, respond};
 use crate::audit::{self, Act, Action, Actor};
@@ -20,7 +18,6 @@ use crate::gateway::Gateway;
 use crate::keys::unix_ms;
 use crate::l2::{Selection, Stats};
 use crate::refusal::json;
-use crate::source::Source;
 
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -54,12 +51,7 @@ struct Purged {
 }
 
 /// Takes answers out, and says so in the audit log.
-pub async fn purge(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    body: Body,
-) -> Response {
+pub async fn purge(State(gateway): State<Arc<Gateway>>, by: Actor, body: Body) -> Response {
     let result = async {
         let Purge { tenant, model, prefix, older_than, entry, all } =
             body::json(body, BODY_BYTES_MAX, Code::InvalidRequest).await?;
@@ -70,7 +62,7 @@ pub async fn purge(
                            and nothing else";
             return Err(Reply::new(Code::InvalidRequest, message));
         }
-        let actor = Actor::caller(identity, source.to_string());
+        let actor = by;
         let purged = gateway.cache.purge(&selection);
         let control = gateway.control.clone();
         let act = act(actor, &selection, purged);

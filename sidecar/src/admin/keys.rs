@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::{Identity, Role, is_name};
+use tidegate_core::wire::{Role, is_name};
 
-use super::{BODY_BYTES_MAX, admin_only, change, respond};
-use crate::audit::Actor;
+use super::caller::Admin;
+use super::{BODY_BYTES_MAX, change, respond};
 use crate::body;
 use crate::config::auth::usable_models;
 use crate::gateway::Gateway;
 use crate::keys::{KeyRecord, NewKey, Source as KeySource, unix_ms};
 use crate::refusal::{empty, json};
-use crate::source::Source;
 
 /// How long the old secret of a rotated key is good, in seconds, unless the request says.
 const GRACE_S_DEFAULT: u64 = 3600;
@@ -138,26 +136,18 @@ impl Wanted {
 }
 
 /// All keys.
-pub async fn list(State(gateway): State<Arc<Gateway>>, Extension(identity): Extension<Identity>) -> Response {
-    respond(admin_only(&identity).map(|()| {
-        let keys = gateway.control.keys().list().into_iter();
-        let data = keys.map(|(record, last_used_ms)| Shown::of(record, last_used_ms, None)).collect();
-        json(StatusCode::OK, &List { data })
-    }))
+pub async fn list(State(gateway): State<Arc<Gateway>>, _: Admin) -> Response {
+    let keys = gateway.control.keys().list().into_iter();
+    let data = keys.map(|(record, last_used_ms)| Shown::of(record, last_used_ms, None)).collect();
+    json(StatusCode::OK, &List { data })
 }
 
 /// Makes a key and shows it, this once.
-pub async fn create(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    body: Body,
-) -> Response {
+pub async fn create(State(gateway): State<Arc<Gateway>>, Admin(by): Admin, body: Body) -> Response {
     let result = async {
-        admin_only(&identity)?;
         let wanted = body::json::<Wanted>(body, BODY_BYTES_MAX, Code::InvalidRequest).await?;
         let new = wanted.check()?;
-        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let control = gateway.control.clone();
         let (record, key) = change(move || control.create_key(new, &by)).await?;
         Ok(json(StatusCode::CREATED, &Shown::of(record, None, Some(key))))
     };
@@ -167,20 +157,18 @@ pub async fn create(
 /// Gives a key a new secret and shows it, this once.
 pub async fn rotate(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
+    Admin(by): Admin,
     Path(id): Path<String>,
     body: Body,
 ) -> Response {
     let result = async {
-        admin_only(&identity)?;
         let bytes = body::read(body, BODY_BYTES_MAX).await?;
         let text = if bytes.is_empty() { "{}".into() } else { bytes };
         let Rotation { grace_s } = body::json(Body::from(text), BODY_BYTES_MAX, Code::InvalidRequest).await?;
         if grace_s > GRACE_S_MAX {
             return Err(wrong("grace_s", format!("must be 0 to {GRACE_S_MAX} seconds")));
         }
-        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let control = gateway.control.clone();
         let (record, key) = change(move || control.rotate_key(&id, grace_s * 1000, &by)).await?;
         Ok(json(StatusCode::OK, &Shown::of(record, None, Some(key))))
     };
@@ -190,13 +178,11 @@ pub async fn rotate(
 /// Takes a key out of force everywhere.
 pub async fn revoke(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
+    Admin(by): Admin,
     Path(id): Path<String>,
 ) -> Response {
     let result = async {
-        admin_only(&identity)?;
-        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let control = gateway.control.clone();
         change(move || control.revoke_key(&id, &by)).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     };

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +10,6 @@ use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::policy::{BucketPolicy, EACH, Rule, Selector};
 use tidegate_core::reply::Code;
-use tidegate_core::wire::Identity;
 
 use super::{BODY_BYTES_MAX, change as run, respond};
 use crate::audit::Actor;
@@ -20,7 +18,6 @@ use crate::config::limiter::Rates;
 use crate::control::LimitsInForce;
 use crate::gateway::Gateway;
 use crate::refusal::json;
-use crate::source::Source;
 
 /// The answer: all that is in force, and what of it was changed at run time.
 #[derive(Debug, Serialize)]
@@ -69,15 +66,10 @@ pub async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// Changes the fields that are named.
-pub async fn change(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    body: Body,
-) -> Response {
+pub async fn change(State(gateway): State<Arc<Gateway>>, by: Actor, body: Body) -> Response {
     let result = async {
         let rates = body::json::<Rates>(body, BODY_BYTES_MAX, Code::InvalidConfig).await?;
-        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let control = gateway.control.clone();
         let in_force = run(move || control.change_limits(Some(rates), &by)).await?;
         Ok(shown(&gateway, in_force))
     };
@@ -85,12 +77,8 @@ pub async fn change(
 }
 
 /// Goes back to the configuration file's.
-pub async fn reset(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-) -> Response {
-    let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+pub async fn reset(State(gateway): State<Arc<Gateway>>, by: Actor) -> Response {
+    let control = gateway.control.clone();
     let result = run(move || control.change_limits(None, &by)).await;
     respond(result.map(|in_force| shown(&gateway, in_force)))
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod buckets;
 mod cache;
+mod caller;
 mod clusters;
 mod keys;
 mod limits;
@@ -20,7 +21,6 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::{Identity, Role};
 
 use crate::config::metrics::Metrics;
 use crate::control::ChangeError;
@@ -71,13 +71,6 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
     } else {
         router
     }
-}
-
-fn admin_only(identity: &Identity) -> Result<(), Reply> {
-    if identity.role == Role::Admin {
-        return Ok(());
-    }
-    Err(Reply::new(Code::PermissionDenied, "this path needs a key with role admin"))
 }
 
 /// Runs a change, which waits for the disk, off the async threads.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -11,7 +10,6 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::Identity;
 
 use super::{BODY_BYTES_MAX, change, respond};
 use crate::audit::Actor;
@@ -20,7 +18,6 @@ use crate::gateway::Gateway;
 use crate::keys::unix_ms;
 use crate::policies::{Alarm, Edit, Record};
 use crate::refusal::{empty, json};
-use crate::source::Source;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -70,14 +67,13 @@ pub async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) ->
 /// Changes what is named, or makes an operator's own policy.
 pub async fn edit(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
+    by: Actor,
     Path(id): Path<String>,
     body: Body,
 ) -> Response {
     let result = async {
         let edit = body::json::<Edit>(body, BODY_BYTES_MAX, Code::InvalidConfig).await?;
-        let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+        let control = gateway.control.clone();
         let record = change(move || control.edit_policy(&id, edit, &by, unix_ms())).await?;
         Ok(json(StatusCode::OK, &record))
     };
@@ -85,13 +81,8 @@ pub async fn edit(
 }
 
 /// Removes a policy; if its failures go on, it is learnt again.
-pub async fn remove(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    Path(id): Path<String>,
-) -> Response {
-    let (control, by) = (gateway.control.clone(), Actor::caller(identity, source.to_string()));
+pub async fn remove(State(gateway): State<Arc<Gateway>>, by: Actor, Path(id): Path<String>) -> Response {
+    let control = gateway.control.clone();
     let removed = change(move || control.delete_policy(&id, &by)).await;
     respond(removed.map(|()| empty(StatusCode::NO_CONTENT)))
 }

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::Identity;
 
 use super::{BODY_BYTES_MAX, failed, respond, store_failed};
 use crate::audit::Actor;
@@ -20,7 +18,6 @@ use crate::gateway::Gateway;
 use crate::llm::{ProviderKind, ProviderSettings, report};
 use crate::provisioning::{Document, ProvisionError, describe, is_forbidden};
 use crate::refusal::{empty, json};
-use crate::source::Source;
 
 /// Longest wait of a test call.
 const TEST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,8 +113,7 @@ pub async fn estimate(State(gateway): State<Arc<Gateway>>, Path(name): Path<Stri
 /// Adds a provider.
 pub async fn create(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
+    by: Actor,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
@@ -127,8 +123,7 @@ pub async fn create(
             let message = "name: is missing; add it, for example \"name\": \"openai-prod\"";
             return Err(Reply::new(Code::InvalidConfig, message).with_param("name"));
         };
-        set(&gateway, name, document, true, query.as_deref(), Actor::caller(identity, source.to_string()))
-            .await
+        set(&gateway, name, document, true, query.as_deref(), by).await
     };
     respond(result.await)
 }
@@ -136,8 +131,7 @@ pub async fn create(
 /// Changes a provider's fields, or adds it.
 pub async fn replace(
     State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
+    by: Actor,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -149,20 +143,14 @@ pub async fn replace(
             let message = "name: is another one than in the path; a provider cannot be renamed";
             return Err(Reply::new(Code::InvalidConfig, message).with_param("name"));
         }
-        set(&gateway, name, document, false, query.as_deref(), Actor::caller(identity, source.to_string()))
-            .await
+        set(&gateway, name, document, false, query.as_deref(), by).await
     };
     respond(result.await)
 }
 
 /// Takes a provider out.
-pub async fn remove(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    Path(name): Path<String>,
-) -> Response {
-    let (provisioning, by) = (gateway.provisioning.clone(), Actor::caller(identity, source.to_string()));
+pub async fn remove(State(gateway): State<Arc<Gateway>>, by: Actor, Path(name): Path<String>) -> Response {
+    let provisioning = gateway.provisioning.clone();
     let removed = provision(move || provisioning.remove(&name, &by)).await;
     respond(removed.map(|()| empty(StatusCode::NO_CONTENT)))
 }

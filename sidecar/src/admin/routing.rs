@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value};
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::wire::Identity;
 
 use super::providers::provision;
 use super::{BODY_BYTES_MAX, respond};
@@ -18,7 +16,6 @@ use crate::body;
 use crate::gateway::Gateway;
 use crate::llm::report;
 use crate::refusal::json;
-use crate::source::Source;
 
 /// What only the configuration file may say: it guards the machine against its operators.
 const FILE_ONLY: &str = "allow_link_local";
@@ -34,30 +31,21 @@ pub async fn stats(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// Changes fields of it; those left out stay as they are.
-pub async fn change(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-    body: Body,
-) -> Response {
+pub async fn change(State(gateway): State<Arc<Gateway>>, by: Actor, body: Body) -> Response {
     let result = async {
         let fields: Map<String, Value> = body::json(body, BODY_BYTES_MAX, Code::InvalidConfig).await?;
         if fields.contains_key(FILE_ONLY) {
             let message = format!("{FILE_ONLY}: can be set in the configuration file only");
             return Err(Reply::new(Code::InvalidConfig, message).with_param(FILE_ONLY));
         }
-        set(&gateway, Some(fields), Actor::caller(identity, source.to_string())).await
+        set(&gateway, Some(fields), by).await
     };
     respond(result.await)
 }
 
 /// Goes back to the configuration file's.
-pub async fn reset(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(identity): Extension<Identity>,
-    Extension(source): Extension<Source>,
-) -> Response {
-    respond(set(&gateway, None, Actor::caller(identity, source.to_string())).await)
+pub async fn reset(State(gateway): State<Arc<Gateway>>, by: Actor) -> Response {
+    respond(set(&gateway, None, by).await)
 }
 
 async fn set(
