@@ -118,7 +118,7 @@ async fn completions_models_and_embeddings_answer() {
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
 
     let models = setup.client.get(&setup.url("/models")).await.unwrap().json();
-    assert_eq!(models["data"].as_array().map(Vec::len), Some(4));
+    assert_eq!(models["data"].as_array().map(Vec::len), Some(5));
     let one = setup.client.get(&setup.url("/models/gpt-4o")).await.unwrap().json();
     assert_eq!(one["object"], "model");
 

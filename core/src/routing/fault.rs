@@ -84,7 +84,7 @@ impl FaultKind {
 
 /// Words by which providers say what a 4xx is about; in lower case, searched in code, type and
 /// message. From the error pages of OpenAI, Anthropic, Google, Azure, AWS Bedrock and Baidu.
-const CONTEXT_LENGTH: [&str; 8] = [
+const CONTEXT_LENGTH: [&str; 10] = [
     "context_length_exceeded",
     "maximum context length",
     "context window",
@@ -93,6 +93,8 @@ const CONTEXT_LENGTH: [&str; 8] = [
     "exceeds the maximum number of tokens",
     "input token count",
     "too many input tokens",
+    "\"error_code\":336007",
+    "\"error_code\":336103",
 ];
 const CONTENT_POLICY: [&str; 6] = [
     "content_filter",
@@ -102,7 +104,7 @@ const CONTENT_POLICY: [&str; 6] = [
     "guardrail",
     "blocked by our safety",
 ];
-const QUOTA: [&str; 7] = [
+const QUOTA: [&str; 10] = [
     "insufficient_quota",
     "credit balance is too low",
     "billing_error",
@@ -110,7 +112,14 @@ const QUOTA: [&str; 7] = [
     "exceeded your current quota",
     "insufficient balance",
     "access_terminated",
+    "service quota",
+    "daily request limit",
+    "total request limit",
 ];
+/// What Google says beside "exceeded your current quota" when only a minute's worth is used up.
+const SOON: &str = "retrydelay";
+/// And when it is a day's worth.
+const PER_DAY: &str = "perday";
 
 /// Classifies a refusal by its HTTP status and the text of its body: error codes, types and
 /// messages. The body decides first, because credit that is used up comes as 400, 402, 403 and
@@ -120,7 +129,8 @@ pub fn classify(status: u16, body: &str) -> FaultKind {
     let text = body.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if matches!(status, 400..=499) {
-        if says(&QUOTA) {
+        let soon = text.contains(SOON) && !text.contains(PER_DAY);
+        if says(&QUOTA) && !soon {
             return FaultKind::Quota;
         }
         if status != 429 && says(&CONTEXT_LENGTH) {
@@ -176,6 +186,31 @@ mod tests {
             ),
             (429, r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#, FaultKind::Quota),
             (429, r#"{"error":{"code":"rate_limit_exceeded"}}"#, FaultKind::RateLimit),
+            (
+                429,
+                r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"7s"}]}}"#,
+                FaultKind::RateLimit,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","details":[{"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},{"retryDelay":"7s"}]}}"#,
+                FaultKind::Quota,
+            ),
+            (
+                400,
+                r#"{"message":"Your request exceeds the service quota for your account."}"#,
+                FaultKind::Quota,
+            ),
+            (
+                429,
+                r#"{"error_code":17,"error_msg":"Open api daily request limit reached"}"#,
+                FaultKind::Quota,
+            ),
+            (
+                400,
+                r#"{"error_code":336103,"error_msg":"the length of input is too long"}"#,
+                FaultKind::ContextLength,
+            ),
             (402, r#"{"error":{"message":"Payment required"}}"#, FaultKind::Quota),
             (401, "{}", FaultKind::Credential),
             (404, "{}", FaultKind::ModelNotFound),

@@ -10,7 +10,7 @@ usage: emulator [--port N] [--no-request-log]
   --port N           listen on 127.0.0.1:N (default 9101; 0 takes a free port)
   --no-request-log   keep no log of requests (for benchmarks)
 
-The OpenAI API is under /openai/v1, Anthropic's under /anthropic/v1; arm faults with POST /__faults.
+It prints the base URL of each emulated provider; arm faults with POST /__faults.
 ";
 const PORT_DEFAULT: u16 = 9101;
 
@@ -55,9 +55,10 @@ async fn serve(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("openai     {}", emulator.base_url());
-    println!("anthropic  {}", emulator.anthropic_url());
-    println!("faults     http://{}/__faults", emulator.address());
+    for (name, url) in emulator.base_urls() {
+        println!("{name:<14} {url}");
+    }
+    println!("faults         http://{}/__faults", emulator.address());
     match tokio::signal::ctrl_c().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

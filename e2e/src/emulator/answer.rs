@@ -9,6 +9,8 @@ use serde_json::Value;
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) payload: Payload,
+    /// Headers of this answer alone.
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
 /// The body of an [`Answer`].
@@ -18,6 +20,8 @@ pub(super) enum Payload {
     Json(Bytes),
     /// The events of an SSE stream, each with its closing blank line.
     Events(Vec<Bytes>),
+    /// The frames of a stream in Amazon's encoding.
+    Frames(Vec<Bytes>),
     /// Bytes that a fault asked for, sent as they are.
     Raw(Bytes),
 }
@@ -27,13 +31,26 @@ impl Payload {
         match self {
             Self::Json(_) => "application/json",
             Self::Events(_) => "text/event-stream; charset=utf-8",
+            Self::Frames(_) => "application/vnd.amazon.eventstream",
             Self::Raw(_) => "text/plain; charset=utf-8",
         }
     }
 }
 
 impl Answer {
+    /// A 200 with this body.
+    pub(super) fn ok(payload: Payload) -> Self {
+        Self { status: StatusCode::OK, payload, headers: Vec::new() }
+    }
+
     pub(super) fn json(status: StatusCode, document: &Value) -> Self {
-        Self { status, payload: Payload::Json(Bytes::from(document.to_string())) }
+        let payload = Payload::Json(Bytes::from(document.to_string()));
+        Self { status, payload, headers: Vec::new() }
+    }
+
+    /// The same with one more header.
+    pub(super) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 }

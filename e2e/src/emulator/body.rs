@@ -49,6 +49,7 @@ pub(super) struct PacedBy<'a> {
 /// How a fault changes the sending of a body.
 #[derive(Debug)]
 struct Pace {
+    first_delay: Option<Duration>,
     chunk_delay: Option<Duration>,
     sleeping: Option<Pin<Box<Sleep>>>,
     delayed_chunk: bool,
@@ -78,7 +79,11 @@ impl AnswerBody {
             let slices: Vec<Bytes> = whole.chunks(SLICE_BYTES).map(|slice| whole.slice_ref(slice)).collect();
             self.chunks = slices.into_iter();
         }
+        if self.exact_bytes.is_none() {
+            self.chunks = rearranged(self.chunks.collect(), fault).into_iter();
+        }
         self.pace = Some(Pace {
+            first_delay: fault.first_chunk_delay_ms.map(Duration::from_millis),
             chunk_delay: fault.chunk_delay_ms.map(Duration::from_millis),
             sleeping: None,
             delayed_chunk: false,
@@ -106,6 +111,17 @@ impl AnswerBody {
     }
 }
 
+/// The chunks in the order, and as often, as a fault wants them.
+fn rearranged(mut chunks: Vec<Bytes>, fault: &Fault) -> Vec<Bytes> {
+    if let Some(at) = fault.swap_chunk.filter(|at| at + 1 < chunks.len()) {
+        chunks.swap(at, at + 1);
+    }
+    if let Some(at) = fault.duplicate_chunk.filter(|at| *at < chunks.len()) {
+        chunks.insert(at, chunks[at].clone());
+    }
+    chunks
+}
+
 impl Pace {
     /// Ready when the next chunk may go out; in a stall, when that is over.
     fn poll_turn(&mut self, sent: usize, cx: &mut Context<'_>) -> Poll<()> {
@@ -113,7 +129,8 @@ impl Pace {
             std::task::ready!(stall.released.as_mut().poll(cx));
             self.stall = None;
         }
-        let Some(delay) = self.chunk_delay else {
+        let first = self.first_delay.filter(|_| sent == 0);
+        let Some(delay) = first.or(self.chunk_delay) else {
             return Poll::Ready(());
         };
         if !self.delayed_chunk {
@@ -125,6 +142,7 @@ impl Pace {
             self.sleeping = None;
         }
         self.delayed_chunk = false;
+        self.first_delay = None;
         Poll::Ready(())
     }
 }

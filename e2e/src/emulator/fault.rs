@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Armed faults kept at once; arming one more is refused.
-pub const FAULTS_MAX: usize = 64;
 /// The longest delay a fault may ask for.
 pub const DELAY_MS_MAX: u64 = 600_000;
 
@@ -26,6 +22,9 @@ pub struct Fault {
     /// Answer with this status (200 to 599) and `body`, or with the provider's usual error body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Refuse for this reason, in the provider's own words, status and headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     /// Response headers to add or replace.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -48,6 +47,15 @@ pub struct Fault {
     /// Wait this long before each chunk, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_delay_ms: Option<u64>,
+    /// Send the headers at once and wait this long before the first chunk, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_chunk_delay_ms: Option<u64>,
+    /// Send the chunk with this number twice; the first is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_chunk: Option<usize>,
+    /// Send the chunk with this number after the one that follows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_chunk: Option<usize>,
     /// Which part of the matching requests it hits, evenly: above 0 and at most 1, which it is when
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +66,20 @@ pub struct Fault {
     /// Which requests it hits; all of them when empty.
     #[serde(rename = "match")]
     pub matches: FaultMatch,
+}
+
+/// Why a provider refuses; each says it in its own way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Too many requests for now: 429 with that provider's headers or details, or a code in a 200.
+    RateLimit,
+    /// The account is used up, whatever the status.
+    Quota,
+    /// The provider has too much to do.
+    Overloaded,
+    /// The request is longer than the model's context.
+    ContextLength,
 }
 
 /// The requests that a [`Fault`] hits. Every field that is set must hold.
@@ -93,7 +115,7 @@ pub(super) struct Asked<'a> {
 
 /// Why a fault was refused; the text names the field and what it accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FaultError(String);
+pub struct FaultError(pub(super) String);
 
 impl fmt::Display for FaultError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,15 +139,19 @@ impl Fault {
     /// Whether the body must be sent chunk by chunk to carry the fault out.
     pub(super) fn paces_body(&self) -> bool {
         self.chunk_delay_ms.is_some()
+            || self.first_chunk_delay_ms.is_some()
+            || self.duplicate_chunk.is_some()
+            || self.swap_chunk.is_some()
             || self.truncate_after_chunks.is_some()
             || self.error_in_stream_after_chunks.is_some()
             || self.stall_after_chunks.is_some()
     }
 
-    fn check(&self) -> Result<(), FaultError> {
+    pub(super) fn check(&self) -> Result<(), FaultError> {
         let refuse = |why: &str| Err(FaultError(why.to_owned()));
         let effects = self.delay_ms.is_some()
             || self.status.is_some()
+            || self.refusal.is_some()
             || !self.headers.is_empty()
             || self.body.is_some()
             || self.reset
@@ -142,7 +168,14 @@ impl Fault {
         if self.times == Some(0) {
             return refuse("times: must be at least 1; leave it out for ever");
         }
-        for (name, ms) in [("delay_ms", self.delay_ms), ("chunk_delay_ms", self.chunk_delay_ms)] {
+        if self.refusal.is_some() && (self.status.is_some() || self.body.is_some()) {
+            return refuse("refusal: leave status and body out, they are the provider's own");
+        }
+        for (name, ms) in [
+            ("delay_ms", self.delay_ms),
+            ("chunk_delay_ms", self.chunk_delay_ms),
+            ("first_chunk_delay_ms", self.first_chunk_delay_ms),
+        ] {
             if ms.is_some_and(|ms| ms > DELAY_MS_MAX) {
                 return refuse(&format!("{name}: must be at most {DELAY_MS_MAX}"));
             }
@@ -164,7 +197,7 @@ impl Fault {
         Ok(())
     }
 
-    fn hits(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn hits(&self, asked: &Asked<'_>) -> bool {
         let FaultMatch { model, path, method, contains, key } = &self.matches;
         path.as_deref().is_none_or(|end| asked.path.ends_with(end))
             && model.as_deref().is_none_or(|model| asked.model == Some(model))
@@ -176,82 +209,6 @@ impl Fault {
 
 fn has(body: &[u8], text: &[u8]) -> bool {
     !text.is_empty() && body.windows(text.len()).any(|window| window == text)
-}
-
-/// A fault, and what part of a hit is due.
-#[derive(Debug)]
-struct Armed {
-    fault: Fault,
-    due: f64,
-}
-
-impl Armed {
-    /// Whether this matching request is among those that it hits.
-    fn is_due(&mut self) -> bool {
-        self.due += self.fault.share.unwrap_or(1.0);
-        let is_due = self.due >= 1.0 - f64::EPSILON;
-        if is_due {
-            self.due -= 1.0;
-        }
-        is_due
-    }
-}
-
-/// The armed faults. Reading whether there are any costs one atomic load.
-#[derive(Debug, Default)]
-pub(super) struct FaultBook {
-    armed_count: AtomicUsize,
-    armed: Mutex<Vec<Armed>>,
-}
-
-impl FaultBook {
-    /// Arms a fault behind those armed before it and returns how many there are now.
-    pub(super) fn arm(&self, fault: Fault) -> Result<usize, FaultError> {
-        fault.check()?;
-        let mut armed = self.lock();
-        if armed.len() >= FAULTS_MAX {
-            return Err(FaultError(format!("{FAULTS_MAX} faults are armed already: DELETE /__faults first")));
-        }
-        armed.push(Armed { fault, due: 0.0 });
-        self.armed_count.store(armed.len(), Ordering::Release);
-        Ok(armed.len())
-    }
-
-    pub(super) fn clear(&self) -> usize {
-        let mut armed = self.lock();
-        let cleared = armed.len();
-        armed.clear();
-        self.armed_count.store(0, Ordering::Release);
-        cleared
-    }
-
-    pub(super) fn list(&self) -> Vec<Fault> {
-        self.lock().iter().map(|armed| armed.fault.clone()).collect()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.armed_count.load(Ordering::Acquire) == 0
-    }
-
-    /// The first fault that hits this request; one use of it is spent.
-    pub(super) fn take(&self, asked: &Asked<'_>) -> Option<Fault> {
-        let mut armed = self.lock();
-        let index = armed.iter_mut().position(|armed| armed.fault.hits(asked) && armed.is_due())?;
-        let fault = armed[index].fault.clone();
-        match &mut armed[index].fault.times {
-            Some(1) => {
-                armed.remove(index);
-            }
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        self.armed_count.store(armed.len(), Ordering::Release);
-        Some(fault)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Armed>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -267,6 +224,8 @@ mod tests {
             (r#"{"reset":true,"times":0}"#, "times: must be at least 1"),
             (r#"{"reset":true,"share":0}"#, "share: must be above 0"),
             (r#"{"delay_ms":600001}"#, "delay_ms: must be at most"),
+            (r#"{"refusal":"quota","status":400}"#, "refusal: leave status"),
+            (r#"{"refusal":"mood"}"#, "unknown variant `mood`"),
             (r#"{"truncate_after_chunks":1,"stall_after_chunks":1}"#, "only one of"),
             (r#"{"headers":{"a b":"c"}}"#, "not a header name"),
         ];
@@ -274,57 +233,5 @@ mod tests {
             let error = Fault::from_json(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(wanted), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn faults_are_spent_in_order_and_only_on_what_they_match() {
-        let book = FaultBook::default();
-        assert!(book.is_empty());
-        let only_mini = r#"{"status":500,"times":2,"match":{"model":"gpt-4o-mini"}}"#;
-        book.arm(Fault::from_json(only_mini.as_bytes()).unwrap()).unwrap();
-        book.arm(Fault::from_json(br#"{"status":429,"match":{"path":"/embeddings"}}"#).unwrap()).unwrap();
-        let asked = |path, model| Asked { method: "POST", path, model, key: "sk-1", body: b"" };
-        let status = |path: &'static str, model| book.take(&asked(path, model)).and_then(|f| f.status);
-        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o")), None);
-        assert_eq!(status("/openai/v1/embeddings", Some("gpt-4o-mini")), Some(500));
-        assert_eq!(status("/openai/v1/embeddings", Some("x")), Some(429));
-        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), Some(500));
-        assert_eq!(status("/openai/v1/chat/completions", Some("gpt-4o-mini")), None);
-        assert_eq!(book.clear(), 1);
-        assert!(book.is_empty());
-    }
-
-    #[test]
-    fn a_fault_may_depend_on_all_of_a_request_and_hit_a_part() {
-        let book = FaultBook::default();
-        let fault = r#"{"status":500,"share":0.25,
-            "match":{"method":"POST","contains":"tenant=acme","key":"-2","path":"/chat/completions"}}"#;
-        book.arm(Fault::from_json(fault.as_bytes()).unwrap()).unwrap();
-        let asked = Asked {
-            method: "POST",
-            path: "/openai/v1/chat/completions",
-            model: None,
-            key: "sk-2",
-            body: b"... tenant=acme ...",
-        };
-        assert_eq!((0..100).filter(|_| book.take(&asked).is_some()).count(), 25);
-        for other in [
-            Asked { method: "GET", ..asked },
-            Asked { key: "sk-1", ..asked },
-            Asked { body: b"tenant=beta", ..asked },
-            Asked { path: "/openai/v1/models", ..asked },
-        ] {
-            assert!((0..8).all(|_| book.take(&other).is_none()), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn the_book_is_bounded() {
-        let book = FaultBook::default();
-        let fault = Fault { reset: true, ..Fault::default() };
-        for _ in 0..FAULTS_MAX {
-            book.arm(fault.clone()).unwrap();
-        }
-        assert!(book.arm(fault).is_err());
     }
 }

@@ -1,8 +1,8 @@
-//! Emulated providers, OpenAI and Anthropic, that answer at once, deterministically, and fail when
-//! they are told to.
+//! Emulated providers, one for each protocol there is, that answer at once, deterministically, and
+//! fail when they are told to.
 //!
-//! A provider is mounted by path (`/openai/v1/...`, `/anthropic/v1/...`), so that one port can carry several. Beside
-//! them lie the controls:
+//! A provider is mounted by path (`/openai/v1`, `/anthropic/v1`, `/azure`, `/gemini/v1beta`, `/vertex/v1/...`,
+//! `/bedrock`, `/ernie`, `/ernie/v2`), so that one port carries all. Beside them lie the controls:
 //!
 //! | call | does |
 //! |---|---|
@@ -17,20 +17,28 @@
 
 mod answer;
 mod anthropic;
+mod azure;
+mod bedrock;
 mod body;
+mod book;
 mod control;
+mod ernie;
 mod fault;
+mod gemini;
 mod ids;
 mod log;
 mod openai;
 mod provider;
+mod script;
 mod server;
 mod service;
 mod socket;
 mod stats;
+mod strict;
 mod text;
+mod vector;
 
-pub use fault::{Fault, FaultError, FaultMatch};
+pub use fault::{Fault, FaultError, FaultMatch, Refusal};
 pub use log::{Outcome, RequestRecord};
 pub use server::{Emulator, Options};
 pub use stats::StatsSnapshot;

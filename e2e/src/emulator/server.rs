@@ -12,13 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::anthropic;
-use super::fault::{Fault, FaultBook, FaultError};
+use super::book::FaultBook;
+use super::fault::{Fault, FaultError};
 use super::log::{RequestLog, RequestRecord};
 use super::openai;
 use super::service::handle;
 use super::socket::{Connection, Socket};
 use super::stats::{Stats, StatsSnapshot};
+use super::{anthropic, azure, bedrock, ernie, gemini};
 
 /// How long a connection may take over its request headers.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(600);
@@ -100,12 +101,35 @@ impl Emulator {
         format!("http://{}{}", self.address, anthropic::BASE_PATH)
     }
 
+    /// The base URLs of all emulated providers, by the `type` that the gateway's configuration has
+    /// for them; `ernie` is version 2 of Baidu's API.
+    #[must_use]
+    pub fn base_urls(&self) -> [(&'static str, String); 8] {
+        let at = |path: &str| format!("http://{}{path}", self.address);
+        [
+            ("openai", self.base_url()),
+            ("anthropic", self.anthropic_url()),
+            ("azure", at(azure::BASE_PATH)),
+            ("gemini", at(gemini::BASE_PATH)),
+            ("vertex", at(gemini::VERTEX_PATH)),
+            ("bedrock", at(bedrock::BASE_PATH)),
+            ("ernie_classic", at(ernie::BASE_PATH)),
+            ("ernie", at(ernie::V2_PATH)),
+        ]
+    }
+
     /// Arms a fault behind those armed before it.
     ///
     /// # Errors
     /// The fault is impossible, or too many are armed.
     pub fn arm(&self, fault: Fault) -> Result<(), FaultError> {
         self.state.faults.arm(fault).map(|_| ())
+    }
+
+    /// The faults that are armed and not spent.
+    #[must_use]
+    pub fn armed(&self) -> Vec<Fault> {
+        self.state.faults.list()
     }
 
     /// Disarms every fault.

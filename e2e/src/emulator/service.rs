@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -23,6 +23,9 @@ use super::stats::Stats;
 
 /// The largest request body that is read; above it the answer is 413.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where keys are.
+const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// Answers one request.
 ///
@@ -62,10 +65,11 @@ pub(super) async fn handle(
             return Err(io::Error::other("reset by a fault"));
         }
     }
-    let answer = match fault.as_ref().and_then(|fault| faulty_answer(fault, provider)) {
+    let mut answer = match fault.as_ref().and_then(|fault| faulty_answer(fault, provider)) {
         Some(answer) => answer,
-        None => provider.answer(&head.method, path, &head.headers, &body),
+        None => provider.answer(&head, &body),
     };
+    let own = std::mem::take(&mut answer.headers);
     let mut response = into_response(
         answer,
         |body| match fault.as_ref().filter(|f| f.paces_body()) {
@@ -79,6 +83,11 @@ pub(super) async fn handle(
     );
     let headers = response.headers_mut();
     provider.add_headers(headers);
+    for (name, value) in own {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
     for (name, value) in fault.iter().flat_map(|f| &f.headers) {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
@@ -93,7 +102,7 @@ fn take_fault(state: &State, head: &Parts, body: &[u8]) -> Option<Fault> {
     }
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let model = document.as_ref().and_then(|d| d.get("model")).and_then(|m| m.as_str());
-    let key = [AUTHORIZATION.as_str(), "x-api-key"].iter().find_map(|name| head.headers.get(*name));
+    let key = KEY_HEADERS.iter().find_map(|name| head.headers.get(*name));
     let fault = state.faults.take(&Asked {
         method: head.method.as_str(),
         path: head.uri.path(),
@@ -107,6 +116,9 @@ fn take_fault(state: &State, head: &Parts, body: &[u8]) -> Option<Fault> {
 
 /// The answer that a fault asks for instead of the provider's own, if it asks for one.
 fn faulty_answer(fault: &Fault, provider: Provider) -> Option<Answer> {
+    if let Some(refusal) = fault.refusal {
+        return Some(provider.refusal(refusal));
+    }
     let status = match (fault.status, &fault.body) {
         (None, None) => return None,
         (status, _) => StatusCode::from_u16(status.unwrap_or(200)).unwrap_or(StatusCode::OK),
@@ -114,7 +126,7 @@ fn faulty_answer(fault: &Fault, provider: Provider) -> Option<Answer> {
     Some(match &fault.body {
         None => provider.canned_error(status),
         Some(serde_json::Value::String(text)) => {
-            Answer { status, payload: Payload::Raw(Bytes::from(text.clone())) }
+            Answer { status, ..Answer::ok(Payload::Raw(Bytes::from(text.clone()))) }
         }
         Some(document) => Answer::json(status, document),
     })
@@ -132,7 +144,7 @@ fn into_response(
             let length = bytes.len();
             (AnswerBody::whole(bytes, ticket), Some(length))
         }
-        Payload::Events(events) => (AnswerBody::stream(events, ticket), None),
+        Payload::Events(chunks) | Payload::Frames(chunks) => (AnswerBody::stream(chunks, ticket), None),
     };
     let mut response = Response::new(pace(body));
     *response.status_mut() = answer.status;

@@ -32,6 +32,7 @@ mod patch;
 mod paths;
 mod ports;
 mod process;
+mod providers;
 mod raw;
 mod redis;
 mod wait;
@@ -54,6 +55,7 @@ pub use paths::{
 };
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};
+pub use providers::{EMULATED, EmulatedProvider};
 pub use raw::RawConnection;
 pub use redis::{RedisCluster, RedisServer};
 pub use wait::eventually;

@@ -10,7 +10,9 @@ use crate::emulator::text;
 const MESSAGE_TOKENS: usize = 4;
 /// Tokens of a picture.
 const IMAGE_TOKENS: usize = 100;
-const BLOCKS: [(&str, &[&str]); 4] = [
+const BLOCKS: [(&str, &[&str]); 6] = [
+    ("thinking", &["type", "thinking", "signature"]),
+    ("redacted_thinking", &["type", "data"]),
     ("text", &["type", "text", "cache_control", "citations"]),
     ("image", &["type", "source", "cache_control"]),
     ("tool_use", &["type", "id", "name", "input", "cache_control"]),
@@ -61,7 +63,7 @@ impl Prompt {
         let waiting = std::mem::take(&mut self.open_uses);
         if role == "user" {
             self.last_text.clear();
-            self.is_tool_result = false;
+            (self.images, self.is_tool_result) = (0, false);
         }
         let mut results = Vec::new();
         match object.get("content") {
@@ -116,6 +118,12 @@ impl Prompt {
                     return Err(ApiError::invalid("messages: text content blocks must be non-empty"));
                 }
                 self.said(role, said);
+            }
+            ("thinking", "assistant") => {
+                string(object, "signature", path)?;
+            }
+            ("redacted_thinking", "assistant") => {
+                string(object, "data", path)?;
             }
             ("image", "user") => self.image(object, path)?,
             ("tool_use", "assistant") => {

@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 
 use super::content::Prompt;
 use super::error::ApiError;
-use super::params::Params;
+use super::params::{Params, only};
 use super::{MODELS, event, tools};
 use crate::emulator::answer::{Answer, Payload};
+use crate::emulator::script::{Asked, End, Said};
 use crate::emulator::{ids, text};
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "max_tokens",
     "messages",
     "metadata",
     "model",
+    "output_config",
     "service_tier",
     "stop_sequences",
     "stream",
@@ -29,21 +31,11 @@ const KNOWN: [&str; 14] = [
 ];
 const COUNTED: [&str; 6] = ["messages", "model", "system", "thinking", "tool_choice", "tools"];
 const TOP_K_MAX: f64 = 1_000_000.0;
+/// The seal on the emulated model's thoughts.
+const SEAL: &str = "c2VhbA==";
 
-/// A generated answer: a text, or the use of a tool.
-struct Generated {
-    text: String,
-    tool: Option<(String, Value)>,
-    stop_reason: &'static str,
-    stop_sequence: Option<String>,
-}
-
-impl Generated {
-    fn tokens(&self) -> usize {
-        let input = self.tool.iter().map(|(_, input)| text::tokens(&input.to_string()).len()).sum::<usize>();
-        text::tokens(&self.text).len() + input
-    }
-}
+/// What the model says before it uses a tool.
+const BEFORE_TOOLS: &str = "I use a tool.";
 
 /// Answers one request.
 pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
@@ -56,13 +48,30 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     params.check_number("top_p", 0.0..=1.0)?;
     params.check_number("top_k", 0.0..=TOP_K_MAX)?;
     let stops = params.texts("stop_sequences")?;
-    let tool = tools::chosen(&params, &prompt.last_text, prompt.is_tool_result)?;
-    let generated = generate(&prompt, tool, &stops, tokens_max);
+    let (tools, choice) = tools::offered(&params)?;
+    let asked = Asked {
+        text: prompt.last_text.clone(),
+        is_tool_result: prompt.is_tool_result,
+        images: prompt.images,
+        tools,
+        choice,
+        as_json: wants_json(&params)?,
+        thinks: params.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled"),
+        tokens_max: Some(tokens_max),
+        stops,
+    };
+    if asked.is_too_long() {
+        return Err(ApiError::invalid("prompt is too long: 200001 tokens > 200000 maximum"));
+    }
+    let mut said = asked.answer();
+    if said.end == End::Tools {
+        BEFORE_TOOLS.clone_into(&mut said.text);
+    }
     let id = ids::next("msg_");
     Ok(if params.flag("stream")? {
-        Answer { status: StatusCode::OK, payload: Payload::Events(stream(&id, model, &prompt, &generated)) }
+        Answer::ok(Payload::Events(stream(&id, model, &prompt, &said)))
     } else {
-        whole(&id, model, &prompt, &generated)
+        whole(&id, model, &prompt, &said)
     })
 }
 
@@ -89,32 +98,29 @@ fn check_system(params: &Params) -> Result<(), ApiError> {
     }
 }
 
-fn generate(prompt: &Prompt, tool: Option<String>, stops: &[&str], tokens_max: u64) -> Generated {
-    if let Some(name) = tool {
-        let input = json!({"text": prompt.last_text, "numbers": [1, 2]});
-        return Generated {
-            text: "I use a tool.".to_owned(),
-            tool: Some((name, input)),
-            stop_reason: "tool_use",
-            stop_sequence: None,
-        };
+/// Whether `output_config` asks for JSON, which needs a schema.
+fn wants_json(params: &Params) -> Result<bool, ApiError> {
+    let Some(config) = params.get("output_config") else { return Ok(false) };
+    let config = config.as_object().ok_or_else(|| ApiError::wrong_type("output_config", "an object"))?;
+    only(config, &["effort", "format"], "output_config.")?;
+    match config.get("format") {
+        None => Ok(false),
+        Some(format) if format["type"] == "json_schema" && format["schema"].is_object() => Ok(true),
+        Some(_) => Err(ApiError::missing("output_config.format.schema")),
     }
-    let said = match prompt.images {
-        0 => prompt.last_text.clone(),
-        images => format!("{} ({images} pictures)", prompt.last_text),
-    };
-    let reply = text::reply(&said, Some(tokens_max));
-    let mut generated =
-        Generated { text: reply.text, tool: None, stop_reason: "end_turn", stop_sequence: None };
-    if reply.finish_reason == "length" {
-        generated.stop_reason = "max_tokens";
+}
+
+fn stop_reason(said: &Said) -> &'static str {
+    match said.end {
+        End::Natural => "end_turn",
+        End::Length => "max_tokens",
+        End::Stop(_) => "stop_sequence",
+        End::Tools => "tool_use",
     }
-    if let Some((at, stop)) = stops.iter().filter_map(|s| Some((generated.text.find(s)?, s))).min() {
-        generated.text.truncate(at);
-        generated.stop_reason = "stop_sequence";
-        generated.stop_sequence = Some((*stop).to_owned());
-    }
-    generated
+}
+
+fn stop_sequence(said: &Said) -> Option<&str> {
+    if let End::Stop(text) = &said.end { Some(text) } else { None }
 }
 
 fn usage(prompt: &Prompt, output: usize) -> Value {
@@ -124,29 +130,34 @@ fn usage(prompt: &Prompt, output: usize) -> Value {
     })
 }
 
-fn whole(id: &str, model: &str, prompt: &Prompt, generated: &Generated) -> Answer {
-    let mut content = vec![json!({"type": "text", "text": generated.text})];
-    if let Some((name, input)) = &generated.tool {
-        content.push(json!({"type": "tool_use", "id": ids::next("toolu_"), "name": name, "input": input}));
+fn whole(id: &str, model: &str, prompt: &Prompt, said: &Said) -> Answer {
+    let mut content = Vec::new();
+    if let Some(thought) = &said.thought {
+        content.push(json!({"type": "thinking", "thinking": thought, "signature": SEAL}));
     }
+    content.push(json!({"type": "text", "text": said.text}));
+    content.extend(said.calls.iter().map(
+        |(name, input)| json!({"type": "tool_use", "id": ids::next("toolu_"), "name": name, "input": input}),
+    ));
     Answer::json(
         StatusCode::OK,
         &json!({
             "id": id, "type": "message", "role": "assistant", "model": model, "content": content,
-            "stop_reason": generated.stop_reason, "stop_sequence": generated.stop_sequence,
-            "usage": usage(prompt, generated.tokens()),
+            "stop_reason": stop_reason(said), "stop_sequence": stop_sequence(said),
+            "usage": usage(prompt, said.tokens()),
         }),
     )
 }
 
 /// The events in the order that Anthropic documents.
-fn stream(id: &str, model: &str, prompt: &Prompt, generated: &Generated) -> Vec<Bytes> {
+fn stream(id: &str, model: &str, prompt: &Prompt, said: &Said) -> Vec<Bytes> {
     let message = json!({
         "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage(prompt, 1),
     });
     let mut events = vec![event("message_start", &json!({"type": "message_start", "message": message}))];
-    let mut block = |index: usize, start: &Value, deltas: Vec<Value>| {
+    let mut index = 0;
+    let mut block = |start: &Value, deltas: Vec<Value>| {
         let started = json!({"type": "content_block_start", "index": index, "content_block": start});
         events.push(event("content_block_start", &started));
         if index == 0 {
@@ -157,19 +168,25 @@ fn stream(id: &str, model: &str, prompt: &Prompt, generated: &Generated) -> Vec<
             events.push(event("content_block_delta", &document));
         }
         events.push(event("content_block_stop", &json!({"type": "content_block_stop", "index": index})));
+        index += 1;
     };
-    let text_delta = |piece: &&str| json!({"type": "text_delta", "text": piece});
-    let words = text::tokens(&generated.text).iter().map(text_delta).collect();
-    block(0, &json!({"type": "text", "text": ""}), words);
-    if let Some((name, input)) = &generated.tool {
+    if let Some(thought) = &said.thought {
+        let words =
+            text::tokens(thought).into_iter().map(|word| json!({"type": "thinking_delta", "thinking": word}));
+        let seal = json!({"type": "signature_delta", "signature": SEAL});
+        block(&json!({"type": "thinking", "thinking": "", "signature": ""}), words.chain([seal]).collect());
+    }
+    let words = text::tokens(&said.text).into_iter().map(|word| json!({"type": "text_delta", "text": word}));
+    block(&json!({"type": "text", "text": ""}), words.collect());
+    for (name, input) in &said.calls {
         let start = json!({"type": "tool_use", "id": ids::next("toolu_"), "name": name, "input": {}});
         let json_delta = |piece: &str| json!({"type": "input_json_delta", "partial_json": piece});
         let input = input.to_string();
         let pieces = text::tokens(&input).into_iter().map(json_delta);
-        block(1, &start, std::iter::once(json_delta("")).chain(pieces).collect());
+        block(&start, std::iter::once(json_delta("")).chain(pieces).collect());
     }
-    let stop = json!({"stop_reason": generated.stop_reason, "stop_sequence": generated.stop_sequence});
-    let usage = json!({"output_tokens": generated.tokens()});
+    let stop = json!({"stop_reason": stop_reason(said), "stop_sequence": stop_sequence(said)});
+    let usage = json!({"output_tokens": said.tokens()});
     events.push(event("message_delta", &json!({"type": "message_delta", "delta": stop, "usage": usage})));
     events.push(event("message_stop", &json!({"type": "message_stop"})));
     events

@@ -7,11 +7,13 @@ mod params;
 mod tools;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use self::error::ApiError;
 use super::answer::Answer;
+use super::fault::Refusal;
 use super::ids;
 
 /// Where the API is mounted.
@@ -23,13 +25,34 @@ const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 const MODELS: [&str; 2] = ["claude-sonnet-4-5", "claude-haiku-4-5"];
 
 /// Answers one request as Anthropic would.
-pub(super) fn answer(method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
-    route(method, path, headers, body).unwrap_or_else(|error| error.into_answer())
+pub(super) fn answer(head: &Parts, body: &[u8]) -> Answer {
+    route(&head.method, head.uri.path(), &head.headers, body).unwrap_or_else(|error| error.into_answer())
 }
 
 /// The error that Anthropic sends with this status when nothing is wrong with the request.
 pub(super) fn canned_error(status: StatusCode) -> Answer {
     ApiError::canned(status).into_answer()
+}
+
+/// A refusal of a known kind.
+pub(super) fn refusal(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::RateLimit => {
+            let answer = canned_error(StatusCode::TOO_MANY_REQUESTS).with_header("retry-after", "7");
+            answer.with_header("anthropic-ratelimit-requests-reset", "2026-01-01T00:00:07Z")
+        }
+        Refusal::Overloaded => {
+            canned_error(StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE))
+        }
+        Refusal::Quota => {
+            let why = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to \
+                       upgrade or purchase credits.";
+            ApiError::invalid(why).into_answer()
+        }
+        Refusal::ContextLength => {
+            ApiError::invalid("prompt is too long: 200001 tokens > 200000 maximum").into_answer()
+        }
+    }
 }
 
 /// The event that Anthropic sends when a stream fails in the middle.

@@ -1,36 +1,36 @@
-//! The tools that a request offers, and which of them the emulated model uses.
+//! The tools that a request offers, and which of them may be used.
 
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::params::{Params, only};
+use crate::emulator::script::Choice;
 
-/// A prompt that begins so makes the model use its first tool.
-const CUE: &str = "use a tool";
-
-/// The name of the tool to use, if one is to be used.
-pub(super) fn chosen(params: &Params, text: &str, answered: bool) -> Result<Option<String>, ApiError> {
+/// The tools' names, and which of them may be used.
+pub(super) fn offered(params: &Params) -> Result<(Vec<String>, Choice), ApiError> {
     let names = names(params)?;
-    let Some(choice) = params.get("tool_choice") else {
-        let cued = text.starts_with(CUE) && !answered;
-        return Ok(names.into_iter().next().filter(|_| cued));
-    };
+    let Some(choice) = params.get("tool_choice") else { return Ok((names, Choice::Auto)) };
     let object = choice.as_object().ok_or_else(|| ApiError::wrong_type("tool_choice", "an object"))?;
     only(object, &["type", "name", "disable_parallel_tool_use"], "tool_choice.")?;
     if names.is_empty() {
         return Err(ApiError::invalid("tool_choice: may only be specified while providing tools."));
     }
     let name = object.get("name").and_then(Value::as_str);
-    match (object.get("type").and_then(Value::as_str), name) {
-        (Some("auto"), None) => Ok(names.into_iter().next().filter(|_| text.starts_with(CUE) && !answered)),
-        (Some("none"), None) => Ok(None),
-        (Some("any"), None) => Ok(names.into_iter().next()),
-        (Some("tool"), Some(name)) if names.iter().any(|n| n == name) => Ok(Some(name.to_owned())),
+    let choice = match (object.get("type").and_then(Value::as_str), name) {
+        (Some("auto"), None) => Choice::Auto,
+        (Some("none"), None) => Choice::Never,
+        (Some("any"), None) => Choice::Any,
+        (Some("tool"), Some(name)) if names.iter().any(|n| n == name) => Choice::Named(name.to_owned()),
         (Some("tool"), Some(name)) => {
-            Err(ApiError::invalid(format!("tool_choice: Tool '{name}' not found in provided tools")))
+            return Err(ApiError::invalid(format!("tool_choice: Tool '{name}' not found in provided tools")));
         }
-        _ => Err(ApiError::invalid("tool_choice.type: Input tag does not match any of the expected tags")),
-    }
+        _ => {
+            return Err(ApiError::invalid(
+                "tool_choice.type: Input tag does not match any of the expected tags",
+            ));
+        }
+    };
+    Ok((names, choice))
 }
 
 fn names(params: &Params) -> Result<Vec<String>, ApiError> {

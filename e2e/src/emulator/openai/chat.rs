@@ -1,16 +1,18 @@
 //! `POST /chat/completions`.
 
 use bytes::Bytes;
-use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::content::Prompt;
 use super::error::ApiError;
 use super::models::{self, Kind};
 use super::params::{Params, Streaming};
 use super::{DONE, document, event, tools};
 use crate::emulator::answer::{Answer, Payload};
+use crate::emulator::fault::Refusal;
 use crate::emulator::ids;
+use crate::emulator::script::{Asked, End};
 use crate::emulator::text::{self, Generated, Usage};
 
 const KNOWN: [&str; 35] = [
@@ -50,10 +52,8 @@ const KNOWN: [&str; 35] = [
     "verbosity",
     "web_search_options",
 ];
-const ROLES: [&str; 6] = ["developer", "system", "user", "assistant", "tool", "function"];
 const CHOICES_MAX: u64 = 128;
-/// Tokens that each message costs beside its text.
-const MESSAGE_TOKENS: usize = 4;
+const STOPS_MAX: usize = 4;
 const FINGERPRINT: &str = "fp_emulated";
 
 #[derive(Serialize)]
@@ -128,11 +128,27 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     let newer = params.whole("max_completion_tokens", 1..=u64::MAX)?;
     let older = params.whole("max_tokens", 1..=u64::MAX)?;
     let streaming = params.streaming()?;
-    if let Some(name) = tools::forced(&params)? {
-        return Ok(tools::answer(model, &name, &prompt.last_user_text, prompt.tokens, streaming));
+    let (names, choice) = tools::offered(&params)?;
+    let asked = Asked {
+        text: prompt.last_text,
+        is_tool_result: prompt.is_tool_result,
+        images: prompt.images,
+        tools: names,
+        choice,
+        as_json: wants_json(&params)?,
+        tokens_max: newer.or(older),
+        stops: stops(&params)?,
+        ..Asked::default()
+    };
+    if asked.is_too_long() {
+        return Err(ApiError::of(Refusal::ContextLength));
     }
-
-    let generated = text::reply(&prompt.last_user_text, newer.or(older));
+    let said = asked.answer();
+    if !said.calls.is_empty() {
+        return Ok(tools::answer(model, &said.calls, prompt.tokens, streaming));
+    }
+    let finish_reason = if said.end == End::Length { "length" } else { "stop" };
+    let generated = Generated { text: said.text, finish_reason };
     let completion_tokens = text::tokens(&generated.text).len();
     let each = usize::try_from(choices).unwrap_or(1);
     let usage = Usage::new(prompt.tokens, completion_tokens * each);
@@ -195,66 +211,33 @@ fn stream(model: &str, generated: &Generated, choices: u64, usage: Option<Usage>
         events.push(chunk(&[], Some(Some(usage))));
     }
     events.push(Bytes::from_static(DONE));
-    Answer { status: StatusCode::OK, payload: Payload::Events(events) }
+    Answer::ok(Payload::Events(events))
 }
 
-/// What the emulator needs to know of the messages.
-struct Prompt {
-    last_user_text: String,
-    tokens: usize,
-}
-
-impl Prompt {
-    fn read(messages: &Value) -> Result<Self, ApiError> {
-        let messages =
-            messages.as_array().ok_or_else(|| ApiError::wrong_type("messages", "an array of objects"))?;
-        if messages.is_empty() {
-            return Err(ApiError::invalid(
-                "Invalid 'messages': empty array. Expected an array with minimum length 1, but got \
-                 an empty array instead.",
-            )
-            .param("messages")
-            .code("empty_array"));
-        }
-        let mut prompt = Self { last_user_text: String::new(), tokens: 0 };
-        for (index, message) in messages.iter().enumerate() {
-            let role = role(message, index)?;
-            let text = content(message, role, index)?;
-            prompt.tokens += MESSAGE_TOKENS + text::tokens(&text).len();
-            if role == "user" {
-                prompt.last_user_text = text;
-            }
-        }
-        Ok(prompt)
+/// Whether `response_format` asks for JSON; a schema must have a name.
+fn wants_json(params: &Params) -> Result<bool, ApiError> {
+    let Some(format) = params.get("response_format") else { return Ok(false) };
+    match format["type"].as_str() {
+        Some("text") => Ok(false),
+        Some("json_object") => Ok(true),
+        Some("json_schema") if format["json_schema"]["name"].is_string() => Ok(true),
+        Some("json_schema") => Err(ApiError::missing("response_format.json_schema.name")),
+        _ => Err(ApiError::wrong_type(
+            "response_format.type",
+            "one of 'text', 'json_object' and 'json_schema'",
+        )),
     }
 }
 
-fn role(message: &Value, index: usize) -> Result<&str, ApiError> {
-    let param = format!("messages[{index}].role");
-    let role = message.get("role").ok_or_else(|| ApiError::missing(&param))?;
-    let role = role.as_str().ok_or_else(|| ApiError::wrong_type(&param, "a string"))?;
-    if ROLES.contains(&role) {
-        return Ok(role);
-    }
-    Err(ApiError::invalid(format!(
-        "Invalid value: '{role}'. Supported values are: '{}'.",
-        ROLES.join("', '")
-    ))
-    .param(param)
-    .code("invalid_value"))
-}
-
-/// The text of a message: a string, or the text parts of an array.
-fn content(message: &Value, role: &str, index: usize) -> Result<String, ApiError> {
-    let param = format!("messages[{index}].content");
-    match message.get("content") {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Array(parts)) => {
-            let texts = parts.iter().filter_map(|p| p.get("text").and_then(Value::as_str));
-            Ok(texts.collect())
+/// `stop`: a text, or a list of up to four.
+fn stops(params: &Params) -> Result<Vec<&str>, ApiError> {
+    let wrong = || ApiError::wrong_type("stop", "a string or an array of at most 4 strings");
+    match params.get("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop]),
+        Some(Value::Array(stops)) if stops.len() <= STOPS_MAX => {
+            stops.iter().map(|stop| stop.as_str().ok_or_else(wrong)).collect()
         }
-        None | Some(Value::Null) if role == "assistant" => Ok(String::new()),
-        None | Some(Value::Null) => Err(ApiError::missing(&param)),
-        Some(_) => Err(ApiError::wrong_type(&param, "a string or an array of parts")),
+        Some(_) => Err(wrong()),
     }
 }

@@ -1,7 +1,6 @@
 //! `POST /completions`, the older text API.
 
 use bytes::Bytes;
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -114,5 +113,5 @@ fn stream(model: &str, choices: &[Generated], usage: Option<Usage>) -> Answer {
         events.push(chunk(&[], usage));
     }
     events.push(Bytes::from_static(DONE));
-    Answer { status: StatusCode::OK, payload: Payload::Events(events) }
+    Answer::ok(Payload::Events(events))
 }

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::emulator::answer::Answer;
+use crate::emulator::fault::Refusal;
 
 /// A refusal, with what OpenAI says about it.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
+    headers: Vec<(&'static str, &'static str)>,
 }
 
 const INVALID_REQUEST: &str = "invalid_request_error";
@@ -25,6 +27,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             code: None,
+            headers: Vec::new(),
         }
     }
 
@@ -94,6 +97,34 @@ impl ApiError {
             .status(StatusCode::UNAUTHORIZED)
     }
 
+    /// A refusal of a known kind.
+    pub(super) fn of(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::RateLimit => Self {
+                headers: vec![
+                    ("retry-after", "7"),
+                    ("x-ratelimit-limit-requests", "500"),
+                    ("x-ratelimit-remaining-requests", "0"),
+                    ("x-ratelimit-reset-requests", "7s"),
+                ],
+                ..Self::canned(StatusCode::TOO_MANY_REQUESTS)
+            },
+            Refusal::Quota => Self {
+                kind: "insufficient_quota",
+                code: Some("insufficient_quota"),
+                message: "You exceeded your current quota, please check your plan and billing details.".to_owned(),
+                ..Self::canned(StatusCode::TOO_MANY_REQUESTS)
+            },
+            Refusal::Overloaded => Self::canned(StatusCode::SERVICE_UNAVAILABLE),
+            Refusal::ContextLength => Self::invalid(
+                "This model's maximum context length is 128000 tokens. However, your messages resulted in 200000 \
+                 tokens. Please reduce the length of the messages.",
+            )
+            .param("messages")
+            .code("context_length_exceeded"),
+        }
+    }
+
     /// What a provider says with this status when the fault is its own, or its limits'.
     pub(super) fn canned(status: StatusCode) -> Self {
         let (kind, message, code) = match status.as_u16() {
@@ -113,7 +144,7 @@ impl ApiError {
                 None,
             ),
         };
-        Self { status, kind, message: message.to_owned(), param: None, code }
+        Self { status, kind, message: message.to_owned(), param: None, code, headers: Vec::new() }
     }
 
     pub(super) fn document(&self) -> Value {
@@ -126,6 +157,7 @@ impl ApiError {
     }
 
     pub(super) fn into_answer(self) -> Answer {
-        Answer::json(self.status, &self.document())
+        let answer = Answer::json(self.status, &self.document());
+        self.headers.iter().fold(answer, |answer, (name, value)| answer.with_header(name, *value))
     }
 }

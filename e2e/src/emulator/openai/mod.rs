@@ -2,6 +2,7 @@
 
 mod chat;
 mod completions;
+mod content;
 mod embeddings;
 mod error;
 mod models;
@@ -9,11 +10,13 @@ mod params;
 mod tools;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
 use self::error::ApiError;
 use super::answer::{Answer, Payload};
+use super::fault::Refusal;
 use super::ids;
 
 /// Where the API is mounted.
@@ -23,13 +26,28 @@ pub(super) const BASE_PATH: &str = "/openai/v1";
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// Answers one request as OpenAI would.
-pub(super) fn answer(method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
-    route(method, path, headers, body).unwrap_or_else(|error| error.into_answer())
+pub(super) fn answer(head: &Parts, body: &[u8]) -> Answer {
+    let path = head.uri.path();
+    let Some(endpoint) = path.strip_prefix(BASE_PATH) else {
+        return ApiError::no_such_url(&head.method, path).into_answer();
+    };
+    let keyed = check_key(&head.headers);
+    keyed.and_then(|()| route(&head.method, endpoint, body)).unwrap_or_else(|error| error.into_answer())
+}
+
+/// Answers one request of somebody who was let in, whoever runs the API.
+pub(super) fn operation(method: &Method, endpoint: &str, body: &[u8]) -> Answer {
+    route(method, endpoint, body).unwrap_or_else(|error| error.into_answer())
 }
 
 /// The error that OpenAI sends with this status when nothing is wrong with the request.
 pub(super) fn canned_error(status: StatusCode) -> Answer {
     ApiError::canned(status).into_answer()
+}
+
+/// A refusal of a known kind.
+pub(super) fn refusal(refusal: Refusal) -> Answer {
+    ApiError::of(refusal).into_answer()
 }
 
 /// The event that OpenAI sends when a stream fails in the middle.
@@ -49,10 +67,7 @@ pub(super) fn add_headers(headers: &mut HeaderMap) {
     }
 }
 
-fn route(method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiError> {
-    let Some(endpoint) = path.strip_prefix(BASE_PATH) else {
-        return Err(ApiError::no_such_url(method, path));
-    };
+fn route(method: &Method, endpoint: &str, body: &[u8]) -> Result<Answer, ApiError> {
     let (wanted, operation): (Method, &dyn Fn() -> Result<Answer, ApiError>) = match endpoint {
         "/chat/completions" => (Method::POST, &|| chat::answer(body)),
         "/completions" => (Method::POST, &|| completions::answer(body)),
@@ -60,13 +75,12 @@ fn route(method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Resul
         "/models" => (Method::GET, &|| Ok(models::list())),
         _ => match endpoint.strip_prefix("/models/") {
             Some(id) => (Method::GET, &move || models::one(id)),
-            None => return Err(ApiError::no_such_url(method, path)),
+            None => return Err(ApiError::no_such_url(method, endpoint)),
         },
     };
     if *method != wanted {
-        return Err(ApiError::wrong_method(method, path));
+        return Err(ApiError::wrong_method(method, endpoint));
     }
-    check_key(headers)?;
     operation()
 }
 
@@ -92,5 +106,5 @@ fn event(document: &impl Serialize) -> Bytes {
 /// A 200 with one JSON document.
 fn document(document: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(document).unwrap_or_default();
-    Answer { status: StatusCode::OK, payload: Payload::Json(Bytes::from(bytes)) }
+    Answer::ok(Payload::Json(Bytes::from(bytes)))
 }

@@ -19,9 +19,11 @@ struct Model {
     created: u64,
 }
 
-const MODELS: [Model; 4] = [
+const MODELS: [Model; 5] = [
     Model { id: "gpt-4o", kind: Kind::Chat, created: 1_715_367_049 },
     Model { id: "gpt-4o-mini", kind: Kind::Chat, created: 1_721_172_741 },
+    // Version 2 of Baidu's API is served from here too.
+    Model { id: "ernie-4.5-turbo-128k", kind: Kind::Chat, created: 1_745_452_800 },
     Model { id: "gpt-3.5-turbo-instruct", kind: Kind::Completion, created: 1_692_901_427 },
     Model { id: "text-embedding-3-small", kind: Kind::Embedding, created: 1_705_948_997 },
 ];
