@@ -16,6 +16,7 @@ use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
 use crate::gateway::Gateway;
+use crate::keys::random::NoRandomness;
 use crate::keys::{Digest, KeyError, Keys};
 use crate::l2::SemanticCache;
 use crate::learn;
@@ -59,6 +60,8 @@ pub enum StartError {
     Listen(ListenError),
     /// The system gives no signals.
     Signals(std::io::Error),
+    /// The system gives no random bytes.
+    Randomness(NoRandomness),
 }
 
 impl std::fmt::Display for StartError {
@@ -74,6 +77,7 @@ impl std::fmt::Display for StartError {
             Self::Bus(error) => write!(f, "kafka: {error}"),
             Self::Policy(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Randomness(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
         }
     }
@@ -114,6 +118,10 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let leases = Leases::start(redis.clone(), store.clone(), &mut registry).map_err(StartError::Store)?;
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
     let cache = SemanticCache::new(config.l2.clone(), embedder.clone(), &config.embedding, &mut registry);
+    let cache = match redis.clone().filter(|_| config.l2.shared) {
+        Some(redis) => cache.share(redis, &mut registry).map_err(StartError::Randomness)?,
+        None => Arc::new(cache),
+    };
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
         .map_err(StartError::Clusters)?;
     let seal = Seal::open(config.store.folder(), &origin.env).map_err(StartError::Seal)?;
@@ -143,7 +151,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         provisioning,
         clusters,
         embedder,
-        cache: Arc::new(cache),
+        cache,
         filters,
         registry,
         token,

@@ -123,6 +123,13 @@ impl Question {
         ])
     }
 
+    /// The digest that two requests share only if they are the same but for how the answer is to be
+    /// delivered.
+    #[must_use]
+    pub fn sameness(&self, audience: Audience<'_>) -> [u8; 32] {
+        digest(&[&self.partition(audience), self.prompt.as_bytes()])
+    }
+
     /// The digest that two requests share only if one answer, delivered once, does for both.
     #[must_use]
     pub fn identity(&self, audience: Audience<'_>) -> [u8; 32] {

@@ -20,6 +20,18 @@ const TEMPERATURE_MAX: f64 = 2.0;
 pub struct Document {
     l1: Option<L1Document>,
     l2: Option<cache_l2::Document>,
+    backend: Option<Backend>,
+}
+
+/// Where the sidecar's answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Backend {
+    /// In the process.
+    #[default]
+    Memory,
+    /// In the process, and in Redis for the other gateways and the next start.
+    Redis,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,10 +45,15 @@ struct L1Document {
     admission: Option<L1Admission>,
 }
 
-/// Checks the section.
-pub fn validate(document: Document, check: &mut Check<'_>) -> (L1Policy, L2Settings) {
-    let Document { l1, l2 } = document;
-    (exact(l1.unwrap_or_default(), &mut check.problems), cache_l2::validate(l2, check))
+/// Checks the section; `has_redis` says whether there is a Redis to share answers through.
+pub fn validate(document: Document, has_redis: bool, check: &mut Check<'_>) -> (L1Policy, L2Settings) {
+    let Document { l1, l2, backend } = document;
+    let shared = backend == Some(Backend::Redis);
+    if shared && !has_redis {
+        let what = "is redis, but there is no section `redis`; add `redis: {url: redis://127.0.0.1:6379}`";
+        check.problems.add("cache.backend", what);
+    }
+    (exact(l1.unwrap_or_default(), &mut check.problems), cache_l2::validate(l2, shared, check))
 }
 
 fn exact(document: L1Document, problems: &mut Problems) -> L1Policy {

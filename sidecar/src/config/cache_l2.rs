@@ -60,8 +60,9 @@ struct RuleDocument {
     public: Option<bool>,
 }
 
-/// Checks the section; without it there is no semantic cache.
-pub fn validate(document: Option<Document>, check: &mut Check<'_>) -> Settings {
+/// Checks the section; without it there is no semantic cache. `shared` says whether answers are
+/// shared through Redis.
+pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>) -> Settings {
     let is_there = document.is_some();
     let Document {
         enabled,
@@ -79,6 +80,7 @@ pub fn validate(document: Option<Document>, check: &mut Check<'_>) -> Settings {
     let bytes = check.problems.within("cache.l2.max_bytes", bytes, 1 << 20..=BYTES_MAX, " bytes");
     Settings {
         enabled: is_there && enabled.unwrap_or(true),
+        shared,
         mode: mode_of(mode, error_bound, check),
         threshold: threshold("cache.l2.threshold", least.unwrap_or(0.85), &mut check.problems),
         ttl: ttl(

@@ -266,7 +266,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     let has = [("kafka", kafka.is_some()), ("etcd", etcd.is_some())];
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
-    let (l1, l2) = cache::validate(cache.unwrap_or_default(), &mut check);
+    let (l1, l2) = cache::validate(cache.unwrap_or_default(), redis.is_some(), &mut check);
     let mut config = Config {
         limiter: limiter.unwrap_or_default().validate(
             "limiter",

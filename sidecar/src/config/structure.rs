@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Keys that the configuration contract has, but this version does not implement.
-const LATER: &[&str] = &["security", "discovery", "tracing", "cache.backend"];
+const LATER: &[&str] = &["security", "discovery", "tracing"];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.
 pub fn read<T: DeserializeOwned + Default>(mut tree: Value, problems: &mut Problems) -> T {

@@ -44,7 +44,7 @@ fn every_error_is_reported_at_once_with_its_path() {
 server: {port: 70000, max_request_body: -1, hots: x, sidecar_port: 0}
 limiter: {default_rate: fast, max_rate: .nan, burst: 0, cleanup_interval: 5}
 breaker: {failure_threshold: -3, recovery_increment: 1.5, recovery_timeout: 0s, window: 99999999999999999h}
-cache: {l1: {max_bytes: 1, ttl: "", enabled: maybe}, l2: {threshold: 1.5, mode: bold, error_bound: 0, never_store: ["("], rules: [{enabled: false}]}}
+cache: {backend: redis, l1: {max_bytes: 1, ttl: "", enabled: maybe}, l2: {threshold: 1.5, mode: bold, error_bound: 0, never_store: ["("], rules: [{enabled: false}]}}
 providers:
   - {name: a b, type: openai, base_url: "ftp://x", weight: 0}
   - {type: gemeni}
@@ -73,6 +73,7 @@ store: {type: cloud}
         "breaker.recovery_increment",
         "breaker.recovery_timeout",
         "breaker.window",
+        "cache.backend",
         "cache.l1.max_bytes",
         "cache.l1.ttl",
         "cache.l1.enabled",

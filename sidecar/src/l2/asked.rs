@@ -9,7 +9,7 @@ use tidegate_core::cache::semantic::guard::Features;
 use tidegate_core::route::Protocol;
 use tidegate_core::wire::Identity;
 
-use super::entry::Entry;
+use super::entry::{Entry, Name};
 use super::settings::{Settings, Terms};
 use crate::embedding::Embedding;
 
@@ -44,7 +44,9 @@ pub struct Asked {
     pub caller: (String, Option<String>),
     /// Which stored answers it is compared with.
     pub partition: [u8; 32],
-    /// The same for requests that one answer does for.
+    /// What its answer is called: the same for requests that differ in delivery alone.
+    pub name: Name,
+    /// The same for requests that one answer, delivered once, does for.
     pub identity: [u8; 32],
     /// The protocol of the answer.
     pub protocol: Protocol,
@@ -76,7 +78,7 @@ impl Asked {
     /// Why the cache has nothing to do with it.
     pub fn new(settings: &Settings, request: Request<'_>) -> Result<Self, &'static str> {
         let Request { identity, path, pin, protocol, mut control, body } = request;
-        if !settings.enabled {
+        if !(settings.enabled || settings.shared) {
             return Err("disabled");
         }
         if !(control.may_serve || control.may_store) {
@@ -98,6 +100,7 @@ impl Asked {
         let audience = Audience { tenant, scope: identity.scope.as_deref() };
         Ok(Self {
             partition: question.partition(audience),
+            name: Name::of(&question.sameness(audience)),
             identity: question.identity(audience),
             features: Features::of(&question.prompt),
             tenant: tenant.to_owned(),

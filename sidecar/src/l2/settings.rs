@@ -9,8 +9,10 @@ use super::trust::Mode;
 /// The semantic cache's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Whether it is used at all.
+    /// Whether prompts are compared by meaning.
     pub enabled: bool,
+    /// Whether answers are shared with other gateways through Redis.
+    pub shared: bool,
     /// Who decides whether a near answer is served.
     pub mode: Mode,
     /// Least cosine of two prompts that may share an answer, in the mode `static`.
@@ -83,7 +85,7 @@ impl Settings {
         };
         let rule = self.rules.iter().find(|r| is(&r.tenant, tenant) && is(&r.model, model) && below(&r.path));
         Terms {
-            enabled: self.enabled && rule.is_none_or(|rule| rule.enabled),
+            enabled: rule.is_none_or(|rule| rule.enabled),
             threshold: rule.and_then(|rule| rule.threshold).unwrap_or(self.threshold),
             ttl: rule.and_then(|rule| rule.ttl).unwrap_or(self.ttl),
             public: rule.is_some_and(|rule| rule.public),

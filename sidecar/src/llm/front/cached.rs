@@ -78,12 +78,12 @@ fn replay(hit: &Hit, asked: &Asked) -> Option<Response> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind.content_type()));
     headers.insert(CACHE, HeaderValue::from_static("hit"));
-    headers.insert(LAYER, HeaderValue::from_static("semantic"));
+    headers.insert(LAYER, HeaderValue::from_static(hit.layer.label()));
     headers.insert(ATTEMPTS, HeaderValue::from_static("0"));
     headers.insert(AGE, entry.age_s(unix_ms()).into());
     for (name, value) in [
         (SIMILARITY, format!("{:.4}", hit.similarity).as_str()),
-        (ENTRY, &entry.name),
+        (ENTRY, &entry.name.to_string()),
         (PROVIDER, &entry.provider),
         (MODEL, &entry.answered_by),
     ] {

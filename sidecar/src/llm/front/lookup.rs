@@ -22,7 +22,7 @@ use super::request::LlmRequest;
 use super::{Front, pinned};
 use crate::body;
 use crate::keys::unix_ms;
-use crate::l2::{self, Asked, Hit, Looked, Near, Selection};
+use crate::l2::{self, Asked, Hit, Looked, Name, Near};
 use crate::refusal::{json, refuse_here};
 
 /// Largest body, in bytes.
@@ -90,11 +90,11 @@ impl Found {
             ..Self::nothing("")
         };
         match looked {
-            Looked::Hit(Hit { entry, similarity, .. }) => Self {
+            Looked::Hit(Hit { layer, entry, similarity }) => Self {
                 hit: true,
-                layer: Some("semantic"),
+                layer: Some(layer.label()),
                 similarity: Some(*similarity),
-                reason: "similar",
+                reason: layer.reason(),
                 answer: text(entry.protocol, &entry.body),
                 ..about(entry)
             },
@@ -194,12 +194,16 @@ struct Evicted {
 pub async fn feedback(State(front): State<Arc<Front>>, body: Body) -> Response {
     let result = async {
         let Feedback { entry } = body::json(body, BODY_BYTES_MAX, Code::InvalidRequest).await?;
-        let evicted = front.services.cache.purge(&Selection { name: Some(entry), ..Selection::default() });
-        if evicted == 0 {
+        let name = Name::parse(&entry);
+        let evicted = match name {
+            Some(name) => front.services.cache.take_back(name).await,
+            None => false,
+        };
+        if !evicted {
             let message = "no stored answer has this name; it may have been evicted already";
             return Err(Reply::new(Code::NotFound, message).with_param("entry"));
         }
-        Ok(json(StatusCode::OK, &Evicted { evicted }))
+        Ok(json(StatusCode::OK, &Evicted { evicted: 1 }))
     };
     result.await.unwrap_or_else(|reply: Reply| refuse_here(&reply))
 }

@@ -1,0 +1,121 @@
+//! Gateways that share their semantic cache through a real Redis, with a real model.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidegate_e2e::harness::{
+    Answer, Client, Gateway, RedisServer, chat, content, embedding_files, eventually, stream,
+    streamed_content,
+};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const STORED: &str = "How do I reset my password?";
+const SIMILAR: &str = "How can I reset my password?";
+
+async fn gateway(redis: &RedisServer) -> Gateway {
+    let files = embedding_files().unwrap();
+    let config = format!(
+        "  api_keys:
+    - {{name: other, key: other-key-0123456789, tenant: other}}
+redis: {{url: '{}', timeout: 1s, connect_timeout: 1s}}
+embedding: {{deadline: 10s}}
+cache: {{backend: redis, l2: {{enabled: true}}}}
+",
+        redis.url()
+    );
+    let builder = Gateway::builder().add_config(&config);
+    builder.env("TIDEGATE_MODELS", files.models).env("ORT_DYLIB_PATH", files.library).start().await.unwrap()
+}
+
+async fn ask(gateway: &Gateway, body: String) -> Answer {
+    let answer = gateway.ask(&Client::new(), body).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer
+}
+
+fn layer(answer: &Answer) -> Option<&str> {
+    answer.header("x-gateway-cache-layer")
+}
+
+/// Waits until a look-up says that this prompt would be answered from `layer`, or from none.
+async fn until_found(gateway: &Gateway, prompt: &str, layer: Option<&str>) -> Value {
+    let (admin, url) = (gateway.admin(), gateway.url("/v1/cache/lookup?tenant=demo"));
+    let probe = || async {
+        let found = admin.post_json(&url, chat(prompt)).await.ok()?.json();
+        (found["layer"] == json!(layer)).then_some(found)
+    };
+    eventually(&format!("{prompt:?} is in {layer:?}"), DEADLINE, probe).await.unwrap()
+}
+
+async fn until_redis_is(gateway: &Gateway, state: &str) {
+    let url = gateway.url("/health/detailed");
+    let probe = || async {
+        let page = Client::new().get(&url).await.ok()?.json();
+        (page["components"]["redis"]["state"] == state).then_some(())
+    };
+    eventually(&format!("redis is {state}"), DEADLINE, probe).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_gateway_was_answered_another_serves_also_after_a_restart() {
+    let redis = RedisServer::start().await.unwrap();
+    let (one, mut other) = (gateway(&redis).await, gateway(&redis).await);
+    let first = ask(&one, chat(STORED)).await;
+    assert_eq!(first.header("x-gateway-cache"), Some("miss"));
+
+    until_found(&other, STORED, Some("redis")).await;
+    let same = ask(&other, chat(STORED)).await;
+    assert_eq!((layer(&same), same.header("x-gateway-cache")), (Some("redis"), Some("hit")));
+    assert_eq!(same.body, first.body);
+    assert_eq!(same.header("x-gateway-cache-similarity"), Some("1.0000"));
+    assert_eq!(same.header("x-gateway-provider"), Some("openai"));
+    let streamed = ask(&other, stream(STORED)).await;
+    assert_eq!(layer(&streamed), Some("redis"), "one answer for both deliveries");
+    assert_eq!(streamed_content(&streamed), content(&first));
+    until_found(&other, SIMILAR, Some("semantic")).await;
+    assert_eq!(layer(&ask(&other, chat(SIMILAR)).await), Some("semantic"));
+
+    let stranger = Client::new().with_key("other-key-0123456789");
+    for prompt in [STORED, SIMILAR] {
+        let answer = other.ask(&stranger, chat(prompt)).await.unwrap();
+        assert_eq!(
+            (layer(&answer), answer.header("x-gateway-cache")),
+            (None, Some("miss")),
+            "another tenant"
+        );
+    }
+
+    other.kill_sidecar().unwrap();
+    other.restart_sidecar().unwrap();
+    other.wait_until_ready().await.unwrap();
+    until_found(&other, "How could I reset my password?", Some("semantic")).await;
+    assert_eq!(other.emulator.stats().requests_total, 2, "only for the other tenant");
+
+    let entry = json!({"entry": same.header("x-gateway-cache-entry").unwrap()}).to_string();
+    let taken = other.admin().post_json(&other.url("/v1/cache/feedback"), entry).await.unwrap();
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    until_found(&one, SIMILAR, None).await;
+    until_found(&one, STORED, None).await;
+}
+
+#[tokio::test]
+async fn a_gateway_goes_on_without_redis_and_shares_again_when_it_is_back() {
+    let mut redis = RedisServer::start().await.unwrap();
+    let (one, other) = (gateway(&redis).await, gateway(&redis).await);
+    ask(&one, chat(STORED)).await;
+    until_found(&other, SIMILAR, Some("semantic")).await;
+
+    redis.kill().unwrap();
+    until_redis_is(&one, "down").await;
+    until_redis_is(&other, "down").await;
+    assert_eq!(layer(&ask(&other, chat(SIMILAR)).await), Some("semantic"), "from memory");
+    assert_eq!(ask(&one, chat("What does it cost?")).await.header("x-gateway-cache"), Some("miss"));
+    until_found(&one, "What does that cost?", Some("semantic")).await;
+    let url = one.url("/metrics");
+    let page = one.admin().get(&url).await.unwrap().text();
+    assert!(page.contains("gateway_redis_cache_lookups_total{result=\"down\"}"), "{page}");
+
+    redis.restart().await.unwrap();
+    until_redis_is(&one, "up").await;
+    until_found(&other, "What does that cost?", Some("semantic")).await;
+}

@@ -1,0 +1,111 @@
+//! Looking for an answer: the same request in Redis, then a prompt that means the same.
+
+use tidegate_core::cache::semantic::guard::compare;
+use tidegate_core::cache::semantic::{Candidate, Decision, Evidence, Reason};
+use tokio::time::Instant;
+
+use super::asked::{Asked, Trial};
+use super::entry::Entry;
+use super::index::Found;
+use super::{CANDIDATES, Hit, Layer, Looked, Near, SAME, SemanticCache};
+use crate::embedding::EmbedError;
+use crate::keys::unix_ms;
+
+impl SemanticCache {
+    /// Looks for an answer to serve, and counts.
+    pub async fn look_up(&self, asked: &mut Asked) -> Looked {
+        let started = Instant::now();
+        let looked = self.judge(asked, started + self.deadline).await;
+        self.metrics.duration.observe(started.elapsed().as_secs_f64());
+        match &looked {
+            Looked::Hit(hit) => {
+                if let Layer::Semantic(id) = hit.layer {
+                    self.index.hit(&asked.partition, id);
+                    self.metrics.similarity.observe(hit.similarity.into());
+                }
+                self.metrics.looked_up("hit", hit.layer.reason());
+            }
+            Looked::Miss { reason, near } => {
+                if let Some(near) = near {
+                    self.metrics.similarity.observe(near.similarity.into());
+                }
+                self.metrics.looked_up("miss", reason);
+            }
+        }
+        looked
+    }
+
+    /// Looks for an answer and leaves no trace, which the admin API wants.
+    pub async fn judge(&self, asked: &mut Asked, deadline: Instant) -> Looked {
+        let miss = |reason, near| Looked::Miss { reason, near };
+        if let Some(shared) = self.shared()
+            && let Some(entry) = shared.answer(asked.name, &asked.tenant, unix_ms()).await
+        {
+            return Looked::Hit(Hit { layer: Layer::Redis, entry: entry.into(), similarity: SAME });
+        }
+        if !self.settings.enabled {
+            return miss("nothing_stored", None);
+        }
+        let vector = match self.embedder.embed_one(&asked.question.prompt, deadline).await {
+            Ok(embedding) => asked.vector.insert(embedding).vector.clone(),
+            Err(EmbedError::TooLong { .. }) => return miss("prompt_too_long", None),
+            Err(error) => return miss(error.label(), None),
+        };
+        let found = self.index.search(&asked.partition, &vector, CANDIDATES, unix_ms());
+        self.weigh(asked, found)
+    }
+
+    /// Serves the same words, or what the guard and the mode let pass.
+    fn weigh(&self, asked: &mut Asked, found: Vec<Found<Entry>>) -> Looked {
+        let is_same = |found: &&Found<Entry>| found.value.name == asked.name;
+        if let Some(Found { id, value: entry, .. }) = found.iter().find(is_same) {
+            let layer = Layer::Semantic(*id);
+            return Looked::Hit(Hit { layer, entry: entry.clone(), similarity: SAME });
+        }
+        let candidates: Vec<Candidate> = found
+            .iter()
+            .map(|Found { similarity, value, .. }| Candidate {
+                similarity: *similarity,
+                answer: value.answer,
+                guard: compare(&value.features, &asked.features),
+            })
+            .collect();
+        let near = |place: usize| {
+            let (found, candidate) = (found.get(place)?, candidates.get(place)?);
+            let Candidate { similarity, guard, answer: _ } = *candidate;
+            Some(Near { entry: found.value.clone(), similarity, guard })
+        };
+        let is_far = candidates.first().is_some_and(|nearest| nearest.similarity < asked.terms.threshold);
+        let evidence = match Evidence::weigh(&candidates) {
+            Ok(evidence) => evidence,
+            Err(Reason::Empty) => return Looked::Miss { reason: "nothing_stored", near: None },
+            Err(_) if is_far => return Looked::Miss { reason: "below_threshold", near: near(0) },
+            Err(reason) => return Looked::Miss { reason: reason.label(), near: near(0) },
+        };
+        let Some(Found { id, similarity, value: entry }) = found.get(evidence.chosen()) else {
+            return Looked::Miss { reason: "nothing_stored", near: None };
+        };
+        let decision = self.trust.decide(
+            self.settings.mode,
+            &asked.tenant,
+            asked.terms.threshold,
+            &evidence,
+            &entry.learned(),
+        );
+        let reason = match decision {
+            Decision::Serve { audit: false, .. } => {
+                let layer = Layer::Semantic(*id);
+                return Looked::Hit(Hit { layer, entry: entry.clone(), similarity: *similarity });
+            }
+            Decision::Serve { audit: true, .. } => "audit",
+            Decision::Explore(Reason::Far) => "below_threshold",
+            Decision::Explore(reason) => reason.label(),
+        };
+        asked.trial = Some(Trial { entry: entry.clone(), evidence });
+        // The nearest of all may be one that the guard forbids.
+        match (reason, is_far) {
+            ("below_threshold", false) => Looked::Miss { reason: "guard", near: near(0) },
+            (reason, _) => Looked::Miss { reason, near: near(evidence.chosen()) },
+        }
+    }
+}
