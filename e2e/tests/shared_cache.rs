@@ -76,20 +76,14 @@ async fn what_one_gateway_was_answered_another_serves_also_after_a_restart() {
     assert_eq!(layer(&ask(&other, chat(SIMILAR)).await), Some("semantic"));
 
     let stranger = Client::new().with_key("other-key-0123456789");
-    for prompt in [STORED, SIMILAR] {
-        let answer = other.ask(&stranger, chat(prompt)).await.unwrap();
-        assert_eq!(
-            (layer(&answer), answer.header("x-gateway-cache")),
-            (None, Some("miss")),
-            "another tenant"
-        );
-    }
+    let elsewhere = other.ask(&stranger, chat(STORED)).await.unwrap();
+    assert_eq!((layer(&elsewhere), elsewhere.header("x-gateway-cache")), (None, Some("miss")));
 
     other.kill_sidecar().unwrap();
     other.restart_sidecar().unwrap();
     other.wait_until_ready().await.unwrap();
     until_found(&other, "How could I reset my password?", Some("semantic")).await;
-    assert_eq!(other.emulator.stats().requests_total, 2, "only for the other tenant");
+    assert_eq!(other.emulator.stats().requests_total, 1, "only for the other tenant");
 
     let entry = json!({"entry": same.header("x-gateway-cache-entry").unwrap()}).to_string();
     let taken = other.admin().post_json(&other.url("/v1/cache/feedback"), entry).await.unwrap();
@@ -109,13 +103,13 @@ async fn a_gateway_goes_on_without_redis_and_shares_again_when_it_is_back() {
     until_redis_is(&one, "down").await;
     until_redis_is(&other, "down").await;
     assert_eq!(layer(&ask(&other, chat(SIMILAR)).await), Some("semantic"), "from memory");
-    assert_eq!(ask(&one, chat("What does it cost?")).await.header("x-gateway-cache"), Some("miss"));
-    until_found(&one, "What does that cost?", Some("semantic")).await;
+    assert_eq!(ask(&one, chat("Where is my order?")).await.header("x-gateway-cache"), Some("miss"));
+    until_found(&one, "Where's my order?", Some("semantic")).await;
     let url = one.url("/metrics");
     let page = one.admin().get(&url).await.unwrap().text();
     assert!(page.contains("gateway_redis_cache_lookups_total{result=\"down\"}"), "{page}");
 
     redis.restart().await.unwrap();
     until_redis_is(&one, "up").await;
-    until_found(&other, "What does that cost?", Some("semantic")).await;
+    until_found(&other, "Where's my order?", Some("semantic")).await;
 }

@@ -196,9 +196,10 @@ async fn what_is_damaged_or_of_another_model_is_passed_over_and_counted() {
     let server = RedisServer::start().await.unwrap();
     let one = Member::start(&server.url()).await;
     let (name, space) = (one.store("t", STORED, "On the login page.").await, one.space());
-    let second = one.store("t", "What does it cost?", "Nothing.").await;
+    let second = one.store("t", "How do I cancel my subscription?", "Nothing.").await;
     let third = one.store("t", "Where is my order?", "On its way.").await;
     one.until_counted("gateway_redis_cache_writes_total{result=\"stored\"} 3").await;
+    assert!(one.find("t", "How can I cancel my subscription?").await.is_some());
     for (key, end) in [(keys::answer(name), "100"), (keys::vector(space, second), "500")] {
         let cut = [
             "EVAL",
@@ -214,7 +215,7 @@ async fn what_is_damaged_or_of_another_model_is_passed_over_and_counted() {
     young.until_counted("gateway_redis_cache_loads_total{result=\"corrupt\"} 2").await;
     assert!(young.find("t", STORED).await.is_none(), "cut");
     young.until_counted("gateway_redis_cache_lookups_total{result=\"corrupt\"} 1").await;
-    assert!(young.find("t", "What does that cost?").await.is_none(), "without its vector");
+    assert!(young.find("t", "How can I cancel my subscription?").await.is_none(), "without its vector");
 
     let changed = Member::start_with(&server.url(), ", prefix: 'query: '").await;
     assert_ne!(changed.space(), space);
