@@ -157,7 +157,8 @@ struct Filters {
     up_to_date: usize,
 }
 
-async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
+/// The state of every part.
+pub async fn detailed(State(gateway): State<Arc<Gateway>>) -> Response {
     let revision = gateway.control.publisher().latest().revision.clone();
     let vms = gateway.filters.vms(Instant::now());
     let is_ready = reasons(&gateway).is_empty();

@@ -48,6 +48,63 @@ async fn health_is_public_and_errors_have_the_shape_of_openai() {
 }
 
 #[tokio::test]
+async fn what_the_openapi_document_names_is_there() {
+    let folder = folder();
+    let sidecar = Sidecar::start(folder.path(), "").await;
+    let document = sidecar.send(Method::GET, "/openapi.json", &[], "").await.json();
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 40);
+    for (path, operations) in paths {
+        // A method that no path has, so that nothing is done.
+        let asked = path.replace(['{', '}'], "x");
+        let answer = sidecar.admin(Method::PATCH, &asked, "").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        let allowed = answer.headers["allow"].to_str().expect("text").to_lowercase();
+        for method in operations.as_object().expect("operations").keys() {
+            assert!(allowed.split(',').any(|a| a.trim() == method), "{method} {path}: {allowed}");
+        }
+    }
+    assert!(sidecar.end().await);
+}
+
+#[tokio::test]
+async fn the_dashboard_is_a_public_shell_that_runs_nothing_but_its_own() {
+    let folder = folder();
+    let sidecar = Sidecar::start(folder.path(), "").await;
+    let page = sidecar.send(Method::GET, "/dashboard/", &[], "").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(
+        page.headers["content-security-policy"].to_str().expect("text").starts_with("default-src 'none'")
+    );
+    for part in ["app.js", "style.css"] {
+        assert!(page.text().contains(part), "the page asks for {part}");
+        let answer = sidecar.send(Method::GET, &format!("/dashboard/{part}"), &[], "").await;
+        assert_eq!(
+            (answer.status, &answer.headers["x-content-type-options"]),
+            (StatusCode::OK, &"nosniff".parse().expect("text"))
+        );
+    }
+    assert!(!page.text().contains("<script>") && !page.text().contains("style="), "nothing inline");
+    let script = sidecar.send(Method::GET, "/dashboard/app.js", &[], "").await.text();
+    assert!(!script.contains("innerHTML"), "what errors say is text");
+    for path in [
+        "/v1/admin/status",
+        "/admin/clusters",
+        "/admin/policies",
+        "/v1/providers",
+        "/admin/limits",
+        "/admin/usage",
+        "/admin/cache",
+    ] {
+        assert!(script.contains(path), "the page shows {path}");
+        assert_eq!(sidecar.admin(Method::GET, path, "").await.status, StatusCode::OK, "{path}");
+    }
+    let monitored = sidecar.admin(Method::GET, "/api/v1/monitoring/health", "").await;
+    assert_eq!(monitored.json()["status"], "ready");
+    assert!(sidecar.end().await);
+}
+
+#[tokio::test]
 async fn admin_paths_ask_for_a_role() {
     let folder = folder();
     let sidecar = Sidecar::start(folder.path(), "").await;

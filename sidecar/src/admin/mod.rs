@@ -25,6 +25,7 @@ use tidegate_core::reply::{Code, Reply};
 use crate::config::metrics::Metrics;
 use crate::control::ChangeError;
 use crate::gateway::Gateway;
+use crate::health;
 use crate::keys::KeyError;
 use crate::policies::BookError;
 use crate::refusal::refuse_here;
@@ -65,12 +66,23 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/usage", get(usage::show))
         .route("/admin/policies", get(policies::list))
         .route("/admin/policies/{id}", get(policies::one).put(policies::edit).delete(policies::remove))
-        .route("/v1/admin/status", get(status::status));
+        .route("/v1/admin/status", get(status::status))
+        .merge(monitoring());
     if metrics.enabled && metrics.listener.is_none() {
         router.route(&metrics.path, get(metrics_page))
     } else {
         router
     }
+}
+
+/// The same answers under the paths that monitoring tools look for.
+fn monitoring() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/api/v1/monitoring/status", get(status::status))
+        .route("/api/v1/monitoring/health", get(health::detailed))
+        .route("/api/v1/monitoring/stats", get(routing::stats))
+        .route("/api/v1/monitoring/alerts", get(policies::list))
+        .route("/api/v1/monitoring/metrics", get(metrics_page))
 }
 
 /// Runs a change, which waits for the disk, off the async threads.

@@ -11,7 +11,7 @@ use http::Request;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::refusal::{empty, not_found};
-use crate::{admin, demo, health, internal, llm, login};
+use crate::{admin, dashboard, demo, health, internal, llm, login, openapi};
 
 /// Everything on the sidecar's port.
 pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
@@ -20,6 +20,8 @@ pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
         .merge(health::router())
         .merge(login::router())
         .merge(admin::router(&config.metrics))
+        .merge(openapi::router())
+        .merge(dashboard::router())
         .with_state(gateway.clone());
     let own = if config.server.demo { own.merge(demo::router()) } else { own };
     let services = llm::Services {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -24,6 +25,9 @@ pub const ADMIN: &str = "admin-key-of-the-tests";
 pub const USER: &str = "user-key-of-the-tests";
 
 const AUTH: &str = "auth: {api_keys: [{name: user, tenant: acme, key: user-key-of-the-tests}]}\n";
+
+/// Longest wait for what has to happen.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A running sidecar.
 pub struct Sidecar {
@@ -88,10 +92,21 @@ impl Sidecar {
         }
     }
 
-    /// Waits for its end: whether everything in flight was finished.
+    /// Waits for its end: whether everything in flight was finished. After it the store can be opened
+    /// again: what still computed in the background, and held it, has ended too.
     pub async fn end(mut self) -> bool {
         self.tell_to_stop();
-        self.serving.await.expect("serves")
+        let finished = self.serving.await.expect("serves");
+        let (control, clusters) =
+            (Arc::downgrade(&self.gateway.control), Arc::downgrade(&self.gateway.clusters));
+        drop(self.gateway);
+        let ended = async {
+            while control.strong_count() + clusters.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ended).await.expect("nothing holds the store");
+        finished
     }
 
     /// The secret shared with Envoy and the filter.
