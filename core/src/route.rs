@@ -137,6 +137,20 @@ pub fn classify(path: &str) -> RouteClass {
     RouteClass::Other
 }
 
+/// As [`classify`], where an OpenAI-compatible server of the operator's own answers below each of
+/// `prefixes`; the longest that fits counts.
+#[must_use]
+pub fn classify_with(path: &str, prefixes: &[String]) -> RouteClass {
+    let class = classify(path);
+    if class != RouteClass::Other || prefixes.is_empty() {
+        return class;
+    }
+    let path = path.split_once(['?', '#']).map_or(path, |(p, _)| p);
+    let fitting = prefixes.iter().filter(|prefix| under(path, prefix)).max_by_key(|prefix| prefix.len());
+    let rest = fitting.and_then(|prefix| path.get(prefix.len()..));
+    rest.and_then(llm_endpoint).map_or(RouteClass::Other, RouteClass::Llm)
+}
+
 fn llm_endpoint(path: &str) -> Option<Endpoint> {
     let operation = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/local/"))?;
     Some(match operation {
@@ -188,6 +202,23 @@ mod tests {
             ("", RouteClass::Other),
         ] {
             assert_eq!(classify(path), class, "{path}");
+        }
+    }
+
+    #[test]
+    fn below_an_operators_prefix_only_the_llm_api_is_known() {
+        let prefixes = ["/vllm".to_owned(), "/vllm/two".to_owned()];
+        for (path, class) in [
+            ("/vllm/v1/chat/completions?x=1", RouteClass::Llm(Endpoint::ChatCompletions)),
+            ("/vllm/two/v1/messages", RouteClass::Llm(Endpoint::Messages)),
+            ("/vllm/v1/nonsense", RouteClass::Other),
+            ("/vllm/admin/keys", RouteClass::Other),
+            ("/vllm/health", RouteClass::Other),
+            ("/vllms/v1/chat/completions", RouteClass::Other),
+            ("/v1/chat/completions", RouteClass::Llm(Endpoint::ChatCompletions)),
+            ("/internal/v1/lookup", RouteClass::Internal),
+        ] {
+            assert_eq!(classify_with(path, &prefixes), class, "{path}");
         }
     }
 

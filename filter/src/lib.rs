@@ -17,6 +17,7 @@ pub mod full_sets;
 pub mod gates;
 pub mod headers;
 pub mod levels;
+pub mod offers;
 pub mod outbox;
 pub mod permits;
 pub mod pipeline;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::headers::HeaderMap;
+
 /// The host's wall clock.
 pub trait Clock {
     /// Nanoseconds since the Unix epoch.
@@ -80,6 +82,17 @@ pub struct Call {
     pub body: Vec<u8>,
     /// Given up after this many milliseconds.
     pub timeout_ms: u64,
+}
+
+/// The sidecar's answer to a [`Call`].
+#[derive(Debug, Clone, Copy)]
+pub struct CallAnswer<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, the status among them.
+    pub headers: HeaderMap<'a>,
+    /// Body.
+    pub body: &'a [u8],
 }
 
 /// Calls to the sidecar that a VM makes on its own account.

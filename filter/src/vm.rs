@@ -17,6 +17,7 @@ use crate::cells::hash;
 use crate::config::PluginConfig;
 use crate::full_sets::FullSets;
 use crate::levels::Levels;
+use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::permits::HeldPermits;
 use crate::ports::{Clock, SharedCells};
@@ -195,6 +196,8 @@ pub struct Vm {
     pub traffic: Traffic,
     /// Events since the last batch.
     pub outbox: Outbox,
+    /// Answers for the semantic cache.
+    pub offers: Offers,
     breaker_changes: Vec<BreakerChange>,
 }
 
@@ -218,6 +221,7 @@ impl Vm {
             watch: BreakerWatch::default(),
             traffic: Traffic::default(),
             outbox: Outbox::default(),
+            offers: Offers::default(),
             breaker_changes: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::{Value, json};
-use tidegate_core::policy::{AuthPolicy, Invalid, Limits};
+use tidegate_core::policy::{AuthPolicy, DirectPolicy, Invalid, Limits};
 use tidegate_core::wire::Identity;
 
 use crate::audit::{self, Act, Action, Actor};
@@ -100,13 +100,20 @@ pub struct Origin {
     pub env: Env,
 }
 
+/// What a document has of the configuration that is read at the start alone.
+#[derive(Debug)]
+struct Fixed {
+    body_bytes_max: u64,
+    direct: DirectPolicy,
+}
+
 /// The one place that changes what is in force. Its calls block on the disk: from async code
 /// they go through `spawn_blocking`.
 #[derive(Debug)]
 pub struct Control {
     state: Mutex<State>,
     origin: Origin,
-    body_bytes_max: u64,
+    fixed: Fixed,
     store: Arc<Store>,
     keys: Arc<Keys>,
     sessions: Sessions,
@@ -141,11 +148,11 @@ impl Control {
         let tokens = Tokens::new(&config.auth).map_err(ChangeError::Issuer)?;
         let tokens = RwLock::new(Arc::new(tokens));
         let signatures = Signatures::new(config.auth.ram.clone());
-        let body_bytes_max = config.server.body_bytes_max;
+        let fixed = Fixed { body_bytes_max: config.server.body_bytes_max, direct: config.direct() };
         let book = Book::new(store.all(Table::Policies)?);
         let state = State { config, changed, book };
         let publisher =
-            Publisher::start(parts(&state, &keys, body_bytes_max).map_err(ChangeError::Invalid)?)?;
+            Publisher::start(parts(&state, &keys, &fixed).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
         let budgets = RwLock::new(Arc::new(budgets(&state)));
         let state = Mutex::new(state);
@@ -153,7 +160,7 @@ impl Control {
             state,
             budgets,
             origin,
-            body_bytes_max,
+            fixed,
             store,
             keys,
             sessions,
@@ -400,7 +407,7 @@ impl Control {
     }
 
     fn publish(&self, state: &State) -> Result<(), ChangeError> {
-        let parts = parts(state, &self.keys, self.body_bytes_max).map_err(ChangeError::Invalid)?;
+        let parts = parts(state, &self.keys, &self.fixed).map_err(ChangeError::Invalid)?;
         match self.publisher.publish(parts) {
             Ok(true) => {
                 self.metrics.published.inc();
@@ -437,7 +444,7 @@ fn budgets(state: &State) -> Budgets {
     state.changed.clone().over(limiter.rates.clone()).budgets("", &mut Problems::default())
 }
 
-fn parts(state: &State, keys: &Keys, body_bytes_max: u64) -> Result<Parts, Problems> {
+fn parts(state: &State, keys: &Keys, fixed: &Fixed) -> Result<Parts, Problems> {
     let auth = &state.config.auth;
     Ok(Parts {
         auth: AuthPolicy {
@@ -448,7 +455,8 @@ fn parts(state: &State, keys: &Keys, body_bytes_max: u64) -> Result<Parts, Probl
         limits: limits(&state.config.limiter, &state.changed)?,
         breaker: state.config.breaker,
         l1: state.config.l1,
-        body_bytes_max,
+        direct: fixed.direct.clone(),
+        body_bytes_max: fixed.body_bytes_max,
         sampler: state.config.sampler.clone(),
         slices: state.book.slices(),
     })

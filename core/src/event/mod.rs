@@ -133,6 +133,18 @@ counters! {
     L1Unstorable => "l1.unstorable",
     /// Answer not stored, because it would push out a young one and was asked for the first time.
     L1Unadmitted => "l1.unadmitted",
+    /// Semantic look-up by call-out that answered.
+    L2Hit => "l2.hit",
+    /// Semantic look-up by call-out that found nothing.
+    L2Miss => "l2.miss",
+    /// Semantic look-up that was late or failed; the request went on.
+    L2Failed => "l2.failed",
+    /// Request not looked up: too large, or look-ups failed a moment ago.
+    L2Skipped => "l2.skipped",
+    /// Answer handed to the semantic cache.
+    L2Offered => "l2.offered",
+    /// Answer that could not be handed over: too large, too many at a time, or not taken.
+    L2Dropped => "l2.dropped",
     /// Verdict found in this VM.
     AuthLocal => "auth.local",
     /// Verdict found in the shared slots.

@@ -2,6 +2,7 @@
 //! value. The sidecar makes it, the filter validates it again before use, because a gateway
 //! must not be taken down by whatever reaches it over a wire.
 
+mod direct;
 mod limits;
 
 use serde::{Deserialize, Serialize};
@@ -9,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::incident::enforcement::{POLICIES_MAX, SlicePolicy};
 use crate::wire::is_name;
 
+pub use direct::{CALLOUT_MS_MAX, CalloutPolicy, DirectPolicy, PREFIXES_MAX};
 pub use limits::{
     BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, MODEL_BYTES_MAX, RATE_MAX, RULES_MAX, Rule,
     Scope, Selector, TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX, TRUSTED_PROXIES_MAX,
 };
 
 /// Version of the document's shape; a filter refuses any other.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Largest L1 bound, in bytes.
 pub const L1_BYTES_MAX: u64 = 16 << 30;
 /// Largest request body that can be configured, in bytes.
@@ -37,6 +39,8 @@ pub struct Snapshot {
     pub breaker: BreakerPolicy,
     /// The exact cache inside Envoy.
     pub l1: L1Policy,
+    /// LLM requests that do not go to the sidecar.
+    pub direct: DirectPolicy,
     /// Largest accepted request body, in bytes.
     pub body_bytes_max: u64,
     /// What is observed of failures.
@@ -171,6 +175,7 @@ impl Snapshot {
             refuse("body_bytes_max", format!("must be 1 to {BODY_BYTES_MAX}"))?;
         }
         self.limits.validate()?;
+        self.direct.validate()?;
         self.breaker.validate()?;
         self.sampler.validate()?;
         if self.slices.len() > POLICIES_MAX {
@@ -265,6 +270,15 @@ mod tests {
                 temperature_max: 1.0,
                 allow_tools: false,
                 admission: L1Admission::ScanResistant,
+            },
+            direct: DirectPolicy {
+                prefixes: vec!["/vllm".into()],
+                callout: Some(CalloutPolicy {
+                    deadline_ms: 75,
+                    temperature_max: 1.0,
+                    allow_tools: false,
+                    has_secrets: false,
+                }),
             },
             body_bytes_max: 10 << 20,
             sampler: SamplerPolicy {

@@ -1,5 +1,5 @@
 //! The contract between the filter and the sidecar: header names, and the bodies of
-//! `/internal/v1/{snapshot,authenticate,events,leases,limits}`.
+//! `/internal/v1/{snapshot,authenticate,events,leases,limits,lookup,store}`.
 //!
 //! Trust goes by two headers that carry the same shared secret and that clients can never set,
 //! because the filter strips everything under [`header::PREFIX`] at entry:
@@ -12,6 +12,7 @@ mod credential;
 mod identity;
 pub mod leases;
 mod limits;
+pub mod semantic;
 pub mod signature;
 
 pub use auth::{AuthenticateRequest, Verdict};
@@ -33,6 +34,8 @@ pub mod header {
     /// Envoy's own "no upstream" replies; stripped before the client sees it.
     pub const ANSWERED: &str = "x-tidegate-answered";
 
+    /// Names a question that the sidecar was asked about, so that its answer can be stored.
+    pub const TICKET: &str = "x-tidegate-ticket";
     /// Tokens that an answer used, set by the sidecar: `prompt,completion`; stripped before the
     /// client sees it.
     pub const USAGE: &str = "x-tidegate-usage";
@@ -76,6 +79,12 @@ pub mod path {
     pub const LEASES: &str = "/internal/v1/leases";
     /// `POST` [`super::LimitAnswers`] answers [`super::LimitQuestions`], as soon as there are any.
     pub const LIMITS: &str = "/internal/v1/limits";
+    /// `POST` [`super::semantic::LookupHead`] and a chat: 200 with the answer to serve and its
+    /// headers; or 204, with [`super::header::TICKET`] if a fresh answer may be stored and
+    /// `cache-control: no-store` if no cache may keep it.
+    pub const LOOKUP: &str = "/internal/v1/lookup";
+    /// `POST` [`super::semantic::StoreHead`] and an answer: 204 once it was looked at.
+    pub const STORE: &str = "/internal/v1/store";
 }
 
 /// Longest the sidecar holds a snapshot poll open, in milliseconds.

@@ -32,6 +32,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The answer must not be stored, whatever else allows it.
+    pub const fn forbid_store(&mut self) {
+        self.may_store = false;
+    }
+
     /// Where to store a good answer; `None` when it may not be stored.
     pub fn take_place(&mut self) -> Option<Place> {
         let key = self.key.filter(|_| self.may_store)?;

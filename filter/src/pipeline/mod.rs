@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request headers   sanitise -> authenticate -> limit
-//! request body      read -> L1 look-up -> incidents -> breaker -> refuse or pass on
+//! request body      read -> L1 look-up (-> L2 look-up) -> incidents -> breaker -> refuse or pass on
 //! response          observe -> store -> settle
 //! ```
 //!
@@ -14,6 +14,7 @@ mod authenticate;
 mod breaker;
 mod incident;
 mod l1;
+mod l2;
 mod limit;
 mod observe;
 mod reply;
@@ -32,7 +33,7 @@ use tidegate_core::wire::header;
 
 use crate::cells;
 use crate::headers::HeaderMap;
-use crate::ports::{Call, StreamHost};
+use crate::ports::{Call, CallAnswer, StreamHost};
 use crate::verdicts::{Caller, CredentialDigest};
 use crate::vm::{Policy, Vm};
 
@@ -60,6 +61,8 @@ enum Phase {
     Asking { digest: Option<CredentialDigest> },
     /// Waiting for the end of its body.
     Reading,
+    /// Its body is here; waiting for what the semantic cache has.
+    Looking,
     /// Passed on; the answer is observed.
     Forwarded,
     /// Answered by this filter.
@@ -79,6 +82,7 @@ pub struct Exchange {
     breaker: Option<breaker::Guard>,
     route: Cow<'static, str>,
     l1: l1::Plan,
+    l2: l2::Plan,
     watch: observe::Watch,
     probes: incident::Probes,
     response: response::Observation,
@@ -106,6 +110,7 @@ impl Exchange {
             breaker: None,
             route: Cow::Borrowed(""),
             l1: l1::Plan::default(),
+            l2: l2::Plan::default(),
             watch: observe::Watch::default(),
             probes: incident::Probes::default(),
             response: response::Observation::default(),
@@ -136,7 +141,8 @@ impl Exchange {
         let snapshot = self.policy.as_ref().map(|policy| &policy.snapshot);
         let trusted = snapshot.map_or(&[][..], |s| &s.limits.trusted_proxies);
         let regions = snapshot.map_or(&[][..], |s| &s.sampler.region_headers);
-        self.head = match Head::sanitise(headers, host, trusted, regions, self.started_ns) {
+        let prefixes = snapshot.map_or(&[][..], |s| &s.direct.prefixes);
+        self.head = match Head::sanitise(headers, host, trusted, regions, prefixes, self.started_ns) {
             Ok(head) => head,
             Err(refusal) => return self.refuse(vm, refusal),
         };
@@ -158,6 +164,7 @@ impl Exchange {
         self.body_ended = ended;
         match self.phase {
             Phase::Forwarded | Phase::Replied | Phase::Fresh => Flow::Continue,
+            Phase::Looking => Flow::Pause,
             Phase::Asking { .. } | Phase::Reading => {
                 if let Err(refusal) = self.check_size(bytes as u64) {
                     return self.refuse(vm, refusal);
@@ -176,10 +183,18 @@ impl Exchange {
     }
 
     /// The sidecar's answer to [`Flow::Ask`]; `None` when there was none.
-    pub fn on_answer(&mut self, vm: &mut Vm, host: &impl StreamHost, answer: Option<&[u8]>) -> Flow {
-        let Phase::Asking { digest } = self.phase else {
-            return Flow::Continue;
+    pub fn on_answer(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        answer: Option<CallAnswer<'_>>,
+    ) -> Flow {
+        let digest = match self.phase {
+            Phase::Asking { digest } => digest,
+            Phase::Looking => return self.on_looked_up(vm, host, answer),
+            _ => return Flow::Continue,
         };
+        let answer = answer.filter(|answer| answer.status == 200).map(|answer| answer.body);
         let generation = self.policy.as_ref().map_or(0, |p| p.snapshot.auth.generation);
         let verdict = authenticate::learn(vm, host, digest, answer, self.started_ns, generation);
         match verdict.and_then(|caller| self.admit(vm, host, caller)) {
@@ -255,41 +270,68 @@ impl Exchange {
     fn finish(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
         let body = self.body(host);
         match self.check_signed_body(&body).and_then(|()| self.look_up(vm, host, &body)) {
-            Ok(Some(hit)) => self.reply(vm, Counter::LlmCacheHit, hit),
-            Ok(None) => self.pass(vm, host),
+            Ok(flow) => flow,
             Err(refusal) => self.refuse(vm, refusal),
         }
     }
 
-    /// Reads the body. An answer from L1 is served even while the breaker is open.
-    fn look_up(
+    /// Reads the body. A stored answer is served even while the breaker is open.
+    fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost, body: &[u8]) -> Result<Flow, Reply> {
+        if !self.head.reads_body() {
+            self.guard_route(vm, host)?;
+            return Ok(self.pass(vm, host));
+        }
+        let Some(policy) = self.policy.clone() else { return Ok(self.pass(vm, host)) };
+        let request = read_body(vm, body)?;
+        self.plan_l1(&request, &policy);
+        if let Some(hit) = self.look_up_l1(vm, host, &policy, body) {
+            return Ok(self.reply(vm, Counter::LlmCacheHit, hit));
+        }
+        if let Some(call) = self.ask_l2(vm, host, &policy, &request, body) {
+            self.phase = Phase::Looking;
+            return Ok(Flow::Ask(call));
+        }
+        self.decide(vm, host, &policy, (&request, body))?;
+        Ok(self.pass(vm, host))
+    }
+
+    /// The semantic cache has an answer; or not, and the request goes on.
+    fn on_looked_up(
         &mut self,
         vm: &mut Vm,
         host: &impl StreamHost,
-        body: &[u8],
-    ) -> Result<Option<LocalReply>, Reply> {
-        if !self.head.reads_body() {
-            self.guard_route(vm, host)?;
-            return Ok(None);
+        answer: Option<CallAnswer<'_>>,
+    ) -> Flow {
+        let Some(policy) = self.policy.clone() else { return self.pass(vm, host) };
+        if let Some(hit) = self.heard_l2(vm, host, &policy, answer) {
+            return self.reply(vm, Counter::LlmCacheHit, hit);
         }
-        let (Some(policy), RouteClass::Llm(endpoint)) = (self.policy.clone(), self.head.class) else {
-            return Ok(None);
-        };
-        let request = read_body(vm, body)?;
-        self.plan_l1(&request, &policy);
-        let hit = self.look_up_l1(vm, host, &policy, body);
-        if hit.is_some() {
-            return Ok(hit);
+        let body = self.body(host);
+        let read = read_body(vm, &body).and_then(|request| self.decide(vm, host, &policy, (&request, &body)));
+        match read {
+            Ok(()) => self.pass(vm, host),
+            Err(refusal) => self.refuse(vm, refusal),
         }
+    }
+
+    /// No stored answer: policies, limits about the body, and the breaker.
+    fn decide(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        policy: &Policy,
+        (request, body): (&RequestView<'_>, &[u8]),
+    ) -> Result<(), Reply> {
+        let RouteClass::Llm(endpoint) = self.head.class else { return Ok(()) };
         let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
         let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
-        self.weigh(vm, host, &policy, (endpoint.label(), &guard), Some(&request))?;
-        self.limit_body(vm, host, &policy, (endpoint, &request, body))?;
+        self.weigh(vm, host, policy, (endpoint.label(), &guard), Some(request))?;
+        self.limit_body(vm, host, policy, (endpoint, request, body))?;
         if self.probes.is_covered {
-            return Ok(None);
+            return Ok(());
         }
         self.breaker = Some(guard.admit(vm, host, &policy.snapshot.breaker, self.started_ns)?);
-        Ok(None)
+        Ok(())
     }
 
     fn body(&self, host: &impl StreamHost) -> Vec<u8> {

@@ -14,7 +14,7 @@ use tidegate_core::wire::header;
 
 use super::limit::Used;
 use super::observe::AnswerHead;
-use super::{Exchange, Phase, l1};
+use super::{Exchange, Phase, l1, l2};
 use crate::headers::HeaderMap;
 use crate::ports::StreamHost;
 use crate::vm::Vm;
@@ -59,7 +59,10 @@ pub struct Observation {
 /// An answer that is being collected to be stored.
 #[derive(Debug)]
 struct Pending {
-    place: l1::Place,
+    /// Where in L1.
+    place: Option<l1::Place>,
+    /// Under which name for the semantic cache.
+    ticket: Option<String>,
     kind: Kind,
     provider: Vec<u8>,
     model: Vec<u8>,
@@ -67,6 +70,16 @@ struct Pending {
 }
 
 impl Pending {
+    /// It is too large, or no good answer.
+    fn give_up(&self, vm: &mut Vm) {
+        if self.place.is_some() {
+            vm.counts.add(Counter::L1Unstorable);
+        }
+        if self.ticket.is_some() {
+            vm.counts.add(Counter::L2Dropped);
+        }
+    }
+
     /// Most answers come in one chunk, which is then not copied.
     fn append(&mut self, chunk: Vec<u8>) {
         if self.body.is_empty() {
@@ -264,11 +277,13 @@ impl Exchange {
         }
         // What the sidecar answered by meaning is not kept here as the answer to these very words:
         // who takes it back there must not find it here.
-        if let (200, true, Some(kind)) = (head.status, head.storable && !head.is_hit, kind)
-            && let Some(place) = self.l1.take_place()
-        {
+        let (place, ticket) = match (head.status, head.storable && !head.is_hit) {
+            (200, true) => (self.l1.take_place(), self.l2.take_ticket()),
+            _ => (None, None),
+        };
+        if let Some(kind) = kind.filter(|_| place.is_some() || ticket.is_some()) {
             let (provider, model) = (head.provider.to_vec(), head.model.to_vec());
-            self.response.store = Some(Pending { place, kind, provider, model, body: Vec::new() });
+            self.response.store = Some(Pending { place, ticket, kind, provider, model, body: Vec::new() });
         } else if self.limit.is_reserved() && kind == Some(Kind::Json) {
             self.response.unstored = Some(Vec::new());
         }
@@ -285,7 +300,7 @@ impl Exchange {
             return;
         };
         if (pending.body.len() + chunk.len()) as u64 > SET_BYTES {
-            vm.counts.add(Counter::L1Unstorable);
+            pending.give_up(vm);
             self.response.store = None;
         } else {
             pending.append(chunk);
@@ -302,14 +317,19 @@ impl Exchange {
             return;
         };
         if !stream_is_good.unwrap_or(json.is_good) {
-            vm.counts.add(Counter::L1Unstorable);
+            pending.give_up(vm);
             return;
         }
-        let Pending { place, kind, provider, model, body } = pending;
+        let Pending { place, ticket, kind, provider, model, body } = pending;
         let answer = l1::Answer { kind, provider: &provider, model: &model, body: &body };
         let now_ns = host.now_ns();
         self.response.ended_ns = Some(now_ns);
-        l1::store(vm, host, &policy, place, answer, now_ns);
+        if let Some(ticket) = ticket {
+            l2::offer(vm, ticket, answer);
+        }
+        if let Some(place) = place {
+            l1::store(vm, host, &policy, place, answer, now_ns);
+        }
     }
 
     /// Settles what the head of the answer decides, so that its headers show it.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tidegate_core::address::{Network, client_of};
 use tidegate_core::cache::control::RequestControl;
 use tidegate_core::reply::{Code, Reply};
-use tidegate_core::route::{RouteClass, classify};
+use tidegate_core::route::{RouteClass, classify_with};
 use tidegate_core::wire::signature::Authorization;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
@@ -91,6 +91,7 @@ impl Head {
         host: &(impl EditHeaders + StreamInfo),
         trusted: &[Network],
         region_headers: &[String],
+        prefixes: &[String],
         now_ns: u64,
     ) -> Result<Self, Reply> {
         let mut head = Self::default();
@@ -100,7 +101,7 @@ impl Head {
         let peer = if trusted.is_empty() { None } else { host.peer() };
         for (name, value) in headers.iter() {
             match name {
-                b":path" => path_is_text = head.read_path(value),
+                b":path" => path_is_text = head.read_path(value, prefixes),
                 b":method" => {
                     head.is_post = value == b"POST";
                     head.method = known_method(value);
@@ -139,12 +140,12 @@ impl Head {
         Ok(head)
     }
 
-    fn read_path(&mut self, value: &[u8]) -> bool {
+    fn read_path(&mut self, value: &[u8], prefixes: &[String]) -> bool {
         let Ok(text) = std::str::from_utf8(value) else {
             return false;
         };
         let path = text.split_once(['?', '#']).map_or(text, |(path, _)| path);
-        self.class = classify(path);
+        self.class = classify_with(path, prefixes);
         path.clone_into(&mut self.path);
         true
     }

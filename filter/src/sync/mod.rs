@@ -1,6 +1,6 @@
 //! What a VM does on its tick, apart from any request: follow the policy, fetch it if it is this
-//! VM's turn, lease from the limits of the fleet, answer questions about buckets, and report its
-//! counts.
+//! VM's turn, lease from the limits of the fleet, answer questions about buckets, report its
+//! counts, and bring answers to the semantic cache.
 //!
 //! Every worker has a VM of its own. One of them holds a lease (a shared cell with an expiry) and
 //! keeps one long poll open at the sidecar; what it receives and finds valid it publishes in two
@@ -8,6 +8,7 @@
 
 mod leases;
 mod limits;
+mod offers;
 mod policy;
 mod report;
 
@@ -25,6 +26,7 @@ pub struct Sync {
     leases: leases::LeaseSync,
     limits: limits::LimitSync,
     report: report::ReportSync,
+    offers: offers::OfferSync,
 }
 
 impl Sync {
@@ -36,6 +38,7 @@ impl Sync {
             leases: leases::LeaseSync::default(),
             limits: limits::LimitSync::default(),
             report: report::ReportSync::default(),
+            offers: offers::OfferSync::default(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Sync {
         self.leases.send(self.id, leads, vm, host, now_ms);
         self.limits.poll(leads, vm, host, now_ms);
         self.report.send(self.id, vm, host, now_ms);
+        self.offers.send(vm, host);
     }
 
     /// The sidecar's answer to a call of this VM; `status` is `None` when there was none.
@@ -73,6 +77,8 @@ impl Sync {
             self.limits.on_answer(vm, host, status, body, now_ms);
         } else if self.report.is_waiting_for(call) {
             self.report.on_answer(vm, status);
+        } else if self.offers.is_waiting_for(call) {
+            self.offers.on_answer(vm, host, call, status);
         }
     }
 }

@@ -7,7 +7,8 @@ use tidegate_core::wire::header;
 
 use super::abi::{self, Buffer, Map};
 use crate::config::PluginConfig;
-use crate::ports::{Bodies, Call, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo};
+use crate::headers::HeaderMap;
+use crate::ports::{Bodies, Call, CallAnswer, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo};
 
 /// Envoy, as seen from one callback of a stream.
 pub struct Stream;
@@ -134,16 +135,29 @@ impl CallSidecar for Caller<'_> {
     }
 }
 
-/// The status and body of the call that is being answered; `None` when there was no answer.
-pub fn call_answer(headers: usize, body_size: usize) -> Option<(u16, Vec<u8>)> {
-    if headers == 0 {
-        return None;
+/// The call that is being answered, in this VM's memory.
+pub struct Received {
+    status: u16,
+    headers: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Received {
+    /// `None` when there was no answer.
+    pub fn read(headers: usize, body_size: usize) -> Option<Self> {
+        if headers == 0 {
+            return None;
+        }
+        let raw = abi::header_map(Map::CallResponse);
+        let status = HeaderMap::new(&raw).iter().find(|(name, _)| *name == b":status")?.1;
+        let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+        let body = if body_size == 0 { Vec::new() } else { abi::body(Buffer::CallResponse, body_size) };
+        Some(Self { status, headers: raw, body })
     }
-    let raw = abi::header_map(Map::CallResponse);
-    let status = crate::headers::HeaderMap::new(&raw).iter().find(|(name, _)| *name == b":status")?.1;
-    let status = std::str::from_utf8(status).ok()?.parse().ok()?;
-    let body = if body_size == 0 { Vec::new() } else { abi::body(Buffer::CallResponse, body_size) };
-    Some((status, body))
+
+    pub fn answer(&self) -> CallAnswer<'_> {
+        CallAnswer { status: self.status, headers: HeaderMap::new(&self.headers), body: &self.body }
+    }
 }
 
 fn text_property(path: &str) -> String {

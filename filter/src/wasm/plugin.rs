@@ -10,7 +10,7 @@ use proxy_wasm::types::{Action, ContextType};
 use tidegate_core::event::Counter;
 
 use super::abi::{self, Map};
-use super::host::{Caller, Stream, call_answer};
+use super::host::{Caller, Received, Stream};
 use crate::config::PluginConfig;
 use crate::headers::{HeaderMap, serialise};
 use crate::pipeline::{Exchange, Flow, LocalReply};
@@ -33,9 +33,10 @@ impl Context for Root {
         };
         let Ok(mut vm) = vm.try_borrow_mut() else { return };
         let config = vm.config.clone();
-        let answer = call_answer(headers, body_size);
-        let (status, body) = answer.map_or((None, Vec::new()), |(status, body)| (Some(status), body));
-        sync.on_answer(&mut vm, &Caller(&config), call, status, &body);
+        let received = Received::read(headers, body_size);
+        let answer = received.as_ref().map(Received::answer);
+        let (status, body) = (answer.map(|a| a.status), answer.map_or(&[][..], |a| a.body));
+        sync.on_answer(&mut vm, &Caller(&config), call, status, body);
     }
 }
 
@@ -136,9 +137,8 @@ impl Context for StreamContext {
     fn on_http_call_response(&mut self, _: u32, headers: usize, body_size: usize, _: usize) {
         let vm = Rc::clone(&self.vm);
         let Ok(mut vm) = vm.try_borrow_mut() else { return };
-        let answer = call_answer(headers, body_size).filter(|(status, _)| *status == 200);
-        let flow =
-            self.exchange.on_answer(&mut vm, &Stream, answer.as_ref().map(|(_, body)| body.as_slice()));
+        let received = Received::read(headers, body_size);
+        let flow = self.exchange.on_answer(&mut vm, &Stream, received.as_ref().map(Received::answer));
         if self.act(&mut vm, flow) == Action::Continue {
             abi::resume_request();
         }

@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_core::policy::{
-    AuthPolicy, BreakerPolicy, BucketPolicy, FORMAT, L1Admission, L1Policy, Limits, SamplerPolicy, Snapshot,
+    AuthPolicy, BreakerPolicy, BucketPolicy, DirectPolicy, FORMAT, L1Admission, L1Policy, Limits, SamplerPolicy, Snapshot,
 };
 use tidegate_filter::config::PluginConfig;
 use tidegate_filter::headers::{HeaderMap, serialise};
 use tidegate_filter::pipeline::{Exchange, Flow, LocalReply};
 use tidegate_filter::ports::{
-    Bodies, Call, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo,
+    Bodies, Call, CallAnswer, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo,
 };
 use tidegate_filter::sync::Sync;
 use tidegate_filter::vm::{Policy, Vm};
@@ -188,7 +188,17 @@ impl Stream {
     }
 
     pub fn answer(&mut self, vm: &mut Vm, answer: Option<&str>) -> Flow {
-        self.exchange.on_answer(vm, &self.host, answer.map(str::as_bytes))
+        match answer {
+            Some(body) => self.answer_with(vm, 200, &[], body),
+            None => self.exchange.on_answer(vm, &self.host, None),
+        }
+    }
+
+    /// The sidecar's answer to a call of this stream.
+    pub fn answer_with(&mut self, vm: &mut Vm, status: u16, headers: &[(&str, &str)], body: &str) -> Flow {
+        let raw = serialise(headers.iter().copied());
+        let answer = CallAnswer { status, headers: HeaderMap::new(&raw), body: body.as_bytes() };
+        self.exchange.on_answer(vm, &self.host, Some(answer))
     }
 
     pub fn response_headers(&mut self, vm: &mut Vm, headers: &[(&str, &str)]) {
@@ -308,6 +318,7 @@ pub fn policy() -> Snapshot {
             allow_tools: false,
             admission: L1Admission::ScanResistant,
         },
+        direct: DirectPolicy::default(),
         body_bytes_max: 4096,
         sampler: SamplerPolicy {
             sampling_rate: 0.05,

@@ -7,5 +7,6 @@ mod fake;
 mod fleet;
 mod incident;
 mod limits;
+mod semantic;
 mod sync;
 mod tokens;

@@ -39,6 +39,7 @@ pub struct Document {
     allow_tools: Option<bool>,
     never_store: Option<Vec<Option<String>>>,
     rules: Option<Vec<Option<RuleDocument>>>,
+    callout: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -75,6 +76,7 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
         allow_tools,
         never_store,
         rules,
+        callout,
     } = document.unwrap_or_default();
     let bytes = max_bytes.map_or(256 << 20, |size| size.0);
     let bytes = check.problems.within("cache.l2.max_bytes", bytes, 1 << 20..=BYTES_MAX, " bytes");
@@ -91,6 +93,7 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
         bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
         temperature_max: temperature("cache.l2.max_temperature", max_temperature, &mut check.problems),
         allow_tools: allow_tools.unwrap_or(false),
+        callout: callout.unwrap_or(false),
         never_store: patterns(never_store, check),
         rules: check
             .items("cache.l2.rules", rules, LIST_MAX)

@@ -34,9 +34,12 @@ mod tests;
 pub mod value;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
-use tidegate_core::policy::{BreakerPolicy, L1Policy, SamplerPolicy};
+use tidegate_core::policy::{
+    BreakerPolicy, CALLOUT_MS_MAX, CalloutPolicy, DirectPolicy, L1Policy, SamplerPolicy,
+};
 
 pub use problem::{Problem, Problems};
 pub use value::Env;
@@ -50,6 +53,8 @@ use crate::provisioning::Document;
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What a filter that asks the semantic cache waits longer than an embedding may take.
+const CALLOUT_MARGIN: Duration = Duration::from_millis(25);
 
 /// A configuration that can be put in force.
 #[derive(Debug, Clone)]
@@ -97,6 +102,23 @@ pub struct Config {
 }
 
 impl Config {
+    /// What the filter does for LLM requests that Envoy sends to the operator's own upstreams.
+    #[must_use]
+    pub fn direct(&self) -> DirectPolicy {
+        let upstreams = self.server.upstreams.iter().filter(|upstream| upstream.api.is_some());
+        let deadline = self.embedding.deadline + CALLOUT_MARGIN;
+        let callout = CalloutPolicy {
+            deadline_ms: breaker::millis(deadline).min(CALLOUT_MS_MAX),
+            temperature_max: self.l2.temperature_max,
+            allow_tools: self.l2.allow_tools,
+            has_secrets: !self.l2.never_store.is_empty(),
+        };
+        DirectPolicy {
+            prefixes: upstreams.map(|upstream| upstream.prefix.clone()).collect(),
+            callout: (self.l2.enabled && self.l2.callout).then_some(callout),
+        }
+    }
+
     /// Sections in which `next` differs, but which are read at the start alone.
     #[must_use]
     pub fn restart_needed_for(&self, next: &Self) -> Vec<&'static str> {

@@ -47,6 +47,16 @@ struct UpstreamDocument {
     name: Option<String>,
     prefix: Option<String>,
     address: Option<String>,
+    rewrite: Option<String>,
+    api: Option<Api>,
+}
+
+/// The API that an upstream has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// OpenAI's, and perhaps Anthropic's messages: vLLM, Ollama, another gateway.
+    Openai,
 }
 
 /// What Envoy speaks to the sidecar.
@@ -70,6 +80,10 @@ pub struct Upstream {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// What stands in the prefix's place when a request is passed on; without a final slash.
+    pub rewrite: Option<String>,
+    /// The API that the gateway knows below the prefix.
+    pub api: Option<Api>,
 }
 
 /// The validated section.
@@ -212,7 +226,7 @@ fn distinct_ports(server: &Server, problems: &mut Problems) {
 fn validate_upstreams(list: Option<Vec<Option<UpstreamDocument>>>, check: &mut Check<'_>) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for (path, document) in check.items("server.upstreams", list, UPSTREAMS_MAX) {
-        let UpstreamDocument { name, prefix, address } = document;
+        let UpstreamDocument { name, prefix, address, rewrite, api } = document;
         let name = check.problems.required(&format!("{path}.name"), name, "`name: shop`");
         let prefix = check.problems.required(&format!("{path}.prefix"), prefix, "`prefix: /shop`");
         let address =
@@ -227,21 +241,29 @@ fn validate_upstreams(list: Option<Vec<Option<UpstreamDocument>>>, check: &mut C
             check.problems.add(format!("{path}.prefix"), "is another upstream's too; prefixes must differ");
         }
         let (host, port) = host_and_port(&path, &address, &mut check.problems);
-        upstreams.push(Upstream { name, prefix, host, port });
+        let rewrite = rewrite.map(|to| plain_path(&format!("{path}.rewrite"), &to, &mut check.problems));
+        upstreams.push(Upstream { name, prefix, host, port, rewrite, api });
     }
     upstreams
 }
 
 fn upstream_prefix(path: &str, prefix: &str, problems: &mut Problems) -> String {
-    let trimmed = prefix.trim_end_matches('/');
     let field = format!("{path}.prefix");
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
-    if !prefix.starts_with('/') || !prefix.bytes().all(plain) {
-        problems.add(field, format!("is `{prefix}`; must start with / and hold only A-Z a-z 0-9 / - . _ ~"));
-    } else if !trimmed.is_empty() && classify(trimmed) != RouteClass::Other {
+    let trimmed = plain_path(&field, prefix, problems);
+    if trimmed.starts_with('/') && classify(&trimmed) != RouteClass::Other {
         problems.add(field, format!("`{prefix}` belongs to the gateway; choose another, such as /shop"));
     }
-    trimmed.to_owned()
+    trimmed
+}
+
+/// A path without its final slash.
+fn plain_path(field: &str, text: &str, problems: &mut Problems) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
+    if !text.starts_with('/') || !text.bytes().all(plain) {
+        let what = format!("is `{text}`; must start with / and hold only A-Z a-z 0-9 / - . _ ~");
+        problems.add(field, what);
+    }
+    text.trim_end_matches('/').to_owned()
 }
 
 fn host_and_port(path: &str, address: &str, problems: &mut Problems) -> (String, u16) {

@@ -137,6 +137,8 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("server: {upstreams: [{name: u, prefix: /v1/x, address: 'h:1'}]}", "belongs to the gateway"),
         ("server: {upstreams: [{name: u, prefix: /internal, address: 'h:1'}]}", "belongs to the gateway"),
         ("server: {upstreams: [{name: u, prefix: /x, address: 'h'}]}", "host:port"),
+        ("server: {upstreams: [{name: u, prefix: /x, rewrite: x, address: 'h:1'}]}", "must start with /"),
+        ("server: {upstreams: [{name: u, prefix: /x, api: gemini, address: 'h:1'}]}", "openai"),
         (
             "providers: [{name: a, type: openai, base_url: 'https://h/v1', price: {input: -1}}]",
             "must be 0 to 1000000 US dollars per million tokens",

@@ -78,19 +78,30 @@ fn upstream_route(upstream: &Upstream) -> String {
         "" => "prefix: /".to_owned(),
         prefix => format!("path_separated_prefix: {}", quoted(prefix)),
     };
+    // Answers of models may stream for long; stream_idle_timeout ends dead ones.
+    let timeout = if upstream.api.is_some() { "0s" } else { "60s" };
+    let rewrite = upstream.rewrite.as_ref().map(|to| rewritten(&upstream.prefix, to)).unwrap_or_default();
     format!(
         "\
 - match: {{{matched}}}
   route:
     cluster: {}
-    timeout: 60s
-    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
+    timeout: {timeout}
+{rewrite}    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
   request_headers_to_remove: [{}, {}]
 ",
         quoted(&cluster_name(upstream)),
         header::IDENTITY,
         header::PROXIED
     )
+}
+
+/// The prefix replaced by `to`. Not by `prefix_rewrite`, which makes `//v1` of `/vllm/v1` where `/`
+/// takes the prefix's place.
+fn rewritten(prefix: &str, to: &str) -> String {
+    let pattern = quoted(&format!("^{}/?(.*)$", prefix.replace('.', "[.]")));
+    let to = quoted(&format!("{to}/\\1"));
+    format!("    regex_rewrite: {{pattern: {{regex: {pattern}}}, substitution: {to}}}\n")
 }
 
 fn nothing_here() -> String {

@@ -70,6 +70,24 @@ fn only_routes_to_the_sidecar_carry_the_secret() {
 }
 
 #[test]
+fn a_server_of_models_streams_for_long_and_may_have_other_paths() {
+    let yaml = "server: {upstreams: [
+        {name: vllm, prefix: /v.1, rewrite: /, address: 'h:1', api: openai},
+        {name: shop, prefix: /shop, rewrite: /a/, address: 'h:2'}]}";
+    let (_, tree) = rendered(yaml);
+    let route = |cluster: &str| {
+        let list = routes(&tree);
+        let found = list.iter().find(|route| route["route"]["cluster"] == cluster);
+        found.expect("a route")["route"].clone()
+    };
+    let (vllm, shop) = (route("upstream_vllm"), route("upstream_shop"));
+    assert_eq!((&vllm["timeout"], &shop["timeout"]), (&"0s".into(), &"60s".into()));
+    assert_eq!(vllm["regex_rewrite"]["pattern"]["regex"], "^/v[.]1/?(.*)$");
+    assert_eq!(vllm["regex_rewrite"]["substitution"], "/\\1");
+    assert_eq!(shop["regex_rewrite"]["substitution"], "/a/\\1");
+}
+
+#[test]
 fn without_upstreams_the_rest_is_404_and_a_socket_replaces_the_port() {
     let (_, tree) = rendered("server: {sidecar_socket: '/run/t \"x\".sock', sidecar_protocol: h2c}");
     let last = routes(&tree).pop().expect("routes");

@@ -1,5 +1,7 @@
 //! `/internal/v1`: what the filter asks and tells. The secret was checked before the router.
 
+mod semantic;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,8 @@ pub fn router() -> Router<Arc<Gateway>> {
         .route(path::EVENTS, post(events))
         .route(path::LEASES, post(leases))
         .route(path::LIMITS, post(limits))
+        .route(path::LOOKUP, post(semantic::look_up))
+        .route(path::STORE, post(semantic::store))
 }
 
 #[derive(Debug, Default, Deserialize)]

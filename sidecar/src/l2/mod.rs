@@ -13,6 +13,7 @@ mod metrics;
 mod purge;
 pub mod settings;
 mod shared;
+pub mod tickets;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ use self::index::{EntryId, Index, Limits};
 use self::metrics::L2Metrics;
 use self::purge::{Purge, Removal};
 use self::shared::{Shared, Space};
+use self::tickets::Tickets;
 use self::trust::Trust;
 use crate::embedding::{self, EmbedError, Embedder};
 use crate::keys::random::NoRandomness;
@@ -138,6 +140,8 @@ pub struct SemanticCache {
     metrics: L2Metrics,
     /// Calls to providers that others may wait for.
     pub flights: Flights,
+    /// Questions whose answers the filter will bring.
+    pub tickets: Tickets,
     audiences: Mutex<BTreeSet<Group>>,
     trust: Trust,
     dimension: usize,
@@ -166,6 +170,7 @@ impl SemanticCache {
             index,
             metrics,
             flights: Flights::default(),
+            tickets: Tickets::default(),
             audiences: Mutex::default(),
             trust: Trust::default(),
             dimension: model.dimension,

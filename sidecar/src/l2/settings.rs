@@ -25,6 +25,8 @@ pub struct Settings {
     pub temperature_max: f64,
     /// Whether requests with tools, and answers that ask for them, are cached.
     pub allow_tools: bool,
+    /// Whether it is asked about LLM requests that Envoy does not send to the sidecar.
+    pub callout: bool,
     /// Requests and answers in which one of these is found are never stored.
     pub never_store: Vec<Pattern>,
     /// Exceptions; the first that fits counts.

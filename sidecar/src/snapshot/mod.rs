@@ -5,7 +5,7 @@ mod publisher;
 use sha2::{Digest as _, Sha256};
 use tidegate_core::incident::enforcement::SlicePolicy;
 use tidegate_core::policy::{
-    AuthPolicy, BreakerPolicy, FORMAT, Invalid, L1Policy, Limits, SamplerPolicy, Snapshot,
+    AuthPolicy, BreakerPolicy, DirectPolicy, FORMAT, Invalid, L1Policy, Limits, SamplerPolicy, Snapshot,
 };
 
 pub use publisher::{Published, Publisher};
@@ -24,6 +24,8 @@ pub struct Parts {
     pub breaker: BreakerPolicy,
     /// The exact cache inside Envoy.
     pub l1: L1Policy,
+    /// LLM requests that do not go to the sidecar.
+    pub direct: DirectPolicy,
     /// Largest accepted request body, in bytes.
     pub body_bytes_max: u64,
     /// What is observed of failures.
@@ -38,7 +40,7 @@ impl Parts {
     /// # Errors
     /// A part that filters would refuse; it is found here, before they see it.
     pub fn document(self) -> Result<(Snapshot, Vec<u8>), Invalid> {
-        let Self { auth, limits, breaker, l1, body_bytes_max, sampler, slices } = self;
+        let Self { auth, limits, breaker, l1, direct, body_bytes_max, sampler, slices } = self;
         let mut snapshot = Snapshot {
             format: FORMAT,
             revision: String::new(),
@@ -46,6 +48,7 @@ impl Parts {
             limits,
             breaker,
             l1,
+            direct,
             body_bytes_max,
             sampler,
             slices,

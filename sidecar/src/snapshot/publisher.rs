@@ -86,7 +86,7 @@ fn written(parts: Parts) -> Result<Published, Invalid> {
 #[cfg(test)]
 mod tests {
     use tidegate_core::policy::{
-        AuthPolicy, BreakerPolicy, BucketPolicy, L1Admission, L1Policy, Limits, SamplerPolicy,
+        AuthPolicy, BreakerPolicy, BucketPolicy, DirectPolicy, L1Admission, L1Policy, Limits, SamplerPolicy,
     };
 
     use super::*;
@@ -110,6 +110,7 @@ mod tests {
                 allow_tools: false,
                 admission: L1Admission::ScanResistant,
             },
+            direct: DirectPolicy::default(),
             body_bytes_max: 1,
             sampler: SamplerPolicy { sampling_rate: 0.05, buffer_size: 1, region_headers: vec![] },
             slices: vec![],

@@ -65,8 +65,9 @@ pub async fn answer(front: Arc<Front>, ask: Ask, mut asked: Asked) -> Result<Res
     Ok(response)
 }
 
-/// A stored answer in the form that is asked for.
-fn replay(hit: &Hit, asked: &Asked) -> Option<Response> {
+/// A stored answer in the form that is asked for; `None` if it cannot be given in this form.
+#[must_use]
+pub fn replay(hit: &Hit, asked: &Asked) -> Option<Response> {
     let entry = &hit.entry;
     let mut response = if asked.question.stream {
         let events = events(entry.protocol, &entry.body, asked.question.include_usage)?;

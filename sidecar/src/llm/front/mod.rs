@@ -26,6 +26,7 @@ use tidegate_core::route::{Endpoint, Protocol};
 use tidegate_core::routing::hash;
 use tidegate_core::wire::{Identity, header};
 
+pub use self::cached::replay;
 pub(super) use self::call::{Task, run};
 use self::refusal::refuse;
 pub(super) use self::request::LlmRequest;
