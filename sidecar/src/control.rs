@@ -151,8 +151,7 @@ impl Control {
         let fixed = Fixed { body_bytes_max: config.server.body_bytes_max, direct: config.direct() };
         let book = Book::new(store.all(Table::Policies)?);
         let state = State { config, changed, book };
-        let publisher =
-            Publisher::start(parts(&state, &keys, &fixed).map_err(ChangeError::Invalid)?)?;
+        let publisher = Publisher::start(parts(&state, &keys, &fixed).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
         let budgets = RwLock::new(Arc::new(budgets(&state)));
         let state = Mutex::new(state);

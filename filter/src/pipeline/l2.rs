@@ -122,7 +122,8 @@ impl Exchange {
                     let found = headers.iter().find(|(name, _)| *name == wanted.as_bytes());
                     found.and_then(|(_, value)| std::str::from_utf8(value).ok()).map(str::to_owned)
                 };
-                let headers: Headers = HEADERS.iter().filter_map(|name| Some((*name, value(name)?))).collect();
+                let headers: Headers =
+                    HEADERS.iter().filter_map(|name| Some((*name, value(name)?))).collect();
                 Some(LocalReply { status: 200, headers, body: body.to_vec(), details: "semantic_cache_hit" })
             }
             Some(CallAnswer { status: 204, headers, .. }) => {

@@ -183,12 +183,7 @@ impl Exchange {
     }
 
     /// The sidecar's answer to [`Flow::Ask`]; `None` when there was none.
-    pub fn on_answer(
-        &mut self,
-        vm: &mut Vm,
-        host: &impl StreamHost,
-        answer: Option<CallAnswer<'_>>,
-    ) -> Flow {
+    pub fn on_answer(&mut self, vm: &mut Vm, host: &impl StreamHost, answer: Option<CallAnswer<'_>>) -> Flow {
         let digest = match self.phase {
             Phase::Asking { digest } => digest,
             Phase::Looking => return self.on_looked_up(vm, host, answer),
@@ -296,12 +291,7 @@ impl Exchange {
     }
 
     /// The semantic cache has an answer; or not, and the request goes on.
-    fn on_looked_up(
-        &mut self,
-        vm: &mut Vm,
-        host: &impl StreamHost,
-        answer: Option<CallAnswer<'_>>,
-    ) -> Flow {
+    fn on_looked_up(&mut self, vm: &mut Vm, host: &impl StreamHost, answer: Option<CallAnswer<'_>>) -> Flow {
         let Some(policy) = self.policy.clone() else { return self.pass(vm, host) };
         if let Some(hit) = self.heard_l2(vm, host, &policy, answer) {
             return self.reply(vm, Counter::LlmCacheHit, hit);

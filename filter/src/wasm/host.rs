@@ -8,7 +8,9 @@ use tidegate_core::wire::header;
 use super::abi::{self, Buffer, Map};
 use crate::config::PluginConfig;
 use crate::headers::HeaderMap;
-use crate::ports::{Bodies, Call, CallAnswer, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo};
+use crate::ports::{
+    Bodies, Call, CallAnswer, CallSidecar, Cell, Clock, EditHeaders, Log, SharedCells, StreamInfo,
+};
 
 /// Envoy, as seen from one callback of a stream.
 pub struct Stream;

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_core::policy::{
-    AuthPolicy, BreakerPolicy, BucketPolicy, DirectPolicy, FORMAT, L1Admission, L1Policy, Limits, SamplerPolicy, Snapshot,
+    AuthPolicy, BreakerPolicy, BucketPolicy, DirectPolicy, FORMAT, L1Admission, L1Policy, Limits,
+    SamplerPolicy, Snapshot,
 };
 use tidegate_filter::config::PluginConfig;
 use tidegate_filter::headers::{HeaderMap, serialise};

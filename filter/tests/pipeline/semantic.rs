@@ -22,12 +22,8 @@ fn with_callout() -> Snapshot {
     let mut policy = policy();
     policy.body_bytes_max = 1 << 20;
     policy.l1.enabled = false;
-    policy.direct.callout = Some(CalloutPolicy {
-        deadline_ms: 75,
-        temperature_max: 1.0,
-        allow_tools: false,
-        has_secrets: false,
-    });
+    policy.direct.callout =
+        Some(CalloutPolicy { deadline_ms: 75, temperature_max: 1.0, allow_tools: false, has_secrets: false });
     policy
 }
 
