@@ -181,6 +181,25 @@ async fn requests_for_the_same_answer_share_one_call_even_if_the_first_leaves() 
 }
 
 #[tokio::test]
+async fn requests_in_other_words_share_a_call_that_is_under_way() {
+    let gateway = gateway().await;
+    gateway.emulator.arm(Fault { stall_after_chunks: Some(1), ..Fault::default() }).unwrap();
+    let client = Client::new();
+    let first = gateway.open_chat(&client, stream(STORED)).await.unwrap();
+    let near = gateway.open_chat(&client, stream(SIMILAR)).await.unwrap();
+    let other = gateway.open_chat(&client, stream("What is the boiling point of water?")).await.unwrap();
+    assert_eq!(asked(&gateway), 2, "one call for both, one for the third");
+    drop(first);
+    gateway.emulator.release_stalled();
+    let near = near.finish().await.unwrap();
+    assert_eq!(streamed_content(&near), format!("You said: {STORED}"), "the first one left alone");
+    assert_eq!(cache(&near), ("hit", Some("semantic")));
+    assert!(near.header("x-gateway-cache-similarity").is_some());
+    assert_eq!(cache(&other.finish().await.unwrap()), ("miss", None));
+    assert_eq!(asked(&gateway), 2);
+}
+
+#[tokio::test]
 async fn without_its_model_the_gateway_answers_as_ever() {
     let gateway =
         Gateway::builder().add_config(CONFIG).env("TIDEGATE_MODELS", "/nowhere").start().await.unwrap();

@@ -99,6 +99,12 @@ impl Flights {
         Joined::Leader(writer, reader)
     }
 
+    /// A reader of the flight under `key`, if there is one to join.
+    #[must_use]
+    pub fn follow(&self, key: &Key) -> Option<Reader> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Flight::join)
+    }
+
     /// Nobody joins this writer's flight any more.
     pub fn close(&self, key: &Key, writer: &Writer) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 //! What decides is pure and lies in `tidegate_core::cache`; here are the embedding, the index,
 //! what gateways share in Redis, and requests that wait for one another.
 
+mod aloft;
 mod asked;
 mod entry;
 pub mod flight;
@@ -24,6 +25,7 @@ use tidegate_core::cache::Kind;
 use tidegate_core::cache::semantic::guard::Mismatch;
 use tokio::time::Duration;
 
+pub use self::aloft::Entered;
 pub use self::asked::{Asked, Request};
 pub use self::entry::{Entry, Name};
 pub use self::index::Stats;
@@ -31,6 +33,7 @@ pub use self::purge::Selection;
 pub use self::settings::Settings;
 pub use self::trust::Mode;
 
+use self::aloft::Aloft;
 use self::flight::Flights;
 use self::index::{EntryId, Index, Limits};
 use self::metrics::L2Metrics;
@@ -140,6 +143,7 @@ pub struct SemanticCache {
     metrics: L2Metrics,
     /// Calls to providers that others may wait for.
     pub flights: Flights,
+    aloft: Aloft,
     /// Questions whose answers the filter will bring.
     pub tickets: Tickets,
     audiences: Mutex<BTreeSet<Group>>,
@@ -170,6 +174,7 @@ impl SemanticCache {
             index,
             metrics,
             flights: Flights::default(),
+            aloft: Aloft::default(),
             tickets: Tickets::default(),
             audiences: Mutex::default(),
             trust: Trust::default(),

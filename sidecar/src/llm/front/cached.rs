@@ -120,6 +120,14 @@ async fn fly(front: Arc<Front>, ask: Ask, asked: Asked) -> Result<Response, Repl
     // Who wants a fresh answer gets one, and shares it with nobody.
     if asked.control.may_serve && asked.control.may_store {
         for is_last in [false, true] {
+            // After a failure only for equal questions: this one's own call is the next best.
+            if !is_last
+                && let Some((reader, similarity)) = front.services.cache.on_its_way(&asked)
+                && let Some(head) = reader.head().await.filter(is_good)
+            {
+                front.services.cache.count_coalesced();
+                return Ok(alike(respond(head, reader).await?, similarity));
+            }
             match front.services.cache.flights.join(&asked.identity) {
                 Joined::Leader(writer, reader) => return lead(front, ask, asked, writer, reader).await,
                 Joined::Follower(reader) => {
@@ -136,6 +144,17 @@ async fn fly(front: Arc<Front>, ask: Ask, asked: Asked) -> Result<Response, Repl
     lead(front, ask, asked, writer, reader).await
 }
 
+/// Says that an answer was given to a question in other words, so that it is kept for these nowhere.
+fn alike(mut response: Response, similarity: f32) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE, HeaderValue::from_static("hit"));
+    headers.insert(LAYER, HeaderValue::from_static("semantic"));
+    if let Ok(similarity) = HeaderValue::from_str(&format!("{similarity:.4}")) {
+        headers.insert(SIMILARITY, similarity);
+    }
+    response
+}
+
 fn is_good(head: &Head) -> bool {
     head.as_ref().is_ok_and(|(status, _)| status.is_success())
 }
@@ -148,8 +167,9 @@ async fn lead(
     writer: Writer,
     reader: Reader,
 ) -> Result<Response, Reply> {
+    let entered = front.services.cache.announce(&asked);
     tokio::spawn(async move {
-        let cache = &front.services.cache;
+        let (cache, _entered) = (&front.services.cache, entered);
         let close = || cache.flights.close(&asked.identity, &writer);
         let delivered = tokio::select! {
             biased;
