@@ -1,6 +1,6 @@
 //! Two prompts, feature by feature; the first difference that matters is the answer.
 
-use super::atom::{ACRONYM, Atom, CODE, HAN, Kind, NAME, QUOTED, fnv};
+use super::atom::{ACRONYM, Atom, CODE, HAN, Kind, NAME, QUOTED, SPELLED, fnv};
 use super::lexicon::Ask;
 use super::{Features, Mismatch, order};
 
@@ -34,7 +34,7 @@ pub fn compare(a: &Features, b: &Features) -> Result<(), Mismatch> {
         (|pair| pair.terms_differ(), Mismatch::Term),
         (|pair| pair.flagged_differ(CODE), Mismatch::Code),
         (|pair| pair.flagged_differ(QUOTED), Mismatch::Quote),
-        (|pair| pair.flagged_differ(NAME) || pair.slot_differs(), Mismatch::Name),
+        (|pair| pair.names_differ() || pair.slot_differs(), Mismatch::Name),
         (|pair| pair.closeness > 0.99 && order::swapped(pair.a, pair.b), Mismatch::Order),
         (|pair| pair.questions_differ(), Mismatch::Question),
     ];
@@ -57,7 +57,13 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn new(a: &'a Features, b: &'a Features) -> Self {
-        Self { a, b, words_a: sorted(a, |_| true), words_b: sorted(b, |_| true), closeness: closeness(a, b) }
+        Self {
+            a,
+            b,
+            words_a: sorted(a, |_| true),
+            words_b: sorted(b, |_| true),
+            closeness: shares(a, b, |_| true),
+        }
     }
 
     fn languages_differ(&self) -> bool {
@@ -66,13 +72,16 @@ impl<'a> Pair<'a> {
         scripts.any(|(x, y)| x.abs_diff(*y) > SCRIPT_GAP) || (one != 0 && other != 0 && one != other)
     }
 
-    /// Each prompt has a number of its own; or one has, in a sentence that is otherwise the same.
+    /// Each prompt has a number of its own; or one has, in digits, in a sentence that is otherwise the
+    /// same. An English number in letters (`these two words`) may be left out.
     fn numbers_differ(&self) -> bool {
         let (one, other) = (numbers(self.a), numbers(self.b));
+        let in_digits = |numbers: &[Atom]| numbers.iter().any(|atom| !atom.is(SPELLED) || atom.is(HAN));
         match (unmatched(&one, &other), unmatched(&other, &one)) {
             (true, true) => true,
             (false, false) => false,
-            _ => self.closeness > 0.99,
+            (true, false) => in_digits(&one) && self.closeness > 0.99,
+            (false, true) => in_digits(&other) && self.closeness > 0.99,
         }
     }
 
@@ -109,6 +118,17 @@ impl<'a> Pair<'a> {
             missing(&sorted(one, flagged), others) > 0
         };
         alone(self.a, self.b, &self.words_b) && alone(self.b, self.a, &self.words_a)
+    }
+
+    /// Each has a name of its own; but two sentences in other words that share most of their names may
+    /// each have one more.
+    fn names_differ(&self) -> bool {
+        let names = |features: &Features| sorted(features, |atom| atom.is(NAME) && atom.is_argument());
+        let (one, other) = (names(self.a), names(self.b));
+        let missing = missing(&one, &self.words_b).max(missing(&other, &self.words_a));
+        let shared = one.len().min(other.len()).saturating_sub(missing);
+        let is_reworded = || shares(self.a, self.b, |atom| !atom.is(NAME)) < CLOSE;
+        self.flagged_differ(NAME) && (shared < missing || shared == 0 || !is_reworded())
     }
 
     /// A Chinese sentence in which one stretch is filled with other characters.
@@ -173,8 +193,9 @@ fn missing(one: &[u32], other: &[u32]) -> usize {
     count
 }
 
-fn closeness(a: &Features, b: &Features) -> f64 {
-    let argument = |atom: &Atom| atom.is_argument() && atom.kind != Kind::Number;
+/// Share of these arguments that the two have in common, numbers left out.
+fn shares(a: &Features, b: &Features, wanted: impl Fn(&Atom) -> bool) -> f64 {
+    let argument = |atom: &Atom| atom.is_argument() && atom.kind != Kind::Number && wanted(atom);
     let (one, other) = (sorted(a, argument), sorted(b, argument));
     let longer = one.len().max(other.len());
     if longer == 0 {

@@ -2,7 +2,7 @@
 
 use super::Features;
 use super::atom::{Atom, Kind};
-use super::lexicon::{BACKWARDS, symmetric_hash};
+use super::lexicon::{ALTERNATIVE, BACKWARDS, symmetric_hash};
 
 /// Most words of an argument on either side of an arrow.
 const ARGUMENT_WORDS_MAX: usize = 4;
@@ -79,8 +79,10 @@ fn exchange(one: &[Atom], other: &[Atom]) -> bool {
             else {
                 return false;
             };
-            // Neighbours that changed places (`red big`, `a lot really`) say the same.
+            // Neighbours that changed places (`red big`, `a lot really`) say the same, and so do
+            // alternatives (`tea or coffee`).
             !middle.is_empty()
+                && middle.iter().all(|word| word.kind != Kind::Joint || word.tag != ALTERNATIVE)
                 && same(front, new_back)
                 && same(back, new_front)
                 && same(middle, new_middle)

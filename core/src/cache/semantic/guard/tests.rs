@@ -98,6 +98,7 @@ fn names_quotes_code_and_closed_sets() {
         Err(Mismatch::Name),
         &[
             ("who was the wife of Napoleon", "who was the wife of Cromwell"),
+            ("did Messi beat Ronaldo in Rome", "did Messi beat Neymar in Rome"),
             ("周杰伦的新歌", "林俊杰的新歌"),
             ("what does 😀 mean", "what does 😡 mean"),
             ("😀", "😡"),
@@ -160,6 +161,15 @@ fn paraphrases_pass() {
             ("differences between Java and Go", "difference between Go and Java"),
             ("网上怎么激活平安银行卡", "怎么在网上激活平安银行卡啊"),
             ("有没有免费的网站", "有哪些免费的网站"),
+            ("is tea or coffee better", "is coffee or tea better"),
+            ("天天动听好还是酷狗好", "酷狗好还是天天动听好"),
+            ("how do these words differ", "how do these two words differ"),
+            ("why is Hillary Clinton famous", "why is Hilary Clinton famous"),
+            ("手机流量经常不够用怎么办", "手机流量总不够用怎么办"),
+            (
+                "Will the Browns really go 0-16 in the coming NFL season?",
+                "Do you believe the Cleveland Browns could finish 0-16?",
+            ),
             ("ｗｈａｔ　ｉｓ　ｉｔ", "what is it"),
         ],
     );

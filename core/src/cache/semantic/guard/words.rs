@@ -195,7 +195,7 @@ impl Reader {
         let (flags, hash) = if short {
             (flags | name | ACRONYM, fnv(word.as_bytes()))
         } else {
-            (flags | name, fnv(stem(word).as_bytes()))
+            (flags | name, fnv(undoubled(stem(word)).as_bytes()))
         };
         self.push(Atom { hash, kind: Kind::Content, tag: 0, flags, initial });
     }
@@ -226,6 +226,17 @@ impl Reader {
 fn currency_of(hash: u32) -> Option<&'static str> {
     const BEFORE: [&str; 8] = ["usd", "eur", "gbp", "inr", "rs", "rmb", "cny", "hkd"];
     BEFORE.into_iter().find(|name| lexicon().get(name).is_some_and(|entry| entry.hash == hash))
+}
+
+/// The word with doubled letters written once: nobody remembers which names have them.
+fn undoubled(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for c in word.chars() {
+        if !out.ends_with(c) {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// The word without the endings of plural and conjugation (the first steps of Porter, 1980).

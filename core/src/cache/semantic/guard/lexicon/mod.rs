@@ -17,8 +17,14 @@ pub(super) const PHRASE_WORDS_MAX: usize = 4;
 /// The tag of an arrow that points from its right to its left.
 pub(super) const BACKWARDS: u8 = 1;
 
+/// The tag of a joint between alternatives, whose order never matters.
+pub(super) const ALTERNATIVE: u8 = 1;
+
 /// Phrases in which a negation denies nothing.
 const NEUTRAL_PHRASES: &str = "or_not why_not whether_or_not if_not not_only";
+
+/// Joints between alternatives.
+const ALTERNATIVES: &str = "or nor vs versus 还是 或 或者 抑或";
 
 /// What a question asks for; the value is its bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl Lexicon {
         }
         lists.each(Kind::Arrow, BACKWARDS, english::ARROW_BACK);
         lists.each(Kind::Function, 0, NEUTRAL_PHRASES);
+        lists.each(Kind::Joint, ALTERNATIVE, ALTERNATIVES);
         for (kind, english, chinese) in [
             (Kind::Negation, english::NEGATION, chinese::NEGATION),
             (Kind::Arrow, english::ARROW, chinese::ARROW),
