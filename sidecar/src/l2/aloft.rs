@@ -88,7 +88,8 @@ impl SemanticCache {
     /// the mode `verified`: nothing is known yet of an answer that is not there.
     #[must_use]
     pub fn on_its_way(&self, asked: &Asked) -> Option<(Reader, f32)> {
-        let (identity, similarity) = self.aloft.nearest(asked).filter(|_| self.settings.mode == Mode::Static)?;
+        let (identity, similarity) =
+            self.aloft.nearest(asked).filter(|_| self.settings.mode == Mode::Static)?;
         Some((self.flights.follow(&identity)?, similarity))
     }
 
