@@ -14,6 +14,7 @@ use crate::cases::{Bed, KEY, Link};
 use crate::envoy_config;
 use crate::error::BenchError;
 use crate::machine;
+use crate::peers::RunningPeer;
 
 /// One worker, so that figures are those of one core's Envoy.
 const WORKERS: u32 = 1;
@@ -42,7 +43,11 @@ impl Provider {
         Ok(Self { _process: process, port, dir })
     }
 
-    fn base_url(&self) -> String {
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/openai/v1", self.port.number())
     }
 }
@@ -72,6 +77,7 @@ pub(crate) struct RunningBed {
 enum Parts {
     Plain { envoy: Envoy, _ports: [Port; 2] },
     Gateway(Box<Gateway>),
+    Peer(Box<RunningPeer>),
 }
 
 impl RunningBed {
@@ -85,10 +91,19 @@ impl RunningBed {
             Bed::Settings | Bed::FilterOnly | Bed::StoreAll | Bed::Limits | Bed::Full(_) => {
                 gateway(bed, provider).await?
             }
+            Bed::Peer(peer) => {
+                let running = RunningPeer::start(peer, provider).await?;
+                (running.address, Parts::Peer(Box::new(running)))
+            }
         };
         let mut running = Self { address, rss_at_rest: Pair::default(), parts };
         running.rss_at_rest = running.rss_mib()?;
         Ok(running)
+    }
+
+    /// Headers that its callers send.
+    pub(crate) fn headers(&self) -> &[(&'static str, String)] {
+        if let Parts::Peer(peer) = &self.parts { &peer.headers } else { &[] }
     }
 
     /// CPU seconds used so far.
@@ -104,6 +119,8 @@ impl RunningBed {
     fn each(&self, figure: impl Fn(u32) -> Result<f64, BenchError>) -> Result<Pair, BenchError> {
         match &self.parts {
             Parts::Plain { envoy, .. } => Ok(Pair { envoy: figure(envoy.process.id())?, sidecar: 0.0 }),
+            // Where there is no Envoy, there is one process all the same.
+            Parts::Peer(peer) => Ok(Pair { envoy: 0.0, sidecar: figure(peer.process.id())? }),
             Parts::Gateway(gateway) => Ok(Pair {
                 envoy: figure(gateway.envoy.process.id())?,
                 sidecar: figure(gateway.sidecar().id())?,

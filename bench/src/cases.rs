@@ -1,6 +1,7 @@
 //! What is compared, as data.
 
 use crate::http::Template;
+use crate::peers::Peer;
 
 /// The key that the benchmark's client sends. The emulated provider accepts it too, so the same
 /// request works with and without the gateway.
@@ -30,6 +31,8 @@ pub(crate) enum Bed {
     Limits,
     /// Our filter, then the sidecar, then the provider.
     Full(Link),
+    /// Another gateway, without an Envoy.
+    Peer(Peer),
 }
 
 /// How Envoy reaches the sidecar.
@@ -66,8 +69,8 @@ const fn case(id: &'static str, title: &'static str, bed: Bed, expected_line: Op
     Case { id, title, bed, unique: true, header: None, expected_line }
 }
 
-/// All cases; the first is what the others are compared with.
-pub(crate) const CASES: [Case; 11] = [
+/// All cases; the first is what the others are compared with, the last are run only when asked for.
+pub(crate) const CASES: [Case; 13] = [
     case("bare", "bare Envoy", Bed::Bare, None),
     case("noop", "no-op filter", Bed::Noop, None),
     case("settings", "our Envoy settings, no filter", Bed::Settings, None),
@@ -85,15 +88,23 @@ pub(crate) const CASES: [Case; 11] = [
     case("full", "full path, L1 miss", Bed::Full(Link::Tcp), MISS),
     case("socket", "full path, Unix socket", Bed::Full(Link::Socket), MISS),
     case("h2c", "full path, h2c", Bed::Full(Link::H2c), MISS),
+    case("litellm", "LiteLLM", Bed::Peer(Peer::LiteLlm), Some("x-litellm-model-group: gpt-4o-mini")),
+    case("portkey", "Portkey", Bed::Peer(Peer::Portkey), Some("x-portkey-provider: openai")),
 ];
 
 impl Case {
-    /// What the client sends.
-    pub(crate) fn template(&self) -> Template {
+    /// Whether it needs programs that `make bench` does not install.
+    pub(crate) const fn is_peer(&self) -> bool {
+        matches!(self.bed, Bed::Peer(_))
+    }
+
+    /// What the client sends, with the headers that its bed asks for.
+    pub(crate) fn template(&self, of_bed: &[(&'static str, String)]) -> Template {
         let body = if self.unique { UNIQUE_BODY } else { CONSTANT_BODY };
         let authorization = format!("Bearer {KEY}");
         let mut headers = vec![("authorization", authorization.as_str())];
         headers.extend(self.header);
+        headers.extend(of_bed.iter().map(|(name, value)| (*name, value.as_str())));
         Template::post("/v1/chat/completions", &headers, body)
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod memory;
 mod options;
+mod peers;
 mod scenarios;
 mod semantic;
 mod speed;

@@ -20,7 +20,8 @@ pub(crate) async fn run(cases: &[Case], requests: u64) -> Result<String, BenchEr
         eprintln!("memory: {}", case.title);
         let bed = RunningBed::start(case.bed, &provider).await?;
         row(&mut text, case, 0, bed.rss_at_rest);
-        let target = Target { address: bed.address, template: case.template(), expected_line: None };
+        let target =
+            Target { address: bed.address, template: case.template(bed.headers()), expected_line: None };
         let mut load = Load::open(&target, CONNECTIONS).await?;
         let mut sent = 0;
         for look in 1..=LOOKS {

@@ -11,7 +11,8 @@ usage: tidegate-bench [options]
   --rounds N       rounds of all cases, medians are shown (default 5)
   --seconds N      length of each measurement (default 3)
   --cases A,B      only these of: bare, noop, settings, nostore, filter, l1, full,
-                   socket, h2c (bare is always run)
+                   socket, h2c (bare is always run), litellm, portkey (after
+                   scripts/bench-peers, and only when named)
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
   --understanding  instead, how well and how fast errors are understood
@@ -52,7 +53,7 @@ impl Options {
     /// Reads the arguments; `None` when help is asked for.
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
-        let (mut memory, mut fleet, mut cases) = (false, false, CASES.to_vec());
+        let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
         let (mut scenarios, mut only) = (false, Vec::new());
         let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
@@ -107,6 +108,10 @@ fn number<T: std::str::FromStr + Default + PartialEq>(
     }
 }
 
+fn own_cases() -> Vec<Case> {
+    CASES.iter().filter(|case| !case.is_peer()).copied().collect()
+}
+
 fn chosen(ids: &str) -> Result<Vec<Case>, String> {
     let ids: Vec<&str> = ids.split(',').collect();
     let known: Vec<&str> = CASES.iter().map(|case| case.id).collect();
@@ -152,6 +157,8 @@ mod tests {
         let options = read("--cases l1 --rounds 2").unwrap().unwrap();
         let ids: Vec<&str> = options.cases.iter().map(|c| c.id).collect();
         assert_eq!(ids, ["bare", "l1"]);
+        let others = read("").unwrap().unwrap().cases;
+        assert!(others.iter().all(|case| !case.is_peer()), "nothing is needed that is not installed");
         let length = Duration::from_secs(3);
         assert_eq!(options.mode, Mode::Speed { rounds: 2, length });
         let memory = read("--memory --requests 5").unwrap().unwrap().mode;

@@ -96,7 +96,8 @@ async fn measure(
     connections: usize,
     length: Duration,
 ) -> Result<Sample, BenchError> {
-    let warm_up = Target { address: bed.address, template: case.template(), expected_line: None };
+    let warm_up =
+        Target { address: bed.address, template: case.template(bed.headers()), expected_line: None };
     let target = Target { expected_line: case.expected_line, ..warm_up.clone() };
     Load::open(&warm_up, connections).await?.run(Until::Elapsed(WARM_UP)).await?;
     let mut load = Load::open(&target, connections).await?;

@@ -51,7 +51,7 @@ pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
 pub use patch::{prepend_item, replace_once};
 pub use paths::{
     EmbeddingFiles, chat_model, client_python, embedding_files, envoy_binary, fault_filter, filter,
-    sibling_binary, sidecar_binary, workspace_root,
+    peer_file, sibling_binary, sidecar_binary, workspace_root,
 };
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};

@@ -113,6 +113,14 @@ pub fn client_python() -> Result<PathBuf, HarnessError> {
     existing("Python with the openai client", path, "run `scripts/setup test`")
 }
 
+/// A file of another gateway that the benchmarks compare ours with, under `peers` in the tools.
+///
+/// # Errors
+/// It is not installed.
+pub fn peer_file(name: &str) -> Result<PathBuf, HarnessError> {
+    existing("another gateway", tools().join("peers").join(name), "run `scripts/bench-peers`")
+}
+
 /// A program of the system that `scripts/setup test` installs.
 ///
 /// # Errors
