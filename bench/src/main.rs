@@ -5,6 +5,7 @@ mod beds;
 mod cases;
 mod envoy_config;
 mod error;
+mod fairness;
 mod fleet;
 mod histogram;
 mod http;
@@ -60,6 +61,7 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Understanding { data } => understanding::run(data).await,
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
         Mode::Fleet { length } => fleet::run(*length).await,
+        Mode::Fairness { length } => fairness::run(*length).await,
         Mode::Scenarios { only } => scenarios::run(only).await,
         Mode::Semantic { data } => semantic::run(data).await,
     }

@@ -20,6 +20,8 @@ usage: tidegate-bench [options]
   --data DIR       the material: pairs/ for --semantic, errors/ and logs/ for --understanding
   --fleet          instead, three gateways that share one limit through a real Redis
                    (30 s each, unless --seconds says otherwise)
+  --fairness       instead, what tenants get of a limit that they share, from one gateway and
+                   from three (30 s for each load)
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
                    whose names have a word of --only A,B in them
   --help           this text
@@ -43,6 +45,8 @@ pub(crate) enum Mode {
     Understanding { data: PathBuf },
     /// How exactly a limit is shared.
     Fleet { length: Duration },
+    /// What tenants get of a limit that they share.
+    Fairness { length: Duration },
     /// Incidents; all, or those with one of these words in their names.
     Scenarios { only: Vec<String> },
     /// Judgement of the semantic cache.
@@ -54,6 +58,7 @@ impl Options {
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
+        let mut fairness = false;
         let (mut scenarios, mut only) = (false, Vec::new());
         let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
@@ -64,6 +69,7 @@ impl Options {
                 "--semantic" => semantic = true,
                 "--data" => data = arguments.next().map(PathBuf::from),
                 "--fleet" => fleet = true,
+                "--fairness" => fairness = true,
                 "--scenarios" => scenarios = true,
                 "--only" => {
                     let words = arguments.next().unwrap_or_default();
@@ -90,6 +96,8 @@ impl Options {
             Mode::Memory { requests }
         } else if fleet {
             Mode::Fleet { length: length(30) }
+        } else if fairness {
+            Mode::Fairness { length: length(30) }
         } else {
             Mode::Speed { rounds, length: length(3) }
         };
@@ -163,6 +171,8 @@ mod tests {
         assert_eq!(options.mode, Mode::Speed { rounds: 2, length });
         let memory = read("--memory --requests 5").unwrap().unwrap().mode;
         assert_eq!(memory, Mode::Memory { requests: 5 });
+        let fairness = read("--fairness --seconds 9").unwrap().unwrap().mode;
+        assert_eq!(fairness, Mode::Fairness { length: Duration::from_secs(9) });
         let fleet = read("--fleet").unwrap().unwrap().mode;
         assert_eq!(fleet, Mode::Fleet { length: Duration::from_secs(30) });
     }

@@ -32,6 +32,10 @@ pub const DAY_SETS: u32 = 16_384;
 pub const OPEN_SETS: u32 = 4096;
 /// Sets of holdings of limits of the fleet.
 pub const FLEET_SETS: u32 = 4096;
+/// Cells of the tenants that share a bucket, of buckets that operators' names make.
+pub const SHARE_CELLS: u32 = 256;
+/// The same of buckets that callers' names make (addresses, models).
+pub const OPEN_SHARE_CELLS: u32 = 256;
 /// Cells of requests at a time.
 pub const PERMIT_CELLS: u32 = 1024;
 /// Cells of breakers.
@@ -52,6 +56,8 @@ pub enum Table {
     Days,
     /// A set of holdings of limits of the fleet.
     Fleet,
+    /// Tenants that share a bucket.
+    Shares,
     /// Requests at a time.
     Permits,
     /// A breaker.
@@ -91,6 +97,7 @@ pub fn name(table: Table, number: u32) -> Name {
         Table::Minutes => b"tg1/m/",
         Table::Days => b"tg1/y/",
         Table::Fleet => b"tg1/f/",
+        Table::Shares => b"tg1/h/",
         Table::Permits => b"tg1/p/",
         Table::Breakers => b"tg1/k/",
         Table::Verdicts => b"tg1/v/",

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_core::limit::fair::Supply;
 use tidegate_core::limit::lease::{Holding, HoldingSet, Mode, OnLoss, View};
-use tidegate_core::limit::{Bucket, Rate};
+use tidegate_core::limit::{Bucket, Look, Rate};
 use tidegate_core::wire::leases::ASKS_MAX;
 
 use crate::cells::{self, Table, Updated};
+use crate::place::Place;
 use crate::ports::SharedCells;
 
 /// How long the last exchange may lie back before this gateway counts as alone, in nanoseconds:
@@ -85,19 +87,20 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// Tokens of a pool: as many as are worth taking at once, else just `tokens`, else the wait.
+    /// Tokens of a pool: as many as are worth taking `at_once`, else just `tokens`, else the wait.
     pub fn take(
         &mut self,
         shared: &impl SharedCells,
         pool: u64,
         tokens: u64,
+        at_once: u64,
         now_ns: u64,
         rate: Rate,
     ) -> Updated<Outcome> {
         self.now_ns = now_ns;
         let view = self.view;
         let outcome = update(shared, pool, |set| {
-            for amount in [tokens.max(rate.slice()), tokens] {
+            for amount in [at_once, tokens] {
                 if let Ok(holding) = set.take(pool, amount, now_ns, rate, view) {
                     return (true, Ok((shadow(&holding, now_ns, rate, view), amount - tokens)));
                 }
@@ -114,24 +117,54 @@ impl Fleet {
         outcome
     }
 
-    /// Nanoseconds until `tokens` could be taken; nothing is taken.
-    pub fn wait_ns(&self, shared: &impl SharedCells, pool: u64, tokens: u64, now_ns: u64, rate: Rate) -> u64 {
-        let mut holding = HoldingSet::decode(&shared.read(&name(pool)).bytes).get(pool);
-        holding.take(tokens, now_ns, rate, self.view).err().unwrap_or(0)
+    /// What this gateway can spend of a pool; `None` while it does not count.
+    pub fn supply(&self, shared: &impl SharedCells, pool: u64, now_ns: u64, rate: Rate) -> Option<Supply> {
+        held(shared, pool).supply(now_ns, rate, self.view)
+    }
+
+    /// What the pool would say, as far as this gateway knows; nothing is taken.
+    pub fn look(&self, shared: &impl SharedCells, pool: u64, tokens: u64, now_ns: u64, rate: Rate) -> Look {
+        let mut holding = held(shared, pool);
+        Look {
+            remaining: holding.remaining(now_ns, rate, self.view),
+            reset_ns: shadow(&holding, now_ns, rate, self.view).reset_ns(now_ns, rate),
+            wait_ns: holding.take(tokens, now_ns, rate, self.view).err().unwrap_or(0),
+            share: None,
+        }
+    }
+
+    /// What was asked for and refused is to be leased too.
+    pub fn note_refused(&mut self, place: Place, tokens: u64, rate: Rate) {
+        if let Some(pool) = place.pool() {
+            self.note(pool, tokens, rate);
+        }
     }
 
     /// Puts back what was taken and not needed.
-    pub fn put_back(&self, shared: &impl SharedCells, pool: u64, tokens: u64, rate: Rate) {
+    pub fn put_back(&self, shared: &impl SharedCells, pool: u64, tokens: u64, rate: Rate) -> Option<Supply> {
         let (now_ns, view) = (self.now_ns, self.view);
-        change(shared, pool, now_ns, |holding| holding.refund(tokens, now_ns, rate, view));
+        change(shared, pool, now_ns, |holding| {
+            holding.refund(tokens, now_ns, rate, view);
+            holding.supply(now_ns, rate, view)
+        })?
     }
 
     /// Takes what was used already.
-    pub fn charge(&mut self, shared: &impl SharedCells, pool: u64, tokens: u64, now_ns: u64, rate: Rate) {
+    pub fn charge(
+        &mut self,
+        shared: &impl SharedCells,
+        pool: u64,
+        tokens: u64,
+        now_ns: u64,
+        rate: Rate,
+    ) -> Option<Supply> {
         self.now_ns = now_ns;
         let view = self.view;
-        change(shared, pool, now_ns, |holding| holding.charge(tokens, now_ns, rate, view));
         self.note(pool, tokens, rate);
+        change(shared, pool, now_ns, |holding| {
+            holding.charge(tokens, now_ns, rate, view);
+            holding.supply(now_ns, rate, view)
+        })?
     }
 
     /// Tells the VM that leases what was asked for here, and learns how the gateway stands.
@@ -207,6 +240,10 @@ fn update<T>(
         let (is_changed, outcome) = change(&mut set);
         (is_changed.then(|| set.encode()), outcome)
     })
+}
+
+fn held(shared: &impl SharedCells, pool: u64) -> Holding {
+    HoldingSet::decode(&shared.read(&name(pool)).bytes).get(pool)
 }
 
 fn name(pool: u64) -> cells::Name {

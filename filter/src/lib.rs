@@ -23,6 +23,7 @@ pub mod permits;
 pub mod pipeline;
 pub mod place;
 pub mod ports;
+pub mod shares;
 pub mod slices;
 pub mod sync;
 pub mod text;

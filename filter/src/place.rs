@@ -5,11 +5,23 @@
 //! invented ones displaces only each other; the bucket of all callers has a cell to itself.
 
 use tidegate_core::address::ClientAddress;
-use tidegate_core::limit::{Attribute, Kind, Level};
+use tidegate_core::limit::fair::Sharer;
+use tidegate_core::limit::{Attribute, Kind, Level, Rate};
 use tidegate_core::policy::Scope;
 
 use crate::cells::{self, Table, Updated};
 use crate::ports::{Cell, SharedCells};
+
+/// A bucket, and the tenant on whose account is taken from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Where the bucket lies.
+    pub place: Place,
+    /// Its rate.
+    pub rate: Rate,
+    /// The tenant.
+    pub sharer: Sharer,
+}
 
 /// A bucket's cell, and its tag in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +30,8 @@ pub struct Place {
     tag: u64,
     number: u32,
     is_fleet: bool,
+    is_common: bool,
+    is_open: bool,
 }
 
 impl Place {
@@ -32,24 +46,48 @@ impl Place {
             Kind::Day => level.day,
         };
         let is_fleet = shared.is_some_and(|shared| shared.scope == Scope::Fleet);
+        let is_common = !shape.has(Attribute::Tenant) && !shape.has(Attribute::Key);
+        let is_open = shape.has(Attribute::Ip) || shape.has(Attribute::Model);
         if shape.is_empty() {
-            return Self { kind, tag, number: 0, is_fleet };
+            return Self { kind, tag, number: 0, is_fleet, is_common, is_open };
         }
         let (known, open) = match kind {
             Kind::Requests => (cells::REQUEST_SETS, cells::OPEN_SETS),
             Kind::Minute => (cells::MINUTE_SETS, cells::OPEN_SETS),
             Kind::Day => (cells::DAY_SETS, cells::OPEN_SETS),
         };
-        let is_open = shape.has(Attribute::Ip) || shape.has(Attribute::Model);
         let (first, sets) = if is_open { (1 + known, open) } else { (1, known) };
-        Self { kind, tag, number: first + (tag % u64::from(sets)) as u32, is_fleet }
+        let number = first + (tag % u64::from(sets)) as u32;
+        Self { kind, tag, number, is_fleet, is_common, is_open }
+    }
+
+    /// Its number among the buckets of all kinds: the kinds of one level have one tag.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.tag ^ cells::hash(&[&[self.kind as u8]])
     }
 
     /// The number of its pool, if all gateways of the fleet share it.
     #[must_use]
     pub fn pool(&self) -> Option<u64> {
-        // The kinds of one level have one tag, and a pool each.
-        self.is_fleet.then(|| self.tag ^ cells::hash(&[&[self.kind as u8]]))
+        self.is_fleet.then(|| self.id())
+    }
+
+    /// Whether several tenants take from it.
+    #[must_use]
+    pub const fn is_common(&self) -> bool {
+        self.is_common
+    }
+
+    /// Where the tenants that share it are kept.
+    #[must_use]
+    pub fn shares(&self) -> cells::Name {
+        let (first, cells) = if self.is_open {
+            (cells::SHARE_CELLS, cells::OPEN_SHARE_CELLS)
+        } else {
+            (0, cells::SHARE_CELLS)
+        };
+        cells::name(Table::Shares, first + (self.id() % u64::from(cells)) as u32)
     }
 
     /// The bucket's tag.
@@ -80,5 +118,15 @@ impl Place {
         change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
     ) -> Updated<T> {
         cells::update(shared, &self.name(), change)
+    }
+
+    /// Changes its cell, beginning with what was read of it; see [`cells::update_from`].
+    pub fn update_from<T>(
+        &self,
+        shared: &impl SharedCells,
+        cell: Cell,
+        change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
+    ) -> Updated<T> {
+        cells::update_from(shared, &self.name(), cell, change)
     }
 }

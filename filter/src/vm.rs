@@ -9,6 +9,7 @@ use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKET
 use tidegate_core::incident::enforcement::Measure;
 use tidegate_core::incident::matcher::Matcher;
 use tidegate_core::limit::OutputLengths;
+use tidegate_core::limit::fair::Sharer;
 use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::policy::{Invalid, Scope, Snapshot};
 
@@ -86,6 +87,12 @@ impl Policy {
     pub fn slice_tag(&self, index: usize, now_ms: u64) -> Option<u64> {
         let (life, slice) = (self.slices.get(index)?, self.snapshot.slices.get(index)?);
         (now_ms.saturating_sub(life.seen_ms) < slice.ttl_ms).then_some(life.tag)
+    }
+
+    /// A tenant where several share a bucket.
+    #[must_use]
+    pub fn sharer(&self, tenant: &str) -> Sharer {
+        Sharer { tag: hash(&[tenant.as_bytes()]), weight: self.snapshot.limits.weight(tenant) }
     }
 
     /// Whether a gate belongs to a policy of this document.

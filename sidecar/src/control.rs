@@ -434,7 +434,8 @@ fn limits(limiter: &Limiter, changed: &Rates) -> Result<Limits, Problems> {
     let mut problems = Problems::default();
     let rules = changed.clone().over(limiter.rates.clone()).validate("", &mut problems);
     changed.budgets("", &mut problems);
-    if problems.is_empty() { Ok(Limits { rules, ..limiter.limits.clone() }) } else { Err(problems) }
+    let weights = changed.clone().over(limiter.rates.clone()).weights("", &mut problems);
+    if problems.is_empty() { Ok(Limits { rules, weights, ..limiter.limits.clone() }) } else { Err(problems) }
 }
 
 /// Checked before they became part of the state.

@@ -3,6 +3,7 @@
 //! before that is known ([`OutputLengths`]).
 
 mod bucket;
+pub mod fair;
 pub mod lease;
 mod name;
 mod permits;
@@ -17,4 +18,4 @@ pub use permits::{LIFE_MS, Permits, Permitted, SHARERS_MAX};
 pub use prediction::{OutputLengths, UNKNOWN_TOKENS};
 pub use rules::{Kind, Level, RuleSet, Shared};
 pub use set::{BucketSet, WAYS};
-pub use state::{BucketState, Buckets, IN_FLIGHT_RETRY_MS, states};
+pub use state::{BucketState, Buckets, IN_FLIGHT_RETRY_MS, Look, states};

@@ -152,7 +152,8 @@ impl RuleSet {
                 groups.len() - 1
             });
             if let Some(group) = groups.get_mut(at) {
-                group.by_values.insert(values, Terms::of(rule));
+                let terms = group.by_values.entry(values).or_default();
+                *terms = terms.or(Terms::of(rule));
             }
         }
         groups.sort_by_key(|g| (std::cmp::Reverse((g.shape.len(), g.shape, g.exact.len())), g.exact.clone()));
@@ -255,9 +256,9 @@ mod tests {
         let mut each = rule(&[("tenant", "*")], 2.0);
         each.tokens_per_minute = Some(600);
         let mut acme = rule(&[("tenant", "acme")], 3.0);
-        acme.concurrency = Some(4);
         acme.scope = Scope::Fleet;
-        let set = RuleSet::new(&Limits { rules: vec![each, acme], ..Limits::default() });
+        let at_a_time = Rule { requests: None, concurrency: Some(4), scope: Scope::Gateway, ..acme.clone() };
+        let set = RuleSet::new(&Limits { rules: vec![each, acme, at_a_time], ..Limits::default() });
         let levels = set.levels(&Subject { tenant: "acme", ..Subject::default() });
         let [level] = levels.as_slice() else { panic!("one level") };
         assert_eq!(level.requests, Some(Shared { rate: rate(3.0), scope: Scope::Fleet }));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bucket, BucketName, Kind, Level, Subject};
+use super::{Bucket, BucketName, Kind, Level, Rate, Subject};
 
 /// One limit of one bucket, and what it would say to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +20,41 @@ pub struct BucketState {
     pub reset_ms: u64,
     /// How long the request would have to wait, in milliseconds; 0 if it would pass.
     pub wait_ms: u64,
+    /// What is left for this tenant, where several want more than there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_remaining: Option<u64>,
+}
+
+/// What one bucket would say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Tokens left.
+    pub remaining: u64,
+    /// Nanoseconds until it is full.
+    pub reset_ns: u64,
+    /// Nanoseconds to wait; 0 if there is enough.
+    pub wait_ns: u64,
+    /// Of the tokens left, those that the tenant may have; `None` while nobody needs to share.
+    pub share: Option<u64>,
+}
+
+impl Look {
+    /// A bucket that nobody shares, asked for `amount`.
+    #[must_use]
+    pub fn of(bucket: Bucket, amount: u64, now_ns: u64, rate: Rate) -> Self {
+        Self {
+            remaining: bucket.remaining(now_ns, rate),
+            reset_ns: bucket.reset_ns(now_ns, rate),
+            wait_ns: bucket.wait_ns(amount, now_ns, rate),
+            share: None,
+        }
+    }
 }
 
 /// Reads buckets as they are.
 pub trait Buckets {
-    /// The bucket of `subject` at a level.
-    fn bucket(&mut self, level: &Level, kind: Kind, subject: &Subject<'_>) -> Bucket;
+    /// The bucket of `subject` at a level, asked for `amount`.
+    fn look(&mut self, level: &Level, kind: Kind, rate: Rate, subject: &Subject<'_>, amount: u64) -> Look;
     /// Requests of it in flight.
     fn in_flight(&mut self, level: &Level, subject: &Subject<'_>) -> u32;
 }
@@ -39,7 +68,6 @@ pub fn states(
     levels: &[Level],
     subject: &Subject<'_>,
     tokens: u64,
-    now_ns: u64,
     buckets: &mut impl Buckets,
 ) -> Vec<BucketState> {
     let mut states = Vec::new();
@@ -48,15 +76,16 @@ pub fn states(
         for (kind, shared) in level.rates() {
             let rate = shared.rate;
             let amount = if kind == Kind::Requests { 1 } else { tokens.min(rate.burst()) };
-            let held = buckets.bucket(level, kind, subject);
+            let look = buckets.look(level, kind, rate, subject, amount);
             let ms = |ns: u64| ns.div_ceil(1_000_000);
             states.push(BucketState {
                 bucket: bucket(),
                 limit: kind.label().to_owned(),
                 most: rate.burst(),
-                remaining: held.remaining(now_ns, rate),
-                reset_ms: ms(held.reset_ns(now_ns, rate)),
-                wait_ms: ms(held.wait_ns(amount, now_ns, rate)),
+                remaining: look.remaining,
+                reset_ms: ms(look.reset_ns),
+                wait_ms: ms(look.wait_ns),
+                share_remaining: look.share,
             });
         }
         if let Some(most) = level.concurrency {
@@ -68,6 +97,7 @@ pub fn states(
                 remaining: remaining.into(),
                 reset_ms: 0,
                 wait_ms: if remaining == 0 { IN_FLIGHT_RETRY_MS } else { 0 },
+                share_remaining: None,
             });
         }
     }
@@ -84,9 +114,9 @@ mod tests {
     struct Used(u64);
 
     impl Buckets for Used {
-        fn bucket(&mut self, level: &Level, kind: Kind, _: &Subject<'_>) -> Bucket {
-            let rate = level.rates().find(|(k, _)| *k == kind).expect("limited").1.rate;
-            Bucket::default().charge(self.0, 1_000_000_000, rate)
+        fn look(&mut self, _: &Level, _: Kind, rate: Rate, _: &Subject<'_>, amount: u64) -> Look {
+            let now_ns = 1_000_000_000;
+            Look::of(Bucket::default().charge(self.0, now_ns, rate), amount, now_ns, rate)
         }
 
         fn in_flight(&mut self, _: &Level, _: &Subject<'_>) -> u32 {
@@ -104,7 +134,7 @@ mod tests {
         limits.rules[1].concurrency = Some(2);
         let subject = Subject { tenant: "acme", ..Subject::default() };
         let levels = RuleSet::new(&limits).levels(&subject);
-        let found = states(&levels, &subject, 70, 1_000_000_000, &mut Used(10));
+        let found = states(&levels, &subject, 70, &mut Used(10));
         let row: Vec<_> =
             found.iter().map(|s| (s.bucket.as_str(), s.limit.as_str(), s.remaining, s.wait_ms)).collect();
         assert_eq!(

@@ -1,17 +1,20 @@
 //! How much callers may call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Invalid, refuse};
 use crate::address::{ClientAddress, Network};
 use crate::limit::Attribute;
+use crate::limit::fair::WEIGHT_MAX;
 use crate::limit::lease::OnLoss;
 use crate::wire::is_name;
 
 /// Most rules in one document.
 pub const RULES_MAX: usize = 10_000;
+/// Most tenants with a weight of their own.
+pub const WEIGHTS_MAX: usize = 10_000;
 /// Most networks of trusted proxies.
 pub const TRUSTED_PROXIES_MAX: usize = 256;
 /// Largest rate that can be configured, in requests per second.
@@ -130,11 +133,16 @@ pub struct Limits {
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
     /// At most [`RULES_MAX`], of which a request must pass all that choose it. Where two with the
-    /// same attributes do, the one with fewer [`EACH`] counts, for each kind of limit.
+    /// same attributes do, the one with fewer [`EACH`] counts, for each kind of limit. Two may
+    /// have one selector, if they limit different things.
     pub rules: Vec<Rule>,
     /// What a gateway does with limits of the fleet while it cannot reach them.
     #[serde(default)]
     pub on_redis_loss: OnLoss,
+    /// By tenant, or [`EACH`] for all that are not named: its weight where several share a bucket,
+    /// 1 to [`WEIGHT_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
 }
 
 impl Limits {
@@ -144,10 +152,29 @@ impl Limits {
         let tenant = Selector { tenant: Some(EACH.to_owned()), ..Selector::default() };
         let rules =
             vec![Rule::of_requests(Selector::default(), global), Rule::of_requests(tenant, each_tenant)];
-        Self { trusted_proxies: Vec::new(), rules, on_redis_loss: OnLoss::default() }
+        Self { rules, ..Self::default() }
+    }
+
+    /// A tenant's weight; 1 unless something is said of it.
+    #[must_use]
+    pub fn weight(&self, tenant: &str) -> u32 {
+        let said = self.weights.get(tenant).or_else(|| self.weights.get(EACH));
+        said.copied().unwrap_or(1)
     }
 
     pub(super) fn validate(&self) -> Result<(), Invalid> {
+        if self.weights.len() > WEIGHTS_MAX {
+            refuse("limits.weights", format!("has more than {WEIGHTS_MAX} entries"))?;
+        }
+        for (tenant, weight) in &self.weights {
+            let path = format!("limits.weights.{tenant}");
+            if !Selector::is_value(Attribute::Tenant, tenant) {
+                refuse(&path, "cannot be a tenant")?;
+            }
+            if !(1..=WEIGHT_MAX).contains(weight) {
+                refuse(&path, format!("is {weight}, must be 1 to {WEIGHT_MAX}"))?;
+            }
+        }
         if self.trusted_proxies.len() > TRUSTED_PROXIES_MAX {
             refuse("limits.trusted_proxies", format!("has more than {TRUSTED_PROXIES_MAX} entries"))?;
         }
@@ -158,8 +185,10 @@ impl Limits {
         for (index, rule) in self.rules.iter().enumerate() {
             let path = format!("limits.rules[{index}]");
             rule.validate(&path)?;
-            if !selectors.insert(&rule.select) {
-                refuse(&format!("{path}.select"), "is another rule's too")?;
+            for kind in rule.kinds() {
+                if !selectors.insert((&rule.select, kind)) {
+                    refuse(&format!("{path}.{kind}"), "is limited by another rule with this selector too")?;
+                }
             }
         }
         Ok(())
@@ -178,6 +207,17 @@ impl Rule {
             concurrency: None,
             scope: Scope::Gateway,
         }
+    }
+
+    /// What it limits.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let kinds = [
+            ("requests", self.requests.is_some()),
+            ("tokens_per_minute", self.tokens_per_minute.is_some()),
+            ("tokens_per_day", self.tokens_per_day.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+        ];
+        kinds.into_iter().filter_map(|(kind, is_limited)| is_limited.then_some(kind))
     }
 
     fn validate(&self, path: &str) -> Result<(), Invalid> {
@@ -205,6 +245,9 @@ impl Rule {
         }
         if requests.is_none() && counts.iter().all(|(_, value, _)| value.is_none()) {
             refuse(path, "limits nothing")?;
+        }
+        if self.scope == Scope::Fleet && concurrency.is_some() {
+            refuse(&format!("{path}.concurrency"), "is of one gateway, the rule is of the fleet")?;
         }
         Ok(())
     }

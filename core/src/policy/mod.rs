@@ -13,7 +13,7 @@ use crate::wire::is_name;
 pub use direct::{CALLOUT_MS_MAX, CalloutPolicy, DirectPolicy, PREFIXES_MAX};
 pub use limits::{
     BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, MODEL_BYTES_MAX, RATE_MAX, RULES_MAX, Rule,
-    Scope, Selector, TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX, TRUSTED_PROXIES_MAX,
+    Scope, Selector, TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX, TRUSTED_PROXIES_MAX, WEIGHTS_MAX,
 };
 
 /// Version of the document's shape; a filter refuses any other.
@@ -324,7 +324,7 @@ mod tests {
             ("limits.rules[0].tokens_per_day", |s| s.limits.rules[0].tokens_per_day = Some(u64::MAX)),
             ("limits.rules[0]", |s| s.limits.rules[0].requests = None),
             ("limits.rules[1].select.tenant", |s| s.limits.rules[1].select.tenant = Some("a b".into())),
-            ("limits.rules[1].select", |s| s.limits.rules[1].select.tenant = None),
+            ("limits.rules[1].requests", |s| s.limits.rules[1].select.tenant = None),
             ("breaker.failure_threshold", |s| s.breaker.failure_threshold = 0),
             ("breaker.recovery_increment", |s| s.breaker.recovery_increment = 1.5),
             ("l1.bytes_max", |s| s.l1.bytes_max = 1),

@@ -28,7 +28,7 @@ pub use bedrock::{FrameDecoder, FrameError};
 pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};
 pub use fit::Fit;
-pub use openai::adapt as adapt_openai_request;
+pub use openai::{adapt as adapt_openai_request, ask_for_usage, without_usage};
 pub use responses::{Echo, items_of, join_items, previous_of};
 pub use stream::StreamTranslator;
 pub use vendor::{Credential, Dialect, ReasoningField, TokenLimitField, Vendor};

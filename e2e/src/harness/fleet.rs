@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::Instant;
 
 use super::client::Client;
+use super::crowd::send;
 use super::error::HarnessError;
 use super::gateway::Gateway;
 use super::wait::eventually;
@@ -66,11 +66,18 @@ impl Fleet {
     /// A gateway does not start, or they do not find each other.
     pub async fn start(count: usize, rate: u32, url: &str) -> Result<Self, HarnessError> {
         let rate_text = rate.to_string();
-        let config =
-            CONFIG.replace("@REDIS@", url).replace("@RATE@", &rate_text).replace("@BURST@", &rate_text);
+        let config = CONFIG.replace("@RATE@", &rate_text).replace("@BURST@", &rate_text);
+        Self::start_with(&config.replace("@REDIS@", url), count, rate).await
+    }
+
+    /// The same with a configuration that shares `rate` requests a second and a Redis.
+    ///
+    /// # Errors
+    /// A gateway does not start, or they do not find each other.
+    pub async fn start_with(config: &str, count: usize, rate: u32) -> Result<Self, HarnessError> {
         let mut gateways = Vec::with_capacity(count);
         for _ in 0..count {
-            gateways.push(Gateway::builder().config_yaml(&config).workers(2).start().await?);
+            gateways.push(Gateway::builder().config_yaml(config).workers(2).start().await?);
         }
         let fleet = Self { gateways, rate };
         fleet.wait_until("leased", count).await?;
@@ -103,7 +110,7 @@ impl Fleet {
         let urls = self.gateways.iter().flat_map(|g| (0..CONNECTIONS).map(|_| g.url("/v1/models")));
         for (index, url) in urls.enumerate() {
             let first = Instant::now() + pause * u32::try_from(index).unwrap_or(0) / senders;
-            sending.spawn(send(url, first, pause, end));
+            sending.spawn(send(Client::new(), url, first, pause, end));
         }
         let mut all = Tally::default();
         while let Some(part) = sending.join_next().await {
@@ -111,18 +118,4 @@ impl Fleet {
         }
         all
     }
-}
-
-async fn send(url: String, first: Instant, pause: Duration, end: Instant) -> Tally {
-    let (client, mut tally) = (Client::new(), Tally::default());
-    let mut ticks = interval_at(first, pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    while ticks.tick().await < end {
-        match client.get(&url).await.map(|answer| answer.status) {
-            Ok(StatusCode::OK) => tally.admitted += 1,
-            Ok(StatusCode::TOO_MANY_REQUESTS) => tally.refused += 1,
-            Ok(_) | Err(_) => tally.failed += 1,
-        }
-    }
-    tally
 }

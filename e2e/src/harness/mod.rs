@@ -19,6 +19,7 @@
 
 mod builder;
 mod client;
+mod crowd;
 mod delay;
 mod envoy;
 mod error;
@@ -39,6 +40,7 @@ mod wait;
 
 pub use builder::GatewayBuilder;
 pub use client::{Answer, Client, StreamingAnswer};
+pub use crowd::{Caller, crowd};
 pub use delay::DelayedLink;
 pub use envoy::Envoy;
 pub use error::HarnessError;

@@ -1,15 +1,16 @@
 //! Answering what operators ask about buckets: one VM keeps a long poll open for questions, and
 //! brings the answers with the next.
 
-use tidegate_core::limit::{Bucket, BucketSet, Buckets, Kind, Level, Subject, states};
+use tidegate_core::limit::{Buckets, Kind, Level, Look, Rate, Subject, states};
 use tidegate_core::wire::{
     LimitAnswer, LimitAnswers, LimitQuestions, QUESTIONS_MAX, SNAPSHOT_WAIT_MS_MAX, path,
 };
 
 use crate::permits;
-use crate::place::Place;
+use crate::place::{Account, Place};
 use crate::ports::{Call, RootHost, SharedCells};
-use crate::vm::Vm;
+use crate::slices::Slices;
+use crate::vm::{Policy, Vm};
 
 /// Pause after a poll that failed, in milliseconds.
 const FAILED_PAUSE_MS: u64 = 1_000;
@@ -64,8 +65,8 @@ impl LimitSync {
         let answer = |question: tidegate_core::wire::LimitQuestion| {
             let subject = question.request.subject();
             let levels = policy.levels.all(&subject);
-            let mut cells = InCells { host, now_ms };
-            let states = states(&levels, &subject, question.request.tokens, now_ns, &mut cells);
+            let mut cells = InCells { host, slices: &vm.slices, policy, now_ns };
+            let states = states(&levels, &subject, question.request.tokens, &mut cells);
             LimitAnswer { id: question.id, states }
         };
         self.answers = asked.questions.into_iter().take(QUESTIONS_MAX).map(answer).collect();
@@ -75,16 +76,21 @@ impl LimitSync {
 /// Buckets as all VMs see them.
 struct InCells<'h, H> {
     host: &'h H,
-    now_ms: u64,
+    slices: &'h Slices,
+    policy: &'h Policy,
+    now_ns: u64,
 }
 
 impl<H: SharedCells> Buckets for InCells<'_, H> {
-    fn bucket(&mut self, level: &Level, kind: Kind, subject: &Subject<'_>) -> Bucket {
+    fn look(&mut self, level: &Level, kind: Kind, rate: Rate, subject: &Subject<'_>, amount: u64) -> Look {
         let place = Place::of(level, kind, subject.ip);
-        BucketSet::decode(&place.read(self.host).bytes).get(place.tag())
+        let account = Account { place, rate, sharer: self.policy.sharer(subject.tenant) };
+        let look = self.slices.look(self.host, &account, amount, self.now_ns);
+        // Of a bucket by its name nobody asks on a tenant's behalf.
+        if subject.tenant.is_empty() { Look { share: None, ..look } } else { look }
     }
 
     fn in_flight(&mut self, level: &Level, subject: &Subject<'_>) -> u32 {
-        permits::in_use(self.host, level.tag(subject.ip), self.now_ms)
+        permits::in_use(self.host, level.tag(subject.ip), self.now_ns / 1_000_000)
     }
 }

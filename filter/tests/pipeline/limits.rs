@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
+use tidegate_core::limit::fair::Sharer;
 use tidegate_core::limit::{Kind, Subject};
 use tidegate_core::policy::{BucketPolicy, Rule, Selector, Snapshot};
 use tidegate_filter::pipeline::Flow;
-use tidegate_filter::place::Place;
+use tidegate_filter::place::{Account, Place};
 use tidegate_filter::vm::Vm;
 
 use crate::fake::{CHAT, Process, SECOND_NS, Stream, chat, header, policy, reply, stream, vm};
@@ -183,7 +184,8 @@ fn a_million_keys_and_addresses_stay_within_the_bound() {
         for level in &*levels.of_caller(&subject) {
             let rate = level.requests.expect("a rate").rate;
             let place = Place::of(level, Kind::Requests, ip);
-            vm.slices.take(&host, place, 1, process.now_ns.get(), rate);
+            let account = Account { place, rate, sharer: Sharer { tag: 1, weight: 1 } };
+            vm.slices.take(&host, account, 1, process.now_ns.get());
         }
         process.now_ns.set(process.now_ns.get() + SECOND_NS / 100_000);
     }

@@ -8,5 +8,6 @@ mod fleet;
 mod incident;
 mod limits;
 mod semantic;
+mod shares;
 mod sync;
 mod tokens;

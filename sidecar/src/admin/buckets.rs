@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use tidegate_core::limit::{
-    Attribute, Bucket, BucketName, BucketState, Buckets, Kind, Level, RuleSet, Subject, states,
+    Attribute, Bucket, BucketName, BucketState, Buckets, Kind, Level, Look, Rate, RuleSet, Subject, states,
 };
 use tidegate_core::policy::Selector;
 use tidegate_core::reply::{Code, Reply};
@@ -56,8 +56,8 @@ struct Budget {
 struct Untouched;
 
 impl Buckets for Untouched {
-    fn bucket(&mut self, _: &Level, _: Kind, _: &Subject<'_>) -> Bucket {
-        Bucket::default()
+    fn look(&mut self, _: &Level, _: Kind, rate: Rate, _: &Subject<'_>, amount: u64) -> Look {
+        Look::of(Bucket::default(), amount, 0, rate)
     }
 
     fn in_flight(&mut self, _: &Level, _: &Subject<'_>) -> u32 {
@@ -72,8 +72,7 @@ async fn look(gateway: &Gateway, request: DescribedRequest) -> (bool, Vec<Bucket
     let policy = gateway.control.publisher().latest();
     let subject = request.subject();
     let levels = RuleSet::new(&policy.snapshot.limits).levels(&subject);
-    let now_ns = unix_ms().saturating_mul(1_000_000);
-    (false, states(&levels, &subject, request.tokens, now_ns, &mut Untouched))
+    (false, states(&levels, &subject, request.tokens, &mut Untouched))
 }
 
 /// The limits of one bucket, by its name.

@@ -30,6 +30,8 @@ struct Shown {
     tenants: BTreeMap<String, BucketPolicy>,
     /// Everything, those above included.
     rules: Vec<Rule>,
+    /// Weights of tenants that share a limit; 1 for those who have none.
+    weights: BTreeMap<String, u32>,
     changed: Rates,
     revision: String,
 }
@@ -41,10 +43,10 @@ fn shown(gateway: &Gateway, in_force: LimitsInForce) -> Response {
         let of_tenant = Selector { tenant: select.tenant.clone(), ..Selector::default() };
         match (&select.tenant, requests) {
             _ if *select != of_tenant => {}
+            (_, None) => {}
             (None, requests) => global = *requests,
             (Some(tenant), requests) if tenant == EACH => tenant_default = *requests,
             (Some(tenant), Some(bucket)) => drop(tenants.insert(tenant.clone(), *bucket)),
-            (Some(_), None) => {}
         }
     }
     let shown = Shown {
@@ -52,6 +54,7 @@ fn shown(gateway: &Gateway, in_force: LimitsInForce) -> Response {
         tenant_default,
         tenants,
         rules: limits.rules,
+        weights: limits.weights,
         changed,
         revision: gateway.control.publisher().latest().revision.clone(),
     };

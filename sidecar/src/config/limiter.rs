@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::address::{ClientAddress, Network};
 use tidegate_core::limit::Attribute;
+use tidegate_core::limit::fair::WEIGHT_MAX;
 use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::policy::{
     BURST_MAX, BucketPolicy, CONCURRENCY_MAX, EACH, Limits, RATE_MAX, RULES_MAX, Rule, Scope, Selector,
-    TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX,
+    TOKENS_PER_DAY_MAX, TOKENS_PER_MINUTE_MAX, WEIGHTS_MAX,
 };
 use tidegate_core::route::{Endpoint, RouteClass, classify};
 
@@ -43,6 +44,7 @@ pub struct Document {
     burst: Option<u64>,
     rules: Option<Vec<Option<RuleDocument>>>,
     budgets: Option<Vec<Option<BudgetDocument>>>,
+    weights: Option<BTreeMap<String, Option<u32>>>,
     cleanup_interval: Option<Span>,
     fleet: Option<FleetDocument>,
 }
@@ -72,6 +74,9 @@ pub struct Rates {
     /// Money of tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budgets: Option<Vec<Option<BudgetDocument>>>,
+    /// Of tenants that share a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<BTreeMap<String, Option<u32>>>,
 }
 
 /// What a tenant may spend, as it may be written.
@@ -126,8 +131,8 @@ pub struct Limiter {
 impl Document {
     /// Checks the section.
     pub fn validate(self, path: &str, trusted_proxies: &[Network], problems: &mut Problems) -> Limiter {
-        let Self { default_rate, max_rate, burst, rules, budgets, cleanup_interval, fleet } = self;
-        let rates = Rates { default_rate, max_rate, burst, rules, budgets };
+        let Self { default_rate, max_rate, burst, rules, budgets, weights, cleanup_interval, fleet } = self;
+        let rates = Rates { default_rate, max_rate, burst, rules, budgets, weights };
         let seconds = cleanup_interval.map_or(CLEANUP_S, |span| span.0.as_secs());
         let seconds = problems.within(
             &format!("{path}.cleanup_interval"),
@@ -137,7 +142,8 @@ impl Document {
         );
         let rules = rates.clone().validate(&format!("{path}."), problems);
         let on_redis_loss = fleet.and_then(|fleet| fleet.on_redis_loss).unwrap_or_default();
-        let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules, on_redis_loss };
+        let weights = rates.weights(&format!("{path}."), problems);
+        let limits = Limits { trusted_proxies: trusted_proxies.to_vec(), rules, on_redis_loss, weights };
         let budgets = rates.budgets(&format!("{path}."), problems);
         Limiter { rates, limits, budgets, cleanup_interval: Duration::from_secs(seconds) }
     }
@@ -153,12 +159,13 @@ impl Rates {
             burst: self.burst.or(base.burst),
             rules: self.rules.or(base.rules),
             budgets: self.budgets.or(base.budgets),
+            weights: self.weights.or(base.weights),
         }
     }
 
     /// The rules these rates mean; `prefix` is put before each field in a problem's path.
     pub fn validate(self, prefix: &str, problems: &mut Problems) -> Vec<Rule> {
-        let Self { default_rate, max_rate, burst, rules, budgets: _ } = self;
+        let Self { default_rate, max_rate, burst, rules, budgets: _, weights: _ } = self;
         let max_path = format!("{prefix}max_rate");
         let max = problems.within(&max_path, max_rate.unwrap_or(MAX_RATE), RATE_MIN..=RATE_MAX, PER_SECOND);
         let default_path = format!("{prefix}default_rate");
@@ -175,6 +182,25 @@ impl Rates {
 }
 
 impl Rates {
+    /// The weights these rates mean; `prefix` is put before each field in a problem's path.
+    pub fn weights(&self, prefix: &str, problems: &mut Problems) -> BTreeMap<String, u32> {
+        let Some(written) = &self.weights else { return BTreeMap::new() };
+        if written.len() > WEIGHTS_MAX {
+            problems.add(format!("{prefix}weights"), format!("has more than {WEIGHTS_MAX} entries"));
+        }
+        let mut weights = BTreeMap::new();
+        for (tenant, weight) in written.iter().take(WEIGHTS_MAX) {
+            let path = format!("{prefix}weights.{tenant}");
+            if !Selector::is_value(Attribute::Tenant, tenant) {
+                problems.add(&path, misfit(Attribute::Tenant, tenant));
+            }
+            let weight = problems.required(&path, *weight, &format!("`{tenant}: 2`"));
+            let weight = weight.map(|weight| problems.within(&path, weight, 1..=WEIGHT_MAX, ""));
+            weights.extend(weight.map(|weight| (tenant.clone(), weight)));
+        }
+        weights
+    }
+
     /// The budgets these rates mean; `prefix` is put before each field in a problem's path.
     pub fn budgets(&self, prefix: &str, problems: &mut Problems) -> Budgets {
         let mut budgets = Budgets::default();
@@ -230,26 +256,32 @@ fn burst_of(path: &str, burst: Option<u64>, rate: f64, problems: &mut Problems) 
     problems.within(path, burst.unwrap_or_else(|| one_second(rate)), 1..=BURST_MAX, " requests")
 }
 
+/// Rules by what they are about, and whether the fleet shares them.
+type Written = BTreeMap<(Selector, bool), Rule>;
+
 /// What `max_rate` and `default_rate` mean, with what is written for the same selectors laid on.
-fn merged(base: Vec<Rule>, written: Vec<Rule>) -> Vec<Rule> {
-    let mut written: BTreeMap<Selector, Rule> =
-        written.into_iter().map(|rule| (rule.select.clone(), rule)).collect();
-    let mut rules: Vec<Rule> = base
-        .into_iter()
-        .map(|base| match written.remove(&base.select) {
-            Some(rule) => Rule { requests: rule.requests.or(base.requests), ..rule },
-            None => base,
-        })
-        .collect();
+fn merged(base: Vec<Rule>, mut written: Written) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for base in base {
+        let of = |is_fleet| (base.select.clone(), is_fleet);
+        let limits_requests = |rule: &Rule| rule.requests.is_some();
+        let is_replaced = [false, true].iter().any(|f| written.get(&of(*f)).is_some_and(limits_requests));
+        match written.remove(&of(false)) {
+            Some(rule) if is_replaced => rules.push(rule),
+            Some(rule) => rules.push(Rule { requests: base.requests, ..rule }),
+            None if is_replaced => {}
+            None => rules.push(base),
+        }
+    }
     rules.extend(written.into_values());
     rules
 }
 
-fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mut Problems) -> Vec<Rule> {
+fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mut Problems) -> Written {
     if rules.len() > WRITTEN_MAX {
         problems.add(path, format!("has {} rules; at most {WRITTEN_MAX} are allowed", rules.len()));
     }
-    let mut found: BTreeMap<Selector, Rule> = BTreeMap::new();
+    let mut found = Written::new();
     for (index, rule) in rules.into_iter().take(WRITTEN_MAX).enumerate() {
         let path = format!("{path}[{index}]");
         let Some(rule) = rule else {
@@ -257,14 +289,23 @@ fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mu
             continue;
         };
         let rule = rule.validate(&path, max, problems);
-        if let Some(old) = found.insert(rule.select.clone(), rule) {
+        let is_fleet = rule.scope == Scope::Fleet;
+        let other = found.get(&(rule.select.clone(), !is_fleet));
+        let is_double = |kind: &str| other.is_some_and(|other| other.kinds().any(|k| k == kind));
+        if let Some(kind) = rule.kinds().find(|kind| is_double(kind)) {
+            let field = if kind == "requests" { "rate" } else { kind };
+            let what =
+                "is limited by another rule with the same attributes too, of another scope; choose one";
+            problems.add(format!("{path}.{field}"), what);
+        }
+        if let Some(old) = found.insert((rule.select.clone(), is_fleet), rule) {
             let names = Attribute::ALL.into_iter().filter(|a| old.select.get(*a).is_some());
             let field = names.map(Attribute::label).next().unwrap_or("rate");
             let what = "is chosen by another rule too; write one rule with all limits";
             problems.add(format!("{path}.{field}"), what);
         }
     }
-    found.into_values().collect()
+    found
 }
 
 impl RuleDocument {
@@ -301,6 +342,11 @@ impl RuleDocument {
         let day = count("tokens_per_day", tokens_per_day, TOKENS_PER_DAY_MAX, " tokens");
         let most = u64::from(CONCURRENCY_MAX);
         let at_a_time = count("concurrency", concurrency.map(u64::from), most, " requests at a time");
+        if scope == Some(Scope::Fleet) && at_a_time.is_some() {
+            let what = "is counted by each gateway for itself, so it cannot have scope fleet; write it into a rule of \
+                        its own, with the same attributes and without a scope";
+            problems.add(format!("{path}.concurrency"), what);
+        }
         let limits_else = minute.is_some() || day.is_some() || at_a_time.is_some();
         let requests = if limits_else && rate.is_none() && burst.is_none() {
             None

@@ -414,6 +414,18 @@ fn accounts_of_amazon_and_google_make_addresses() {
 }
 
 #[test]
+fn tenants_that_share_a_limit_may_have_weights() {
+    let limits = |yaml: &str| parse(&format!("limiter: {yaml}"), &Env::new()).expect("valid").limiter.limits;
+    let weighted = limits("{weights: {acme: 4, '*': 2}}");
+    assert_eq!((weighted.weight("acme"), weighted.weight("other")), (4, 2));
+    assert_eq!(limits("{}").weight("acme"), 1);
+    let wrong = "limiter: {weights: {a: 0, b: 1001, 'c d': 1, e: }}";
+    let expected = ["limiter.weights.a", "limiter.weights.b", "limiter.weights.c d", "limiter.weights.e"];
+    assert_eq!(paths(wrong), expected);
+    assert_eq!(paths("limiter: {weights: {a: 1.5}}"), ["limiter.weights.a"]);
+}
+
+#[test]
 fn a_rule_may_be_of_the_whole_fleet() {
     use tidegate_core::limit::lease::OnLoss;
     use tidegate_core::policy::Scope;
@@ -424,6 +436,14 @@ fn a_rule_may_be_of_the_whole_fleet() {
     let of = |scope| shared.rules.iter().filter(|rule| rule.scope == scope).count();
     assert_eq!((of(Scope::Fleet), of(Scope::Gateway)), (1, 2));
     assert_eq!(limits("{}").on_redis_loss, OnLoss::Share);
+    let both =
+        limits("{rules: [{tenant: '*', tokens_per_day: 9, scope: fleet}, {tenant: '*', concurrency: 2}]}");
+    let of_tenants: Vec<_> = both.rules.iter().filter(|rule| rule.select.tenant.is_some()).collect();
+    let kinds: Vec<Vec<_>> = of_tenants.iter().map(|rule| rule.kinds().collect()).collect();
+    assert_eq!(kinds, [vec!["requests", "concurrency"], vec!["tokens_per_day"]]);
+    let wrong =
+        "limiter: {rules: [{tenant: a, rate: 5, concurrency: 2, scope: fleet}, {tenant: a, rate: 6}]}";
+    assert_eq!(paths(wrong), ["limiter.rules[0].concurrency", "limiter.rules[1].rate"]);
     let wrong =
         "limiter: {fleet: {on_redis_loss: wait, gateways: 3}, rules: [{tenant: a, rate: 5, scope: all}]}";
     let expected = ["limiter.fleet.on_redis_loss", "limiter.fleet.gateways", "limiter.rules[0].scope"];

@@ -99,6 +99,7 @@ mod tests {
             remaining: 1,
             reset_ms: 0,
             wait_ms: 0,
+            share_remaining: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What one gateway holds of one pool.
 
 use super::{Mode, OnLoss, View};
+use crate::limit::fair::Supply;
 use crate::limit::{Bucket, Decision, Rate};
 
 /// How long leased tokens may be spent without another exchange, in nanoseconds.
@@ -137,6 +138,26 @@ impl Holding {
         }
     }
 
+    /// What tenants of this gateway share: the lease and the credit, of this gateway's part of the
+    /// limit. `None` while it is not counted.
+    #[must_use]
+    pub fn supply(&self, now_ns: u64, rate: Rate, view: View) -> Option<Supply> {
+        let mut here = *self;
+        here.follow(now_ns, rate, view);
+        let (level, share) = match view.mode {
+            Mode::Leased => {
+                let credit = signed(here.credit(now_ns, rate, view.gateways));
+                (credit.saturating_add(here.balance).max(0).unsigned_abs(), rate.share(view.gateways))
+            }
+            Mode::Alone(OnLoss::Share) => {
+                let share = rate.share(here.sharers);
+                (here.bucket.remaining(now_ns, share), share)
+            }
+            Mode::Alone(OnLoss::Open | OnLoss::Closed) => return None,
+        };
+        Some(Supply { level, burst: share.burst(), interval_ns: share.interval_ns() })
+    }
+
     /// Nanoseconds until the bucket is full, as far as known.
     #[must_use]
     pub fn reset_ns(&self, now_ns: u64, rate: Rate) -> u64 {
@@ -246,6 +267,22 @@ mod tests {
         assert_eq!(idle.remaining(NOW, rate(), SHARE), 10);
         assert_eq!(idle.balance(NOW, rate(), SHARE), 0);
         assert_eq!(idle.balance(NOW, rate(), LEASED), 0, "nothing was spent");
+    }
+
+    #[test]
+    fn tenants_share_what_this_gateway_may_spend() {
+        let mut holding = Holding::default();
+        let supply = |level| Supply { level, burst: 10, interval_ns: SECOND / 10 };
+        let rounded = |supply: Option<Supply>| {
+            supply.map(|s| Supply { interval_ns: (s.interval_ns + 500_000) / 1_000_000 * 1_000_000, ..s })
+        };
+        assert_eq!(rounded(holding.supply(NOW, rate(), LEASED)), Some(supply(10)), "a third on credit");
+        assert_eq!(drain(&mut holding, NOW, LEASED), 10);
+        holding.grant(14, SECOND, NOW, NOW, rate(), LEASED);
+        assert_eq!(rounded(holding.supply(NOW, rate(), LEASED)), Some(supply(4)), "what the debt left");
+        assert_eq!(rounded(holding.supply(NOW, rate(), SHARE)), Some(supply(4)));
+        let open = View { mode: Mode::Alone(OnLoss::Open), gateways: 3 };
+        assert_eq!(holding.supply(NOW, rate(), open), None);
     }
 
     #[test]

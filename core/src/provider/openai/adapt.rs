@@ -12,7 +12,35 @@ use serde_json::value::RawValue;
 use crate::provider::{Dialect, TokenLimitField, Vendor};
 
 /// Members of an object in their order, values untouched.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// The members of `body`, if it is an object.
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// Gives a member this value, at its place or at the end.
+    pub(super) fn set(&mut self, name: &'a str, value: &'a RawValue) {
+        match self.0.iter_mut().find(|(key, _)| key == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((Cow::Borrowed(name), value)),
+        }
+    }
+
+    /// The object; about so many bytes.
+    pub(super) fn write(&self, bytes: usize) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(bytes);
+        for (key, value) in &self.0 {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            serde_json::to_writer(&mut out, key).ok()?;
+            out.push(b':');
+            out.extend_from_slice(value.get().as_bytes());
+        }
+        out.push(b'}');
+        Some(out)
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,6 +7,7 @@ mod message;
 mod read;
 mod stream_read;
 mod stream_write;
+mod usage;
 mod write;
 mod write_message;
 
@@ -16,4 +17,5 @@ pub(super) use completions::{CompletionsWriter, read_completions_request, write_
 pub(super) use read::read_request;
 pub(super) use stream_read::Reader;
 pub(super) use stream_write::Writer;
+pub use usage::{ask_for_usage, without_usage};
 pub(super) use write::write_request;

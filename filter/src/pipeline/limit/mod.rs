@@ -14,13 +14,14 @@ use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
+use tidegate_core::limit::fair::Sharer;
 use tidegate_core::limit::{
     Attribute, BucketName, IN_FLIGHT_RETRY_MS, Kind, Level, Permitted, Rate, Subject,
 };
 use tidegate_core::reply::{Code, Reply};
 
 use super::reply::Headers;
-use crate::place::Place;
+use crate::place::{Account, Place};
 use crate::ports::StreamHost;
 use crate::vm::{Policy, Vm};
 
@@ -37,6 +38,7 @@ pub struct Taking {
     of_caller: Rc<[Level]>,
     of_model: Rc<[Level]>,
     ip: Option<ClientAddress>,
+    sharer: Sharer,
     model: u64,
     requests: Option<Quota>,
     tokens: Option<Quota>,
@@ -56,6 +58,10 @@ struct Want<'l> {
 struct Short<'l> {
     level: &'l Level,
     what: &'static str,
+    /// How long it takes until this one is there again.
+    wait_ns: u64,
+    /// Whether others have a right to what is there.
+    is_kept: bool,
 }
 
 impl Taking {
@@ -72,12 +78,13 @@ impl Taking {
         now_ns: u64,
     ) -> Result<(), Reply> {
         self.ip = subject.ip;
+        self.sharer = policy.sharer(subject.tenant);
         let levels = policy.levels.of_caller(subject);
         self.of_caller = Rc::clone(&levels);
         let wants = || requests(&levels);
         let Some((index, short)) = self.take(vm, host, wants(), now_ns) else { return Ok(()) };
-        self.put_back(vm, host, wants().take(index));
-        let wait_ns = self.longest_wait(vm, host, wants(), now_ns);
+        self.put_back(vm, host, wants().take(index), now_ns);
+        let wait_ns = self.longest_wait(vm, host, without(index, wants()), &short, now_ns);
         Err(refusal(vm, &short, subject, wait_ns))
     }
 
@@ -109,12 +116,13 @@ impl Taking {
             self.reserved = is_counted.then_some(need);
             return Ok(());
         };
-        self.put_back(vm, host, wants().take(index));
-        self.put_back(vm, host, requests(&caller));
+        self.put_back(vm, host, wants().take(index), now_ns);
+        self.put_back(vm, host, requests(&caller), now_ns);
         if short.what != REQUESTS_PER_SECOND {
             self.forgive_request();
         }
-        let wait_ns = self.longest_wait(vm, host, requests(&caller).chain(wants()), now_ns);
+        let wait_ns =
+            self.longest_wait(vm, host, requests(&caller).chain(without(index, wants())), &short, now_ns);
         Err(refusal(vm, &short, subject, wait_ns))
     }
 
@@ -143,10 +151,11 @@ impl Taking {
                     }
                     self.has_permits = false;
                     self.settle(vm, host, Used::Nothing, now_ns);
-                    self.put_back(vm, host, requests(&caller).chain(requests(&model)));
+                    self.put_back(vm, host, requests(&caller).chain(requests(&model)), now_ns);
                     self.forgive_request();
-                    let short = Short { level, what: "requests at a time" };
-                    return Err(refusal(vm, &short, subject, IN_FLIGHT_RETRY_MS * 1_000_000));
+                    let wait_ns = IN_FLIGHT_RETRY_MS * 1_000_000;
+                    let short = Short { level, what: "requests at a time", wait_ns, is_kept: false };
+                    return Err(refusal(vm, &short, subject, wait_ns));
                 }
             }
         }
@@ -176,10 +185,10 @@ impl Taking {
         }
         let used = used.tokens(need);
         for want in quotas(&self.of_caller, need).chain(quotas(&self.of_model, need)) {
-            let place = Place::of(want.level, want.kind, self.ip);
+            let account = self.account(&want);
             match want.amount.checked_sub(used) {
-                Some(surplus) => vm.slices.put_back(host, place, surplus, want.rate),
-                None => vm.slices.charge(host, place, used - want.amount, now_ns, want.rate),
+                Some(surplus) => vm.slices.put_back(host, &account, surplus, now_ns),
+                None => vm.slices.charge(host, &account, used - want.amount, now_ns),
             }
         }
         if let Some(quota) = &mut self.tokens {
@@ -213,8 +222,9 @@ impl Taking {
         wants: impl Iterator<Item = Want<'l>>,
         now_ns: u64,
     ) -> Option<(usize, Short<'l>)> {
-        for (index, Want { level, kind, rate, amount }) in wants.enumerate() {
-            let taken = vm.slices.take(host, Place::of(level, kind, self.ip), amount, now_ns, rate);
+        for (index, want) in wants.enumerate() {
+            let taken = vm.slices.take(host, self.account(&want), want.amount, now_ns);
+            let Want { level, kind, rate, .. } = want;
             if taken.contended {
                 vm.counts.add(Counter::LimitContended);
             }
@@ -224,9 +234,9 @@ impl Taking {
                 Kind::Day => (&mut self.tokens, "tokens per day"),
             };
             let this = Quota::new(&taken, rate);
-            if taken.wait_ns.is_some() {
+            if let Some(wait_ns) = taken.wait_ns {
                 *quota = Some(this);
-                return Some((index, Short { level, what }));
+                return Some((index, Short { level, what, wait_ns, is_kept: taken.is_kept }));
             }
             *quota = Quota::tighter(*quota, this);
         }
@@ -240,25 +250,41 @@ impl Taking {
         }
     }
 
-    fn put_back<'l>(&self, vm: &mut Vm, host: &impl StreamHost, wants: impl Iterator<Item = Want<'l>>) {
-        for Want { level, kind, rate, amount } in wants {
-            vm.slices.put_back(host, Place::of(level, kind, self.ip), amount, rate);
-        }
+    fn account(&self, want: &Want<'_>) -> Account {
+        let place = Place::of(want.level, want.kind, self.ip);
+        Account { place, rate: want.rate, sharer: self.sharer }
     }
 
-    /// When all of `wants` will be there: the one that takes longest decides.
-    fn longest_wait<'l>(
+    fn put_back<'l>(
         &self,
         vm: &mut Vm,
         host: &impl StreamHost,
         wants: impl Iterator<Item = Want<'l>>,
         now_ns: u64,
-    ) -> u64 {
-        let wait = |Want { level, kind, rate, amount }: Want<'_>| {
-            vm.slices.wait_ns(host, Place::of(level, kind, self.ip), amount, now_ns, rate)
-        };
-        wants.map(wait).max().unwrap_or(0)
+    ) {
+        for want in wants {
+            vm.slices.put_back(host, &self.account(&want), want.amount, now_ns);
+        }
     }
+
+    /// When all of `wants` will be there: the one that takes longest decides. Of the one that was
+    /// refused it is known.
+    fn longest_wait<'l>(
+        &self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        wants: impl Iterator<Item = Want<'l>>,
+        short: &Short<'_>,
+        now_ns: u64,
+    ) -> u64 {
+        let wait = |want: Want<'_>| vm.slices.wait_ns(host, &self.account(&want), want.amount, now_ns);
+        wants.map(wait).fold(short.wait_ns, u64::max)
+    }
+}
+
+/// All but one.
+fn without<'l>(index: usize, wants: impl Iterator<Item = Want<'l>>) -> impl Iterator<Item = Want<'l>> {
+    wants.enumerate().filter(move |(at, _)| *at != index).map(|(_, want)| want)
 }
 
 /// One request of each level.
@@ -318,7 +344,15 @@ fn refusal(vm: &mut Vm, short: &Short<'_>, subject: &Subject<'_>, wait_ns: u64) 
     vm.counts.add(counter(short.level));
     let ms = wait_ns.div_ceil(1_000_000).max(1);
     let (what, name) = (short.what, BucketName::of(short.level.shape, subject));
-    let message = format!("the limit on {what} of {name} is used up; try again in {ms} ms");
+    let message = if short.is_kept {
+        format!(
+            "the share of tenant {} in the limit on {what} of {name} is used up, and others have a right to what is \
+             left; try again in {ms} ms",
+            subject.tenant
+        )
+    } else {
+        format!("the limit on {what} of {name} is used up; try again in {ms} ms")
+    };
     Reply::new(Code::RateLimitExceeded, message).retry_after_ms(ms)
 }
 

@@ -70,8 +70,12 @@ pub async fn run(
     let target = picked.provider.engine.target();
     let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front, &target.dialect));
     let Some(front) = translated else {
-        let body = target.adapted(task.endpoint(), &request.body);
-        return call(task, picked, caller, headers, request, body, false).await;
+        let (body, asks_usage) = match &*picked.provider.engine {
+            Engine::Remote(_) => target.adapted(task.endpoint(), &request.body),
+            Engine::Local(_) | Engine::Disabled => (request.body.clone(), false),
+        };
+        let sent = Sent { body, stream: false, asks_usage };
+        return call(task, picked, caller, headers, request, sent).await;
     };
     if task == Task::CountTokens {
         let input_tokens = estimate_request_tokens(&read_count_request(&request.body)?);
@@ -83,8 +87,18 @@ pub async fn run(
     let (translation, body) = Translation::begin(caller, front, &target, &request.body)?;
     let translation = translation.keeping(request.keep.clone());
     let chat = Task::Complete(Endpoint::ChatCompletions);
-    let response = call(chat, picked, caller, headers, request, body, translation.is_stream()).await?;
+    let sent = Sent { body, stream: translation.is_stream(), asks_usage: false };
+    let response = call(chat, picked, caller, headers, request, sent).await?;
     translation.finish(&picked.provider.name, response).await
+}
+
+/// What is sent in a caller's place.
+struct Sent {
+    body: Bytes,
+    /// Whether a translated answer is to be a stream.
+    stream: bool,
+    /// Whether usage was asked for that the caller does not want to hear of.
+    asks_usage: bool,
 }
 
 async fn call(
@@ -93,9 +107,9 @@ async fn call(
     caller: &Caller<'_>,
     headers: &HeaderMap,
     request: &LlmRequest,
-    body: Bytes,
-    stream: bool,
+    sent: Sent,
 ) -> Result<Response, Reply> {
+    let Sent { body, stream, asks_usage } = sent;
     let provider = &picked.provider;
     let ticket = provider.state.begin(request.stream, picked.probe);
     let payer = caller.payer.filter(|_| task != Task::CountTokens);
@@ -105,7 +119,9 @@ async fn call(
     match &*provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
-            let call = Call { operation, caller: *caller, model: &request.model, stream, headers, key, body };
+            let model = &request.model;
+            let caller = *caller;
+            let call = Call { operation, caller, model, stream, asks_usage, headers, key, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::gateway::{DEADLINE, Gateway, openai, piece};
 use super::provider::{Connection, TestProvider};
 
-const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const BODY: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"你\"}}]}\n\n";
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":4}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
@@ -57,6 +57,27 @@ async fn a_whole_stream_passes_byte_by_byte_wherever_it_is_split() {
             gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#)
         );
         assert!(gateway.counts(r#"gen_ai_server_time_to_first_token_count{provider="p"} 1"#));
+    }
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_and_kept_from_callers_who_did_not() {
+    let stream = [FIRST, USAGE, DONE].concat();
+    for size in [1, 7, 64, 4096] {
+        let provider = streaming(stream.as_bytes().chunks(size).map(<[u8]>::to_vec).collect(), true).await;
+        let gateway = Gateway::before(&provider).await;
+        let body = r#"{"model":"m", "stream":true,"messages":[{"role":"user"}]}"#;
+        let got = gateway.chat(body).await;
+        assert_eq!(
+            (got.status.as_u16(), got.text()),
+            (200, [FIRST, DONE].concat().as_str()),
+            "chunks of {size}"
+        );
+        let asking = body.replace("}]}", r#"}],"stream_options":{"include_usage":true}}"#);
+        assert_eq!(provider.requests()[0].body, asking.as_bytes());
+        assert!(
+            gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#)
+        );
     }
 }
 

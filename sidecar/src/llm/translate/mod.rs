@@ -13,8 +13,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
 use tidegate_core::provider::{
-    Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request, read_answer,
-    read_request, write_answer, write_request,
+    Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request,
+    ask_for_usage, read_answer, read_request, write_answer, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
@@ -48,14 +48,23 @@ impl Target {
         lenient: false,
     };
 
-    /// A caller's own body, with the few names changed that differ here.
+    /// A caller's own body, with the few names changed that differ here; and, where the server
+    /// tells the usage of streams only to those who ask, with that asked for on the gateway's own
+    /// account. The second value says so.
     #[must_use]
-    pub fn adapted(&self, endpoint: Endpoint, body: &Bytes) -> Bytes {
+    pub fn adapted(&self, endpoint: Endpoint, body: &Bytes) -> (Bytes, bool) {
         let adapted = match endpoint {
             Endpoint::ChatCompletions => adapt_openai_request(body, self.vendor),
             _ => None,
         };
-        adapted.map_or_else(|| body.clone(), Bytes::from)
+        let body = adapted.map_or_else(|| body.clone(), Bytes::from);
+        let can_ask = self.format == Format::OpenAi
+            && self.dialect.stream_options
+            && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        match can_ask.then(|| ask_for_usage(&body)).flatten() {
+            Some(asking) => (asking.into(), true),
+            None => (body, false),
+        }
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// Whether the answer is to be a stream.
     pub stream: bool,
+    /// Whether the gateway asks for a stream's usage, which the caller does not expect.
+    pub asks_usage: bool,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
     /// Which of the provider's keys is used.
@@ -169,7 +171,7 @@ impl Upstream {
     /// When there is no answer: not connected, broken off, too late, too large or not JSON.
     pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
-        let caller = call.caller;
+        let (caller, hides_usage) = (call.caller, call.asks_usage);
         let is_filtered = call.headers.contains_key(header::IDENTITY);
         let answered = async {
             let request = self.request(call, deadline).await?;
@@ -185,7 +187,7 @@ impl Upstream {
             self.collect(response, deadline, &caller).await.map(Answer::Whole)
         };
         match answered.await {
-            Ok(Answer::Stream(response)) => Ok(self.stream(response, &caller, observation)),
+            Ok(Answer::Stream(response)) => Ok(self.stream(response, &caller, hides_usage, observation)),
             Ok(Answer::Whole((mut response, usage))) => {
                 observation.ended(Outcome::of_status(response.status().as_u16()));
                 match usage {
@@ -255,6 +257,7 @@ impl Upstream {
         &self,
         response: http::Response<Incoming>,
         caller: &Caller<'_>,
+        hides_usage: bool,
         observation: Observation,
     ) -> Response {
         let (upstream, body) = response.into_parts();
@@ -269,6 +272,7 @@ impl Upstream {
             Format::Bedrock => Source::Frames,
         };
         let watched = WatchedStream::new(body, source, &self.name, self.timeout, observation, errors);
+        let watched = if hides_usage { watched.hiding_usage() } else { watched };
         let mut response = Response::new(Body::new(watched));
         *response.status_mut() = upstream.status;
         *response.extensions_mut() = upstream.extensions;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use tidegate_core::provider::FrameDecoder;
+use tidegate_core::provider::{FrameDecoder, without_usage};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
 use tidegate_core::sse::{Scanner, Usage};
@@ -33,6 +33,7 @@ pub struct WatchedStream {
     scanner: Scanner,
     frames: Option<FrameDecoder>,
     hold: Hold,
+    hides_usage: bool,
     observation: Observation,
     errors: ErrorStyle,
     ended: bool,
@@ -83,10 +84,18 @@ impl WatchedStream {
             scanner: if source == Source::Known { Scanner::new() } else { Scanner::foreign() },
             frames: (source == Source::Frames).then(FrameDecoder::default),
             hold: Hold::default(),
+            hides_usage: false,
             observation,
             errors,
             ended: false,
         }
+    }
+
+    /// The same without the event that tells the usage, which the caller did not ask for.
+    #[must_use]
+    pub const fn hiding_usage(mut self) -> Self {
+        self.hides_usage = true;
+        self
     }
 
     fn pass(&mut self, chunk: Bytes) -> Bytes {
@@ -105,7 +114,9 @@ impl WatchedStream {
         if self.scanner.events() > 0 {
             self.observation.first_token();
         }
-        self.hold.push(chunk)
+        let passed = self.hold.push(chunk);
+        let stripped = self.hides_usage.then(|| without_usage(&passed)).flatten();
+        stripped.map_or(passed, Bytes::from)
     }
 
     /// The provider closed the stream: at its end, after an error of its own, or too early.
