@@ -47,6 +47,17 @@ impl Provider {
         self.dir.path()
     }
 
+    /// Lets every answer take so long, from now on.
+    pub(crate) async fn delay_all(&self, ms: u64) -> Result<(), BenchError> {
+        let url = format!("http://127.0.0.1:{}/__faults", self.port.number());
+        let answer = Client::new().post_json(&url, format!(r#"{{"delay_ms":{ms}}}"#)).await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(BenchError::new(format!("{url}: {}", answer.text())))
+        }
+    }
+
     pub(crate) fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/openai/v1", self.port.number())
     }

@@ -63,6 +63,6 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Fleet { length } => fleet::run(*length).await,
         Mode::Fairness { length } => fairness::run(*length).await,
         Mode::Scenarios { only } => scenarios::run(only).await,
-        Mode::Semantic { data } => semantic::run(data).await,
+        Mode::Semantic(wanted) => semantic::run(wanted).await,
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cases::{CASES, Case};
+use crate::semantic::{self, Wanted};
 
 pub(crate) const USAGE: &str = "\
 usage: tidegate-bench [options]
@@ -16,7 +17,9 @@ usage: tidegate-bench [options]
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
   --understanding  instead, how well and how fast errors are understood
-  --semantic       instead, how well the semantic cache judges what is the same
+  --semantic       instead, how well the semantic cache judges what is the same, and how fast it
+                   is; all of it, or --only some of: english, chinese, python, index, gateway
+  --entries N      entries of the semantic cache (default 100000)
   --data DIR       the material: pairs/ for --semantic, errors/ and logs/ for --understanding
   --fleet          instead, three gateways that share one limit through a real Redis
                    (30 s each, unless --seconds says otherwise)
@@ -50,7 +53,7 @@ pub(crate) enum Mode {
     /// Incidents; all, or those with one of these words in their names.
     Scenarios { only: Vec<String> },
     /// Judgement of the semantic cache.
-    Semantic { data: PathBuf },
+    Semantic(Wanted),
 }
 
 impl Options {
@@ -60,6 +63,7 @@ impl Options {
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
         let mut fairness = false;
         let (mut scenarios, mut only) = (false, Vec::new());
+        let mut entries = semantic::ENTRIES;
         let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -77,6 +81,7 @@ impl Options {
                 }
                 "--rounds" => rounds = number(&argument, arguments.next())?,
                 "--seconds" => seconds = Some(number(&argument, arguments.next())?),
+                "--entries" => entries = number(&argument, arguments.next())?,
                 "--requests" => requests = number(&argument, arguments.next())?,
                 "--cases" => cases = chosen(&arguments.next().unwrap_or_default())?,
                 other => return Err(format!("unknown option `{other}`")),
@@ -89,9 +94,11 @@ impl Options {
         } else if scenarios {
             Mode::Scenarios { only }
         } else if semantic {
-            Mode::Semantic {
-                data: data.ok_or("--semantic: needs --data DIR, a folder with `pairs/*.jsonl`")?,
+            let data = data.ok_or("--semantic: needs --data DIR, a folder with `pairs/*.jsonl`")?;
+            if let Some(unknown) = only.iter().find(|part| !semantic::PARTS.contains(&part.as_str())) {
+                return Err(format!("--only: `{unknown}` is none of {}", semantic::PARTS.join(", ")));
             }
+            Mode::Semantic(Wanted { data, only, entries })
         } else if memory {
             Mode::Memory { requests }
         } else if fleet {
@@ -156,8 +163,10 @@ mod tests {
 
     #[test]
     fn semantic_runs_take_their_data_from_a_folder() {
-        let options = read("--semantic --data /there").unwrap().unwrap();
-        assert_eq!(options.mode, Mode::Semantic { data: PathBuf::from("/there") });
+        let options = read("--semantic --data /there --only index --entries 5").unwrap().unwrap();
+        let (data, only) = (PathBuf::from("/there"), vec!["index".to_owned()]);
+        assert_eq!(options.mode, Mode::Semantic(Wanted { data, only, entries: 5 }));
+        assert!(read("--semantic --data /there --only indices").unwrap_err().contains("`indices`"));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::adversarial::Dice;
 use crate::error::BenchError;
 
 /// Two prompts and whether one answer serves both.
@@ -43,9 +42,8 @@ pub(crate) fn labelled(path: &Path) -> Result<Vec<Labelled>, BenchError> {
     Ok(rows.into_iter().map(number).collect())
 }
 
-/// A stream of at least `prompts_min` from pairs: texts joined by label 1, directly or by others, are
-/// one class. Texts come back, as questions do; each time in the words of some member of its class.
-pub(crate) fn closure(pairs: &[Pair], prompts_min: usize) -> Vec<Labelled> {
+/// The texts of pairs: those joined by label 1, directly or by others, are one class.
+pub(crate) fn closure(pairs: &[Pair]) -> Vec<Labelled> {
     let mut texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.a.as_str(), pair.b.as_str()]).collect();
     texts.sort_unstable();
     texts.dedup();
@@ -55,13 +53,8 @@ pub(crate) fn closure(pairs: &[Pair], prompts_min: usize) -> Vec<Labelled> {
         let (a, b) = (root(&parent, number[pair.a.as_str()]), root(&parent, number[pair.b.as_str()]));
         parent[a] = b;
     }
-    let mut dice = Dice(11);
-    let extra =
-        (0..prompts_min.saturating_sub(texts.len())).map(|_| dice.below(texts.len())).collect::<Vec<_>>();
-    (0..texts.len())
-        .chain(extra)
-        .map(|i| Labelled { text: texts[i].to_owned(), class: root(&parent, i) as u32 })
-        .collect()
+    let labelled = |i: usize| Labelled { text: texts[i].to_owned(), class: root(&parent, i) as u32 };
+    (0..texts.len()).map(labelled).collect()
 }
 
 fn root(parent: &[usize], mut at: usize) -> usize {

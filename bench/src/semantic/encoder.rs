@@ -16,6 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// A loaded model.
 pub(crate) struct Encoder {
     embedder: Embedder,
+    settings: Settings,
     name: &'static str,
 }
 
@@ -41,8 +42,8 @@ impl Encoder {
             deadline: DEADLINE,
             memo: 0,
         };
-        let embedder = Embedder::start(settings, &mut Registry::default());
-        let encoder = Self { embedder, name: preset.model };
+        let embedder = Embedder::start(settings.clone(), &mut Registry::default());
+        let encoder = Self { embedder, settings, name: preset.model };
         let started = Instant::now();
         loop {
             match encoder.embedder.model() {
@@ -51,6 +52,10 @@ impl Encoder {
                 Err(why) => return Err(BenchError::new(format!("{model}: {why}"))),
             }
         }
+    }
+
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(crate) const fn name(&self) -> &'static str {

@@ -62,7 +62,7 @@ pub(crate) async fn report(
 }
 
 /// The text with about a third of its words taken from others.
-fn reworded(text: &str, others: &[String], dice: &mut Dice) -> String {
+pub(crate) fn reworded(text: &str, others: &[String], dice: &mut Dice) -> String {
     let mut words: Vec<&str> = text.split(' ').collect();
     for _ in 0..(words.len() / 3).max(1) {
         let other: Vec<&str> = others[dice.below(others.len())].split(' ').collect();

@@ -1,6 +1,7 @@
 //! Prompts one after the other through a cache that begins empty: what is served, and how much of it
 //! is wrong.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use tidegate_core::cache::semantic::guard::{Features, compare};
 use tidegate_core::cache::semantic::{Audit, Candidate, Decision, ErrorBound, Evidence, Record, Verifier};
 
 use super::adversarial::Dice;
-use super::data::Labelled;
-use super::encoder::Encoder;
+use super::data::{self, Labelled, Pair};
+use super::encoder::{Encoder, cosine};
 use crate::error::BenchError;
 
 /// Prompts of a stream at least.
-pub(crate) const PROMPTS_MIN: usize = 10_000;
+const PROMPTS_MIN: usize = 10_000;
 /// Neighbours that are weighed.
 const NEIGHBOURS: usize = 8;
 /// Share of hits that are audited.
@@ -32,6 +33,7 @@ struct Stored {
 
 /// A prompt of the stream.
 struct Prompt {
+    text: String,
     vector: Arc<[f32]>,
     features: Features,
     class: u32,
@@ -70,13 +72,11 @@ impl Outcome {
 pub(crate) async fn report(title: &str, rows: &[Labelled], encoder: &Encoder) -> Result<String, BenchError> {
     eprintln!("semantic: {title}");
     let mut rows = rows.to_vec();
-    let mut dice = Dice(5);
-    for i in (1..rows.len()).rev() {
-        rows.swap(i, dice.below(i + 1));
-    }
+    shuffle(&mut rows, &mut Dice(5));
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     let (vectors, _) = encoder.embed(&texts).await?;
     let prompt = |(row, vector): (&Labelled, Arc<[f32]>)| Prompt {
+        text: row.text.clone(),
         vector,
         features: Features::of(&row.text),
         class: row.class,
@@ -101,6 +101,48 @@ pub(crate) async fn report(title: &str, rows: &[Labelled], encoder: &Encoder) ->
     Ok(text)
 }
 
+fn shuffle<T>(list: &mut [T], dice: &mut Dice) {
+    for i in (1..list.len()).rev() {
+        list.swap(i, dice.below(i + 1));
+    }
+}
+
+/// A stream of at least [`PROMPTS_MIN`] from pairs, without what nobody has judged: of two texts of
+/// different classes that lie within `near` of each other one is left out, unless their pair is
+/// labelled. Texts come back as they are, as questions do.
+pub(crate) async fn judged(
+    pairs: &[Pair],
+    near: f32,
+    encoder: &Encoder,
+) -> Result<(Vec<Labelled>, usize), BenchError> {
+    let mut rows = data::closure(pairs);
+    let all = rows.len();
+    let mut dice = Dice(11);
+    shuffle(&mut rows, &mut dice);
+    let unlike: HashSet<[&str; 2]> = pairs
+        .iter()
+        .filter(|pair| pair.label == 0)
+        .flat_map(|pair| [[pair.a.as_str(), &pair.b], [pair.b.as_str(), &pair.a]])
+        .collect();
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    let (vectors, _) = encoder.embed(&texts).await?;
+    let mut kept: Vec<usize> = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let is_known = |j: &usize| {
+            let other = &rows[*j];
+            other.class == row.class
+                || unlike.contains(&[row.text.as_str(), &other.text])
+                || cosine(&vectors[i], &vectors[*j]) < near
+        };
+        if kept.iter().all(is_known) {
+            kept.push(i);
+        }
+    }
+    let again = (0..PROMPTS_MIN.saturating_sub(kept.len())).map(|_| kept[dice.below(kept.len())]);
+    let chosen: Vec<usize> = kept.iter().copied().chain(again).collect();
+    Ok((chosen.into_iter().map(|i| rows[i].clone()).collect(), all - kept.len()))
+}
+
 fn index(prompts: &[Prompt]) -> Index<Stored> {
     let dimension = prompts.first().map_or(1, |prompt| prompt.vector.len());
     Index::new(Limits { dimension, bytes_max: usize::MAX })
@@ -116,6 +158,12 @@ fn verified(prompts: &[Prompt], bound: ErrorBound) -> Outcome {
     let mut outcome = Outcome { hits: 0, wrong: 0, prompts: prompts.len() };
     for (number, prompt) in prompts.iter().enumerate() {
         let found = index.search(&[0; 32], &prompt.vector, NEIGHBOURS, 0);
+        // The same words are served without experience, as they are in the sidecar.
+        if let Some(same) = found.iter().find(|found| prompts[found.value.number].text == prompt.text) {
+            outcome.hits += 1;
+            outcome.wrong += u64::from(same.value.class != prompt.class);
+            continue;
+        }
         let candidates: Vec<Candidate> = found
             .iter()
             .map(|found| Candidate {

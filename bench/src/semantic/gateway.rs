@@ -1,0 +1,201 @@
+//! The semantic cache through a real Envoy: what a hit takes when the cache is full, and what a miss
+//! adds to a request that takes its time anyway.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tidegate_e2e::harness::{Answer, Client, Gateway, embedding_files, eventually};
+use tokio::task::JoinSet;
+
+use super::adversarial::Dice;
+use super::index::reworded;
+use crate::beds::Provider;
+use crate::cases::KEY;
+use crate::error::BenchError;
+use crate::histogram::Histogram;
+
+/// Longest prompt, in words: some 32 tokens.
+const WORDS_MAX: usize = 20;
+/// Questions that are in the cache at the end, at least, of those that were asked.
+const STORED_SHARE: f64 = 0.98;
+/// Requests at a time while the cache is filled.
+const FILLERS: usize = 16;
+/// Questions whose answers are stored before more are asked: storing must not outrun embedding.
+const FILLED_AT_ONCE: usize = 500;
+/// Questions whose hits are timed, for each number of connections.
+const HITS: usize = 3_000;
+const CONNECTIONS: [usize; 2] = [1, 8];
+/// How long the provider takes for a miss.
+const PROVIDER_MS: u64 = 1_000;
+/// Misses at a time, and how often.
+const MISSES: (usize, usize) = (32, 6);
+const DEADLINE: Duration = Duration::from_secs(120);
+
+const CONFIG: &str = "\
+limiter: {default_rate: 1000000.0, max_rate: 1000000.0}
+logging: {format: json}
+embedding: {queue: 1024}
+cache:
+  l1: {enabled: false}
+  l2: {max_bytes: 2GiB}
+providers:
+  - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o-mini]}
+auth:
+  api_keys:
+    - {name: bench, key: @KEY@, tenant: bench}
+";
+
+/// Fills a gateway's cache with `entries` questions made of `texts`.
+pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, BenchError> {
+    eprintln!("semantic: through Envoy, {entries} entries");
+    let provider = Provider::start().await?;
+    let config = CONFIG.replace("@KEY@", KEY);
+    let files = embedding_files()?;
+    let builder = Gateway::builder().workers(1).config_yaml(&config).provider_url(&provider.base_url());
+    let builder = builder.env("TIDEGATE_MODELS", files.models).env("ORT_DYLIB_PATH", files.library);
+    let gateway = Arc::new(builder.start().await?);
+    let questions = questions(texts, entries);
+    let started = Instant::now();
+    let fresh = Client::new().with_key(KEY).with_header("cache-control", "no-cache");
+    let (mut asked, mut stored) = (0, 0);
+    for part in questions.chunks(FILLED_AT_ONCE) {
+        ask_all(&gateway, &fresh, part, FILLERS).await?;
+        asked += part.len();
+        stored = until_stored(&gateway, (asked as f64 * STORED_SHARE) as u64).await?;
+    }
+    let filled = started.elapsed().as_secs_f64();
+
+    let client = Client::new().with_key(KEY);
+    let mut rows = String::new();
+    let mut dice = Dice(13);
+    for connections in CONNECTIONS {
+        let asked: Vec<String> =
+            (0..HITS).map(|_| format!("{} please", questions[dice.below(questions.len())])).collect();
+        let (hits, latency) = ask_all(&gateway, &client, &asked, connections).await?;
+        rows += &format!(
+            "| {connections} | {:.1} % | {:.2} ms | {:.2} ms |\n",
+            100.0 * hits as f64 / HITS as f64,
+            ms(&latency, 0.5),
+            ms(&latency, 0.99)
+        );
+    }
+    provider.delay_all(PROVIDER_MS).await?;
+    let (with, without) = misses(&gateway, &mut dice).await?;
+    Ok(format!(
+        "\n### Through Envoy\n\n{stored} entries in one partition, stored at {:.0} a second; prompts of at most {WORDS_MAX} words, \
+         each asked for with a word more. Hits alone are timed.\n\n\
+         | connections | hits | p50 | p99 |\n|---|---|---|---|\n{rows}\n\
+         A miss with a provider that takes {PROVIDER_MS} ms, {} at a time: p50 {:.2} ms, with `no-store` {:.2} ms; \
+         the look-up adds {:.2} ms.\n",
+        entries as f64 / filled,
+        MISSES.0,
+        ms(&with, 0.5),
+        ms(&without, 0.5),
+        ms(&with, 0.5) - ms(&without, 0.5),
+    ))
+}
+
+/// Short questions, no two the same.
+fn questions(texts: &[String], count: usize) -> Vec<String> {
+    let mut dice = Dice(17);
+    let short: Vec<&String> = texts.iter().filter(|text| text.split(' ').count() <= WORDS_MAX).collect();
+    let mut seen = HashSet::new();
+    let mut questions: Vec<String> = short
+        .iter()
+        .filter(|text| seen.insert((**text).clone()))
+        .take(count)
+        .map(|text| (*text).clone())
+        .collect();
+    while questions.len() < count {
+        let text = reworded(short[dice.below(short.len())], texts, &mut dice);
+        if seen.insert(text.clone()) {
+            questions.push(text);
+        }
+    }
+    questions
+}
+
+fn body(question: &str) -> String {
+    json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}).to_string()
+}
+
+/// Asks all, so many at a time; how many were semantic hits, and how long those took.
+async fn ask_all(
+    gateway: &Arc<Gateway>,
+    client: &Client,
+    questions: &[String],
+    at_a_time: usize,
+) -> Result<(u64, Histogram), BenchError> {
+    let mut asking = JoinSet::new();
+    for share in questions.chunks(questions.len().div_ceil(at_a_time).max(1)) {
+        let (gateway, client, share) = (gateway.clone(), client.clone(), share.to_vec());
+        asking.spawn(async move {
+            let mut latency = Histogram::default();
+            for question in share {
+                let sent = Instant::now();
+                let answer = gateway.ask(&client, body(&question)).await?;
+                let taken = sent.elapsed();
+                good(&answer)?;
+                if answer.header("x-gateway-cache-layer") == Some("semantic") {
+                    latency.record(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+                }
+            }
+            Ok::<_, BenchError>(latency)
+        });
+    }
+    let mut all = Histogram::default();
+    while let Some(joined) = asking.join_next().await {
+        all.merge(&joined.map_err(BenchError::doing("asking"))??);
+    }
+    Ok((all.total(), all))
+}
+
+fn good(answer: &Answer) -> Result<(), BenchError> {
+    if answer.status == 200 {
+        Ok(())
+    } else {
+        Err(BenchError::new(format!("{}: {}", answer.status, answer.text())))
+    }
+}
+
+/// Answers are stored after they were sent.
+async fn until_stored(gateway: &Gateway, least: u64) -> Result<u64, BenchError> {
+    let (admin, url) = (gateway.admin(), gateway.url("/admin/cache"));
+    let entries = || async { admin.get(&url).await.ok()?.json()["entries"].as_u64().filter(|n| *n >= least) };
+    Ok(eventually("the answers are stored", DEADLINE, entries).await?)
+}
+
+/// Latencies of misses that are looked up, and of the same that are not, in turn.
+async fn misses(gateway: &Arc<Gateway>, dice: &mut Dice) -> Result<(Histogram, Histogram), BenchError> {
+    let (mut with, mut without) = (Histogram::default(), Histogram::default());
+    for round in 0..2 * MISSES.1 {
+        let client = Client::new().with_key(KEY);
+        let (client, into) = match round % 2 {
+            0 => (client, &mut with),
+            _ => (client.with_header("cache-control", "no-store"), &mut without),
+        };
+        let mut asking = JoinSet::new();
+        for _ in 0..MISSES.0 {
+            let (gateway, client) = (gateway.clone(), client.clone());
+            let question =
+                format!("What became of ship number {} after the storm of {}?", dice.next(), dice.next());
+            asking.spawn(async move {
+                let sent = Instant::now();
+                let answer = gateway.ask(&client, body(&question)).await?;
+                good(&answer)?;
+                Ok::<_, BenchError>(sent.elapsed())
+            });
+        }
+        while let Some(joined) = asking.join_next().await {
+            let taken = joined.map_err(BenchError::doing("asking"))??;
+            into.record(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+    Ok((with, without))
+}
+
+fn ms(latency: &Histogram, quantile: f64) -> f64 {
+    latency.quantile(quantile) as f64 / 1e6
+}
