@@ -158,6 +158,60 @@ async fn purges_are_counted_and_audited(gateway: &Gateway) {
 }
 
 #[tokio::test]
+async fn what_is_taken_back_leaves_the_cache_inside_envoy_too() {
+    let gateway = gateway().await;
+    for (prompt, path) in [(STORED, "/admin/cache/purge"), ("Where is my order?", "/v1/cache/feedback")] {
+        assert_eq!(cache(&ask(&gateway, chat(prompt)).await), ("miss", None), "{prompt}");
+        until_stored(&gateway, prompt).await;
+        assert_eq!(cache(&ask(&gateway, chat(prompt)).await), ("hit", Some("l1")), "{prompt}");
+        let body = match path {
+            "/admin/cache/purge" => json!({"tenant": "demo"}),
+            _ => json!({"entry": look_up(&gateway, prompt).await["entry"]}),
+        };
+        let done = gateway.admin().post_json(&gateway.url(path), body.to_string()).await.unwrap();
+        assert_eq!(done.status, 200, "{}", done.text());
+        let asked_anew =
+            || async { (cache(&ask(&gateway, chat(prompt)).await) == ("miss", None)).then_some(()) };
+        eventually("the provider is asked again", DEADLINE, asked_anew).await.unwrap();
+    }
+    let shown = gateway.admin().get(&gateway.url("/admin/cache")).await.unwrap().json();
+    assert_eq!((&shown["mode"], &shown["backend"]), (&json!("static"), &json!("memory")), "{shown}");
+    assert!(shown["lookups"]["misses"].as_u64().unwrap() > 0 && shown["audit"]["checked"] == 0, "{shown}");
+}
+
+#[tokio::test]
+async fn audits_ask_again_and_report_how_often_a_hit_was_wrong() {
+    let files = embedding_files().unwrap();
+    let config = CONFIG.replace("enabled: true", "enabled: true, audit_rate: 1.0");
+    let gateway = Gateway::builder().add_config(&config).env("TIDEGATE_MODELS", files.models);
+    let mut gateway = gateway.env("ORT_DYLIB_PATH", files.library).start().await.unwrap();
+    ask(&gateway, chat(STORED)).await;
+    until_stored(&gateway, STORED).await;
+    assert_eq!(cache(&ask(&gateway, chat(SIMILAR)).await), ("miss", None), "asked again");
+    let audited = || async {
+        let shown = gateway.admin().get(&gateway.url("/admin/cache")).await.ok()?.json();
+        (shown["audit"]["checked"] == 1).then_some(shown)
+    };
+    let shown = eventually("the audit is counted", DEADLINE, audited).await.unwrap();
+    // The emulator repeats the question, so that the answers differ by one word.
+    let (wrong, error) = (&shown["tenants"]["demo"]["wrong"], &shown["audit"]["error"]);
+    assert_eq!(error["observed"].as_f64(), wrong.as_f64(), "{shown}");
+    assert!(error["low"].as_f64().unwrap() < error["high"].as_f64().unwrap(), "{shown}");
+    let page = gateway.admin().get(&gateway.url("/metrics")).await.unwrap().text();
+    for line in
+        ["gateway_semantic_cache_audits_total{result=", "gateway_semantic_cache_audit_error{bound=\"high\"}"]
+    {
+        assert!(page.contains(line), "{line}");
+    }
+
+    assert!(gateway.stop_sidecar_gracefully().await.unwrap().success());
+    gateway.restart_sidecar().unwrap();
+    gateway.wait_until_ready().await.unwrap();
+    let again = gateway.admin().get(&gateway.url("/admin/cache")).await.unwrap().json();
+    assert_eq!((&again["audit"], &again["entries"]), (&shown["audit"], &json!(0)), "{again}");
+}
+
+#[tokio::test]
 async fn requests_for_the_same_answer_share_one_call_even_if_the_first_leaves() {
     let gateway = gateway().await;
     gateway.emulator.arm(Fault { stall_after_chunks: Some(1), ..Fault::default() }).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::{Value, json};
-use tidegate_core::policy::{AuthPolicy, DirectPolicy, Invalid, Limits};
+use tidegate_core::policy::{AuthPolicy, DirectPolicy, Invalid, L1Policy, Limits};
 use tidegate_core::wire::Identity;
 
 use crate::audit::{self, Act, Action, Actor};
@@ -24,6 +24,8 @@ use crate::store::{Store, StoreError, Table};
 use crate::tokens::{Refused, TokenError, Tokens, looks_like_token};
 
 const RATES: &str = "limits";
+/// The generation of the exact cache inside Envoy: when it was emptied last, in milliseconds since 1970.
+const L1_GENERATION: &str = "l1_generation";
 
 /// Why a change was refused; whatever was in force stays.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ pub struct LimitsInForce {
 #[derive(Debug)]
 struct State {
     config: Config,
+    l1_generation: u64,
     changed: Rates,
     book: Book,
 }
@@ -150,7 +153,8 @@ impl Control {
         let signatures = Signatures::new(config.auth.ram.clone());
         let fixed = Fixed { body_bytes_max: config.server.body_bytes_max, direct: config.direct() };
         let book = Book::new(store.all(Table::Policies)?);
-        let state = State { config, changed, book };
+        let l1_generation = store.get::<u64>(L1_GENERATION)?.unwrap_or(0);
+        let state = State { config, l1_generation, changed, book };
         let publisher = Publisher::start(parts(&state, &keys, &fixed).map_err(ChangeError::Invalid)?)?;
         metrics.published.inc();
         let budgets = RwLock::new(Arc::new(budgets(&state)));
@@ -405,6 +409,21 @@ impl Control {
         self.publish(&state)
     }
 
+    /// Empties the exact caches inside Envoy of what was stored until `until_ms`, unless that was done
+    /// already: keys of the next generation find nothing of this one.
+    ///
+    /// # Errors
+    /// The store failed; nothing has changed then.
+    pub fn forget_answers(&self, until_ms: u64) -> Result<(), ChangeError> {
+        let mut state = self.lock();
+        if until_ms <= state.l1_generation {
+            return Ok(());
+        }
+        self.store.write(|writer| writer.put(L1_GENERATION, &until_ms))?;
+        state.l1_generation = until_ms;
+        self.publish(&state)
+    }
+
     fn publish(&self, state: &State) -> Result<(), ChangeError> {
         let parts = parts(state, &self.keys, &self.fixed).map_err(ChangeError::Invalid)?;
         match self.publisher.publish(parts) {
@@ -454,7 +473,7 @@ fn parts(state: &State, keys: &Keys, fixed: &Fixed) -> Result<Parts, Problems> {
         },
         limits: limits(&state.config.limiter, &state.changed)?,
         breaker: state.config.breaker,
-        l1: state.config.l1,
+        l1: L1Policy { generation: state.l1_generation, ..state.config.l1 },
         direct: fixed.direct.clone(),
         body_bytes_max: fixed.body_bytes_max,
         sampler: state.config.sampler.clone(),

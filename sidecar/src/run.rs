@@ -18,7 +18,7 @@ use crate::embedding::Embedder;
 use crate::gateway::Gateway;
 use crate::keys::random::NoRandomness;
 use crate::keys::{Digest, KeyError, Keys};
-use crate::l2::SemanticCache;
+use crate::l2::{self, SemanticCache};
 use crate::learn;
 use crate::leases::Leases;
 use crate::limits::{self, Ledger, Probe};
@@ -118,8 +118,12 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let leases = Leases::start(redis.clone(), store.clone(), &mut registry).map_err(StartError::Store)?;
     let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
     let cache = SemanticCache::new(config.l2.clone(), embedder.clone(), &config.embedding, &mut registry);
+    let cache = cache.recall(&store).map_err(StartError::Store)?;
+    let read_before = SemanticCache::read_before(&store).map_err(StartError::Store)?;
     let cache = match redis.clone().filter(|_| config.l2.shared) {
-        Some(redis) => cache.share(redis, &mut registry).map_err(StartError::Randomness)?,
+        Some(redis) => {
+            cache.share(redis, read_before.as_deref(), &mut registry).map_err(StartError::Randomness)?
+        }
         None => Arc::new(cache),
     };
     let clusters = Engine::start(config.clustering.clone(), embedder.clone(), store.clone(), &mut registry)
@@ -232,6 +236,7 @@ impl Ready {
         let Self { gateway, config, drain, observed, listeners, metrics_listener, admin_key: _ } = self;
         let timeout = config.server.drain_timeout;
         let tending = tokio::spawn(gateway.clusters.clone().tend());
+        let remembering = tokio::spawn(l2::tend(gateway.cache.clone(), gateway.control.clone()));
         let accounting = tokio::spawn(limits::keep(gateway.ledger.clone(), gateway.draining.clone()));
         let mut serving = JoinSet::new();
         let (control, providers) = (gateway.control.clone(), gateway.providers.clone());
@@ -255,7 +260,7 @@ impl Ready {
         if let Err(error) = learning.await {
             tracing::error!(%error, "the learning loop broke down");
         }
-        for task in [tending, accounting] {
+        for task in [tending, accounting, remembering] {
             task.abort();
             // Until it has ended, it holds the store open.
             drop(task.await);
@@ -263,6 +268,10 @@ impl Ready {
         let ledger = gateway.ledger.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.write()).await {
             tracing::error!(%error, "usage could not be written");
+        }
+        let (cache, control) = (gateway.cache.clone(), gateway.control.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || cache.keep(control.store())).await {
+            tracing::error!(%error, "what the cache learned could not be kept");
         }
         let clusters = gateway.clusters.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || clusters.checkpoint()).await {

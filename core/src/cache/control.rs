@@ -83,6 +83,7 @@ mod tests {
             temperature_max: 1.0,
             allow_tools: false,
             admission: L1Admission::Always,
+            generation: 0,
         };
         let plain = RequestView::default();
         let hot = RequestView { temperature: Some(1.5), ..plain };

@@ -2,18 +2,26 @@
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over tenant, the scope of callers with a model allow-list, endpoint, provider pin, each
-/// with its length before it, and the canonical body, so that no two different tuples have the same
+/// SHA-256 over the cache's generation, tenant, the scope of callers with a model allow-list, endpoint,
+/// provider pin, each with its length before it, and the canonical body, so that no two different tuples have the same
 /// text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
     /// Starts the text of a key in `text`, to which the canonical body is then appended; one piece of
-    /// memory is hashed faster than five. `scope` is [`crate::wire::Identity::scope`]; `path` without
-    /// query; `pin` is `x-gateway-provider` or empty.
-    pub fn begin(text: &mut Vec<u8>, tenant: &str, scope: Option<&str>, path: &str, pin: &[u8]) {
+    /// memory is hashed faster than five. `generation` is [`crate::policy::L1Policy::generation`]; `scope`
+    /// is [`crate::wire::Identity::scope`]; `path` without query; `pin` is `x-gateway-provider` or empty.
+    pub fn begin(
+        text: &mut Vec<u8>,
+        generation: u64,
+        tenant: &str,
+        scope: Option<&str>,
+        path: &str,
+        pin: &[u8],
+    ) {
         text.clear();
+        text.extend_from_slice(&generation.to_le_bytes());
         // No scope is an empty one.
         let scope = scope.unwrap_or_default();
         for part in [tenant.as_bytes(), scope.as_bytes(), path.as_bytes(), pin] {
@@ -63,7 +71,7 @@ mod tests {
     fn parts_cannot_run_into_each_other() {
         let key = |tenant, scope, path, pin, body: &[u8]| {
             let mut text = b"left over".to_vec();
-            CacheKey::begin(&mut text, tenant, scope, path, pin);
+            CacheKey::begin(&mut text, 0, tenant, scope, path, pin);
             text.extend_from_slice(body);
             CacheKey::of(&text)
         };
@@ -78,5 +86,15 @@ mod tests {
         for (i, key) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|other| other != key));
         }
+    }
+
+    #[test]
+    fn another_generation_has_other_keys() {
+        let key = |generation| {
+            let mut text = Vec::new();
+            CacheKey::begin(&mut text, generation, "t", None, "/v1/x", b"");
+            CacheKey::of(&text)
+        };
+        assert_ne!(key(1), key(2));
     }
 }

@@ -110,6 +110,8 @@ pub struct L1Policy {
     pub allow_tools: bool,
     /// What is stored.
     pub admission: L1Admission,
+    /// Changes when answers are taken back; those that were stored under another are not found any more.
+    pub generation: u64,
 }
 
 /// What the exact cache stores.
@@ -270,6 +272,7 @@ mod tests {
                 temperature_max: 1.0,
                 allow_tools: false,
                 admission: L1Admission::ScanResistant,
+                generation: 0,
             },
             direct: DirectPolicy {
                 prefixes: vec!["/vllm".into()],

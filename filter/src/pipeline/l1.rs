@@ -83,7 +83,8 @@ impl Exchange {
         }
         let identity = &self.caller.as_ref()?.identity;
         let scope = identity.scope.as_deref();
-        CacheKey::begin(&mut vm.key_text, &identity.tenant, scope, &self.head.path, &self.head.pin);
+        let (generation, head) = (policy.snapshot.l1.generation, &self.head);
+        CacheKey::begin(&mut vm.key_text, generation, &identity.tenant, scope, &head.path, &head.pin);
         vm.tape.canonical(body, &mut vm.key_text);
         let key = CacheKey::of(&vm.key_text);
         vm.key_text.clear();

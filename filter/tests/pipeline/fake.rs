@@ -318,6 +318,7 @@ pub fn policy() -> Snapshot {
             temperature_max: 1.0,
             allow_tools: false,
             admission: L1Admission::ScanResistant,
+            generation: 0,
         },
         direct: DirectPolicy::default(),
         body_bytes_max: 4096,

@@ -75,6 +75,7 @@ fn exact(document: L1Document, problems: &mut Problems) -> L1Policy {
         temperature_max: temperature("cache.l1.max_temperature", max_temperature, problems),
         allow_tools: allow_tools.unwrap_or(false),
         admission: admission.unwrap_or_default(),
+        generation: 0,
     }
 }
 

@@ -16,6 +16,8 @@ use crate::l2::settings::{Pattern, Rule, Settings};
 const THRESHOLD_MIN: f64 = 0.5;
 /// Share of wrong answers that the mode `verified` keeps to unless told otherwise.
 const ERROR_BOUND_DEFAULT: f64 = 0.02;
+/// Share of the hits that the mode `verified` asks for again unless told otherwise.
+const AUDIT_RATE_VERIFIED: f64 = 0.02;
 /// Most memory, in bytes.
 const BYTES_MAX: u64 = 64 << 30;
 /// Longest time, in milliseconds: 30 days.
@@ -33,6 +35,7 @@ pub struct Document {
     threshold: Option<f64>,
     mode: Option<ModeName>,
     error_bound: Option<f64>,
+    audit_rate: Option<f64>,
     ttl: Option<Span>,
     max_bytes: Option<ByteSize>,
     max_temperature: Option<f64>,
@@ -70,6 +73,7 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
         threshold: least,
         mode,
         error_bound,
+        audit_rate,
         ttl: time,
         max_bytes,
         max_temperature,
@@ -80,10 +84,21 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
     } = document.unwrap_or_default();
     let bytes = max_bytes.map_or(256 << 20, |size| size.0);
     let bytes = check.problems.within("cache.l2.max_bytes", bytes, 1 << 20..=BYTES_MAX, " bytes");
+    let mode = mode_of(mode, error_bound, check);
+    let audit_rate = audit_rate.unwrap_or(match mode {
+        Mode::Static => 0.0,
+        Mode::Verified(_) => AUDIT_RATE_VERIFIED,
+    });
     Settings {
         enabled: is_there && enabled.unwrap_or(true),
         shared,
-        mode: mode_of(mode, error_bound, check),
+        mode,
+        audit_rate: check.problems.within(
+            "cache.l2.audit_rate",
+            audit_rate,
+            0.0..=1.0,
+            ", a share of the hits",
+        ),
         threshold: threshold("cache.l2.threshold", least.unwrap_or(0.85), &mut check.problems),
         ttl: ttl(
             "cache.l2.ttl",

@@ -14,7 +14,7 @@ use super::settings::{Settings, Terms};
 use crate::embedding::Embedding;
 
 /// Tenants of a public rule share answers under this name, which no tenant can have.
-const EVERYBODY: &str = "*";
+pub const EVERYBODY: &str = "*";
 
 /// What is known of a request when its fate is decided.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +69,8 @@ pub struct Trial {
     pub entry: Arc<Entry>,
     /// What spoke for it.
     pub evidence: Evidence,
+    /// Whether it would have been served, and is asked for again to see whether that is right.
+    pub is_audit: bool,
 }
 
 impl Asked {

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tidegate_core::cache::replay::{keep, text};
+use tidegate_core::cache::semantic::Outcome;
 use tokio::time::{Duration, Instant};
 
 use super::asked::{Asked, Trial};
 use super::entry::{Entry, Name};
 use super::index::Worth;
-use super::shared::Placed;
+use super::shared::{Message, Placed};
 use super::trust::{same_meaning, same_words};
 use super::{ANSWER_BYTES_MAX, AUDIENCES_MAX, Answer, CANDIDATES, Mode, SemanticCache};
 use crate::keys::unix_ms;
@@ -30,14 +31,27 @@ impl SemanticCache {
     /// number that stands for the fresh answer.
     async fn learn(&self, asked: &Asked, fresh: &str) -> u64 {
         let own = answer_number(fresh);
-        let (Mode::Verified(bound), Some(Trial { entry, evidence })) = (self.settings.mode, &asked.trial)
-        else {
+        let Some(Trial { entry, evidence, is_audit }) = &asked.trial else { return own };
+        if self.settings.mode == Mode::Static && !is_audit {
             return own;
-        };
+        }
         let Some(stored) = text(entry.protocol, &entry.body) else { return own };
         let right = same_words(fresh, &stored) || self.same_meaning(fresh, &stored).await;
-        self.trust.learn(bound, &asked.tenant, evidence, &entry.record, right);
+        if *is_audit {
+            self.trust.audited(&asked.tenant, right);
+            self.metrics.audited(right, self.trust.audits.total());
+        }
+        if let Some(outcome) = self.trust.learn(&asked.tenant, evidence, &entry.record, right) {
+            self.tell_learned(entry.name, &asked.tenant, outcome, false);
+        }
         if right { entry.answer } else { own }
+    }
+
+    /// Lets other gateways learn an outcome too; `raises` says that the answer was said to be wrong.
+    pub(super) fn tell_learned(&self, name: Name, tenant: &str, outcome: Outcome, raises: bool) {
+        if let (Some(shared), Ok(space)) = (self.shared(), self.space()) {
+            shared.tell(Message::Learned { space, name, outcome, raises, tenant: tenant.into() });
+        }
     }
 
     async fn same_meaning(&self, fresh: &str, stored: &str) -> bool {

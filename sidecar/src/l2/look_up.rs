@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::asked::{Asked, Trial};
 use super::entry::Entry;
 use super::index::Found;
-use super::{CANDIDATES, Hit, Layer, Looked, Near, SAME, SemanticCache};
+use super::{CANDIDATES, Hit, Layer, Looked, Near, SemanticCache};
 use crate::embedding::EmbedError;
 use crate::keys::unix_ms;
 
@@ -23,13 +23,16 @@ impl SemanticCache {
                     self.index.hit(&asked.partition, id);
                     self.metrics.similarity.observe(hit.similarity.into());
                 }
-                self.metrics.looked_up("hit", hit.layer.reason());
+                if let Some(evidence) = hit.evidence {
+                    self.trust.served(hit.entry.name, &asked.tenant, evidence);
+                }
+                self.metrics.hit(hit.layer);
             }
             Looked::Miss { reason, near } => {
                 if let Some(near) = near {
                     self.metrics.similarity.observe(near.similarity.into());
                 }
-                self.metrics.looked_up("miss", reason);
+                self.metrics.missed(reason);
             }
         }
         looked
@@ -41,7 +44,7 @@ impl SemanticCache {
         if let Some(shared) = self.shared()
             && let Some(entry) = shared.answer(asked.name, &asked.tenant, unix_ms()).await
         {
-            return Looked::Hit(Hit { layer: Layer::Redis, entry: entry.into(), similarity: SAME });
+            return Looked::Hit(Hit::same(Layer::Redis, entry.into()));
         }
         if !self.settings.enabled {
             return miss("nothing_stored", None);
@@ -51,16 +54,21 @@ impl SemanticCache {
             Err(EmbedError::TooLong { .. }) => return miss("prompt_too_long", None),
             Err(error) => return miss(error.label(), None),
         };
+        self.settle();
         let found = self.index.search(&asked.partition, &vector, CANDIDATES, unix_ms());
         self.weigh(asked, found)
     }
 
     /// Serves the same words, or what the guard and the mode let pass.
-    fn weigh(&self, asked: &mut Asked, found: Vec<Found<Entry>>) -> Looked {
+    fn weigh(&self, asked: &mut Asked, mut found: Vec<Found<Entry>>) -> Looked {
         let is_same = |found: &&Found<Entry>| found.value.name == asked.name;
         if let Some(Found { id, value: entry, .. }) = found.iter().find(is_same) {
-            let layer = Layer::Semantic(*id);
-            return Looked::Hit(Hit { layer, entry: entry.clone(), similarity: SAME });
+            return Looked::Hit(Hit::same(Layer::Semantic(*id), entry.clone()));
+        }
+        let were_some = !found.is_empty();
+        found.retain(|found| self.trust.allows(found.value.name, found.similarity));
+        if were_some && found.is_empty() {
+            return Looked::Miss { reason: "feedback", near: None };
         }
         let candidates: Vec<Candidate> = found
             .iter()
@@ -85,23 +93,18 @@ impl SemanticCache {
         let Some(Found { id, similarity, value: entry }) = found.get(evidence.chosen()) else {
             return Looked::Miss { reason: "nothing_stored", near: None };
         };
-        let decision = self.trust.decide(
-            self.settings.mode,
-            &asked.tenant,
-            asked.terms.threshold,
-            &evidence,
-            &entry.learned(),
-        );
+        let decision = self.trust.decide(&asked.tenant, asked.terms.threshold, &evidence, &entry.learned());
         let reason = match decision {
             Decision::Serve { audit: false, .. } => {
                 let layer = Layer::Semantic(*id);
-                return Looked::Hit(Hit { layer, entry: entry.clone(), similarity: *similarity });
+                let (entry, evidence) = (entry.clone(), Some(evidence));
+                return Looked::Hit(Hit { layer, entry, similarity: *similarity, evidence });
             }
             Decision::Serve { audit: true, .. } => "audit",
             Decision::Explore(Reason::Far) => "below_threshold",
             Decision::Explore(reason) => reason.label(),
         };
-        asked.trial = Some(Trial { entry: entry.clone(), evidence });
+        asked.trial = Some(Trial { entry: entry.clone(), evidence, is_audit: reason == "audit" });
         // The nearest of all may be one that the guard forbids.
         match (reason, is_far) {
             ("below_threshold", false) => Looked::Miss { reason: "guard", near: near(0) },

@@ -11,36 +11,42 @@ pub mod index;
 mod keep;
 mod look_up;
 mod metrics;
+mod persist;
 mod purge;
 pub mod settings;
 mod shared;
 pub mod tickets;
 mod trust;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
 use tidegate_core::cache::Kind;
+use tidegate_core::cache::semantic::Evidence;
 use tidegate_core::cache::semantic::guard::Mismatch;
+use tokio::sync::watch;
 use tokio::time::Duration;
 
 pub use self::aloft::Entered;
 pub use self::asked::{Asked, Request};
 pub use self::entry::{Entry, Name};
 pub use self::index::Stats;
+pub use self::metrics::LookedUp;
+pub use self::persist::tend;
 pub use self::purge::Selection;
 pub use self::settings::Settings;
-pub use self::trust::Mode;
+pub use self::trust::{Mode, TenantAudit};
 
 use self::aloft::Aloft;
+use self::asked::EVERYBODY;
 use self::flight::Flights;
 use self::index::{EntryId, Index, Limits};
 use self::metrics::L2Metrics;
 use self::purge::{Purge, Removal};
 use self::shared::{Shared, Space};
 use self::tickets::Tickets;
-use self::trust::Trust;
+use self::trust::{Kept, Trust};
 use crate::embedding::{self, EmbedError, Embedder};
 use crate::keys::random::NoRandomness;
 use crate::keys::unix_ms;
@@ -64,6 +70,15 @@ pub struct Hit {
     pub entry: Arc<Entry>,
     /// Cosine of the two prompts.
     pub similarity: f32,
+    /// What spoke for it, if it was asked in other words.
+    evidence: Option<Evidence>,
+}
+
+impl Hit {
+    /// The answer to the same words.
+    const fn same(layer: Layer, entry: Arc<Entry>) -> Self {
+        Self { layer, entry, similarity: SAME, evidence: None }
+    }
 }
 
 /// Where an answer was found.
@@ -150,6 +165,10 @@ pub struct SemanticCache {
     trust: Trust,
     dimension: usize,
     shared: Option<Arc<Shared>>,
+    /// What was learned before the start and is of use if the model is still the same.
+    unsettled: Mutex<Vec<Kept>>,
+    /// When something was taken back last, in milliseconds since 1970.
+    taken_back: watch::Sender<u64>,
 }
 
 /// A tenant and a [`tidegate_core::wire::Identity::scope`].
@@ -167,6 +186,7 @@ impl SemanticCache {
         let deadline = model.deadline;
         let index = Index::new(Limits { dimension: model.dimension, bytes_max: settings.bytes_max });
         let metrics = L2Metrics::register(registry);
+        let trust = Trust::new(settings.mode, settings.audit_rate);
         Self {
             settings,
             embedder,
@@ -177,18 +197,25 @@ impl SemanticCache {
             aloft: Aloft::default(),
             tickets: Tickets::default(),
             audiences: Mutex::default(),
-            trust: Trust::default(),
+            trust,
             dimension: model.dimension,
             shared: None,
+            unsettled: Mutex::default(),
+            taken_back: watch::Sender::new(0),
         }
     }
 
-    /// The same, sharing its answers through `redis`.
+    /// The same, sharing its answers through `redis`; `read_before` is [`Self::read_before`].
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn share(self, redis: Redis, registry: &mut Registry) -> Result<Arc<Self>, NoRandomness> {
-        let shared = Arc::new(Shared::new(redis, registry)?);
+    pub fn share(
+        self,
+        redis: Redis,
+        read_before: Option<&str>,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, NoRandomness> {
+        let shared = Arc::new(Shared::new(redis, read_before, registry)?);
         let cache = Arc::new(Self { shared: Some(shared.clone()), ..self });
         shared.tend(Arc::downgrade(&cache));
         Ok(cache)
@@ -245,16 +272,25 @@ impl SemanticCache {
             Some(shared) => shared.has(name).await,
             None => false,
         };
+        self.said_wrong(name);
         self.remove(Removal::Entry { name: name.to_string(), at_ms: now_ms }, now_ms) > 0 || is_shared
     }
 
     fn remove(&self, removal: Removal, now_ms: u64) -> usize {
         let gone = self.take_out(&removal);
         let count = gone.len();
+        self.taken_back.send_replace(now_ms);
         if let Some(shared) = self.shared() {
             shared.remove(removal, gone.into_iter(), now_ms);
         }
         count
+    }
+
+    /// Learns from an answer that was said to be wrong, if it was served here.
+    fn said_wrong(&self, name: Name) {
+        if let Some((tenant, outcome)) = self.trust.said_wrong(name) {
+            self.tell_learned(name, &tenant, outcome, true);
+        }
     }
 
     /// Removes entries from the index; returns their names.
@@ -275,6 +311,33 @@ impl SemanticCache {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.index.stats()
+    }
+
+    /// Look-ups since the start.
+    #[must_use]
+    pub fn looked_up(&self) -> LookedUp {
+        self.metrics.counts()
+    }
+
+    /// What it is configured to do.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many outcomes the mode `verified` rests on, by tenant.
+    #[must_use]
+    pub fn outcomes(&self) -> HashMap<Box<str>, usize> {
+        self.trust.observations()
+    }
+
+    /// What audits found, for each tenant, and for all together, who stands first.
+    #[must_use]
+    pub fn audits(&self) -> Vec<TenantAudit> {
+        self.settle();
+        let audit = self.trust.audits.total();
+        let all = TenantAudit { tenant: EVERYBODY.into(), audit, error: audit.error() };
+        std::iter::once(all).chain(self.trust.audits.by_tenant()).collect()
     }
 
     /// A request was given the answer of another one.

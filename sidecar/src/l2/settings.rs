@@ -15,6 +15,8 @@ pub struct Settings {
     pub shared: bool,
     /// Who decides whether a near answer is served.
     pub mode: Mode,
+    /// Share of what may be served that is asked for again all the same; 0 to 1.
+    pub audit_rate: f64,
     /// Least cosine of two prompts that may share an answer, in the mode `static`.
     pub threshold: f32,
     /// How long an answer is served.

@@ -95,13 +95,15 @@ pub enum Table {
     Usage,
     /// Policies on slices of the traffic.
     Policies,
+    /// What the semantic cache learned, by tenant.
+    Trust,
 }
 
 impl Table {
     /// What the audit log's table is called, in errors and in etcd.
     pub const AUDIT_NAME: &'static str = "audit";
     /// All tables.
-    const ALL: [Self; 4] = [Self::Keys, Self::Sessions, Self::Usage, Self::Policies];
+    const ALL: [Self; 5] = [Self::Keys, Self::Sessions, Self::Usage, Self::Policies, Self::Trust];
 
     const fn name(self) -> &'static str {
         match self {
@@ -109,6 +111,7 @@ impl Table {
             Self::Sessions => "sessions",
             Self::Usage => "usage",
             Self::Policies => "policies",
+            Self::Trust => "trust",
         }
     }
 
@@ -116,7 +119,7 @@ impl Table {
     const fn is_shared(self) -> bool {
         match self {
             Self::Keys | Self::Sessions | Self::Policies => true,
-            Self::Usage => false,
+            Self::Usage | Self::Trust => false,
         }
     }
 

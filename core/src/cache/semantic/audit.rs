@@ -71,6 +71,27 @@ impl<K: Ord> AuditTable<K> {
         }
     }
 
+    /// Adds what was counted before; a key over the bound is counted with the others.
+    pub fn merge(&mut self, key: K, audit: Audit) {
+        let full = self.keys.len() >= KEYS_MAX;
+        let sum = match self.keys.get_mut(&key) {
+            Some(sum) => sum,
+            None if full => &mut self.others,
+            None => self.keys.entry(key).or_default(),
+        };
+        sum.checked = sum.checked.saturating_add(audit.checked);
+        sum.wrong = sum.wrong.saturating_add(audit.wrong.min(audit.checked));
+    }
+
+    /// One key's audits.
+    #[must_use]
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Audit
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.keys.get(key).copied().unwrap_or_default()
+    }
+
     /// Each key with its audits.
     pub fn iter(&self) -> impl Iterator<Item = (&K, Audit)> {
         self.keys.iter().map(|(key, audit)| (key, *audit))

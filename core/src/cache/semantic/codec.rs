@@ -1,12 +1,12 @@
 //! What was learned, as bytes to store: a version, then 11 bytes an outcome.
 
 use super::evidence::FEATURES;
-use super::verifier::{ErrorBound, OBSERVATIONS_MAX, Observation, Record, Verifier};
+use super::verifier::{ErrorBound, OBSERVATIONS_MAX, Outcome, Record, Verifier};
 
 const VERSION: u8 = 1;
 /// Steps of a stored feature; features lie within ±8.
 const STEPS: f64 = 4096.0;
-const OBSERVATION_BYTES: usize = FEATURES * 2 + 1;
+const OUTCOME_BYTES: usize = FEATURES * 2 + 1;
 
 impl Record {
     /// The record as bytes.
@@ -28,20 +28,43 @@ impl Record {
     }
 }
 
+impl Outcome {
+    /// Length of [`Self::encode`].
+    pub const BYTES: usize = OUTCOME_BYTES;
+
+    /// The outcome as bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; OUTCOME_BYTES] {
+        let mut out = [0; OUTCOME_BYTES];
+        let (places, _) = out.as_chunks_mut::<2>();
+        for (place, feature) in places.iter_mut().zip(self.features) {
+            let step = (feature * STEPS).round().clamp(f64::from(i16::MIN), f64::from(i16::MAX));
+            *place = (step as i16).to_le_bytes();
+        }
+        out[OUTCOME_BYTES - 1] = u8::from(self.right) | u8::from(self.audited) << 1;
+        out
+    }
+
+    /// Reads [`Self::encode`].
+    #[must_use]
+    pub fn decode(bytes: &[u8; OUTCOME_BYTES]) -> Self {
+        let flags = bytes[OUTCOME_BYTES - 1];
+        let mut outcome = Self { features: [0.0; FEATURES], right: flags & 1 != 0, audited: flags & 2 != 0 };
+        for (feature, step) in outcome.features.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *feature = f64::from(i16::from_le_bytes(*step)) / STEPS;
+        }
+        outcome
+    }
+}
+
 impl Verifier {
     /// All outcomes, the oldest first: at most 22.5 kB.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1 + self.observations.len() * OBSERVATION_BYTES);
+        let mut out = Vec::with_capacity(1 + self.observations.len() * OUTCOME_BYTES);
         out.push(VERSION);
         let (newer, older) = self.observations.split_at(self.oldest.min(self.observations.len()));
-        for seen in older.iter().chain(newer) {
-            for feature in seen.features {
-                let step = (feature * STEPS).round().clamp(f64::from(i16::MIN), f64::from(i16::MAX));
-                out.extend_from_slice(&(step as i16).to_le_bytes());
-            }
-            out.push(u8::from(seen.right) | u8::from(seen.audited) << 1);
-        }
+        older.iter().chain(newer).for_each(|seen| out.extend_from_slice(&seen.encode()));
         out
     }
 
@@ -50,22 +73,12 @@ impl Verifier {
     #[must_use]
     pub fn decode(bytes: &[u8], bound: ErrorBound, audit_share: f64) -> Option<Self> {
         let (&version, rest) = bytes.split_first()?;
-        let (observations, torn) = rest.as_chunks::<OBSERVATION_BYTES>();
-        if version != VERSION || !torn.is_empty() || observations.len() > OBSERVATIONS_MAX {
+        let (outcomes, torn) = rest.as_chunks::<OUTCOME_BYTES>();
+        if version != VERSION || !torn.is_empty() || outcomes.len() > OBSERVATIONS_MAX {
             return None;
         }
         let mut verifier = Self::new(bound, audit_share);
-        for bytes in observations {
-            let Some((outcome, features)) = bytes.split_last() else {
-                continue;
-            };
-            let mut seen =
-                Observation { features: [0.0; FEATURES], right: outcome & 1 != 0, audited: outcome & 2 != 0 };
-            for (feature, step) in seen.features.iter_mut().zip(features.as_chunks::<2>().0) {
-                *feature = f64::from(i16::from_le_bytes(*step)) / STEPS;
-            }
-            verifier.observe(seen);
-        }
+        outcomes.iter().for_each(|bytes| verifier.observe(Outcome::decode(bytes)));
         verifier.fit();
         Some(verifier)
     }

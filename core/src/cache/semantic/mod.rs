@@ -20,4 +20,4 @@ mod tests;
 pub use audit::{Audit, AuditTable, Interval};
 pub use decision::{Decision, Reason, Threshold};
 pub use evidence::{Candidate, Evidence};
-pub use verifier::{ErrorBound, OBSERVATIONS_MAX, OBSERVATIONS_MIN, Record, Verifier};
+pub use verifier::{ErrorBound, OBSERVATIONS_MAX, OBSERVATIONS_MIN, Outcome, Record, Verifier};

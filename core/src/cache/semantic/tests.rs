@@ -61,7 +61,9 @@ fn live(bound: f64, seed: u64, prompts: usize) -> (usize, usize) {
                     verifier.learn(&evidence, &mut records[entry], right);
                 }
             }
-            Decision::Explore(_) => verifier.learn(&evidence, &mut records[entry], right),
+            Decision::Explore(_) => {
+                verifier.learn(&evidence, &mut records[entry], right);
+            }
         }
     }
     (served, wrong)

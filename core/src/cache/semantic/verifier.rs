@@ -81,13 +81,34 @@ impl Record {
     }
 }
 
-/// One outcome.
+/// One outcome: what a lookup saw, and whether the stored answer was right.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Observation {
+pub struct Outcome {
     pub(super) features: [f64; FEATURES],
     pub(super) right: bool,
     /// It was served, and stands for all that were served and not audited.
     pub(super) audited: bool,
+}
+
+impl Outcome {
+    /// The outcome of evidence that nothing was learned from.
+    #[must_use]
+    pub const fn of(evidence: &Evidence, right: bool) -> Self {
+        Self { features: evidence.features, right, audited: false }
+    }
+
+    /// Whether the stored answer was right.
+    #[must_use]
+    pub const fn is_right(&self) -> bool {
+        self.right
+    }
+
+    /// Cosine of the two prompts.
+    #[must_use]
+    pub const fn similarity(&self) -> f32 {
+        let [.., similarity] = self.features;
+        similarity as f32
+    }
 }
 
 /// What was learned of one tenant's lookups: some 100 KiB when full.
@@ -98,7 +119,7 @@ pub struct Verifier {
     model: Logistic,
     /// Least cautious estimate that is served; above 1 nothing is.
     cut: f64,
-    pub(super) observations: Vec<Observation>,
+    pub(super) observations: Vec<Outcome>,
     pub(super) oldest: usize,
     since_fit: usize,
 }
@@ -129,12 +150,20 @@ impl Verifier {
         }
     }
 
-    /// Learns whether the chosen entry's answer was right, from a fresh answer or from feedback.
-    pub fn learn(&mut self, evidence: &Evidence, record: &mut Record, right: bool) {
+    /// Learns whether the chosen entry's answer was right, from a fresh answer or from feedback. Gives
+    /// what another verifier can [`Self::adopt`].
+    pub fn learn(&mut self, evidence: &Evidence, record: &mut Record, right: bool) -> Outcome {
         let estimate = sigmoid(self.model.linear(&evidence.features));
         let audited = self.cautious(&evidence.features, record.shift()) >= self.cut;
         record.add(f64::from(u8::from(right)) - estimate);
-        self.observe(Observation { features: evidence.features, right, audited });
+        let outcome = Outcome { features: evidence.features, right, audited };
+        self.adopt(outcome);
+        outcome
+    }
+
+    /// Learns an outcome that was observed elsewhere.
+    pub fn adopt(&mut self, outcome: Outcome) {
+        self.observe(outcome);
         self.since_fit += 1;
         if self.since_fit >= FIT_EVERY {
             self.fit();
@@ -153,7 +182,7 @@ impl Verifier {
         (self.cut <= 1.0).then_some(self.cut)
     }
 
-    pub(super) fn observe(&mut self, observation: Observation) {
+    pub(super) fn observe(&mut self, observation: Outcome) {
         if self.observations.len() < OBSERVATIONS_MAX {
             self.observations.push(observation);
             return;
@@ -180,12 +209,12 @@ impl Verifier {
         if self.observations.len() < OBSERVATIONS_MIN {
             return f64::INFINITY;
         }
-        let stands_for = |seen: &Observation| match seen.audited {
+        let stands_for = |seen: &Outcome| match seen.audited {
             true => 1.0 / self.audit_share.max(AUDIT_SHARE_MIN),
             false => 1.0,
         };
         let estimates = self.observations.iter().map(|seen| (self.cautious(&seen.features, 0.0), seen));
-        let mut ranked: Vec<(f64, &Observation)> = estimates.collect();
+        let mut ranked: Vec<(f64, &Outcome)> = estimates.collect();
         ranked.sort_unstable_by(|(a, _), (b, _)| b.total_cmp(a));
         let (mut weight, mut expected, mut cut) = (0.0, 0.0, f64::INFINITY);
         let (mut seen, mut wrong) = (0.0, 0.0);

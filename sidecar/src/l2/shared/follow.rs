@@ -17,6 +17,7 @@ use super::message::{Gateway, Message};
 use super::write::REMOVALS_LENGTH;
 use super::{Shared, value};
 use crate::embedding::EmbedError;
+use crate::keys::unix_ms;
 use crate::redis::CallError;
 
 /// How often the streams are read.
@@ -74,16 +75,24 @@ impl SemanticCache {
             Err(EmbedError::Loading) => return false,
             space => space.ok(),
         };
+        self.settle();
         let Ok((log, removals)) = read(shared, cursor).await else { return false };
         self.take_removals(shared, cursor, &removals);
         let is_whole = log.len() < PAGE;
         for (id, fields) in log {
-            if let Some(Message::Stored { space: of, name }) =
-                foreign(shared.gateway, &fields, Message::decode)
-                && Some(of) == space
-            {
-                cursor.want(name);
+            match foreign(shared.gateway, &fields, Message::decode) {
+                Some(Message::Stored { space: of, name }) if Some(of) == space => cursor.want(name),
+                Some(Message::Learned { space: of, name, outcome, raises, tenant }) if Some(of) == space => {
+                    if raises {
+                        self.trust.raise(name, outcome.similarity());
+                    }
+                    if shared.is_news(&id) {
+                        self.trust.adopt(&tenant, outcome);
+                    }
+                }
+                _ => {}
             }
+            shared.has_read(&id);
             cursor.log = Some(id);
         }
         if !is_whole {
@@ -107,7 +116,7 @@ impl SemanticCache {
                 // There may have been others before.
                 shared.removals().take_all_until(removal.at_ms());
             }
-            self.removed_elsewhere(shared, &removal);
+            self.removed_elsewhere(shared, &removal, is_first);
         }
         if let Some((id, _)) = page.last() {
             cursor.removals = Some(id.clone());
@@ -115,9 +124,21 @@ impl SemanticCache {
         shared.knows_removals.store(true, Ordering::Relaxed);
     }
 
-    fn removed_elsewhere(&self, shared: &Shared, removal: &Removal) {
+    fn removed_elsewhere(&self, shared: &Shared, removal: &Removal, is_past: bool) {
         shared.removals().add(removal);
+        if let Removal::Entry { name, .. } = removal
+            && let Some(name) = Name::parse(name)
+        {
+            self.said_wrong(name);
+        }
         self.take_out(removal);
+        // What happened before the start may have reached Envoy's caches already.
+        let at_ms = if is_past { removal.at_ms() } else { unix_ms() };
+        self.taken_back.send_if_modified(|last| {
+            let is_later = at_ms > *last;
+            *last = at_ms.max(*last);
+            is_later
+        });
     }
 
     /// Loads some of what is wanted, the latest first; whether there is more.

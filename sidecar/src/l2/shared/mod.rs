@@ -31,6 +31,7 @@ use crate::keys::random::{self, NoRandomness};
 use crate::redis::{CallError, Redis, State};
 
 pub use self::keys::Space;
+pub use self::message::Message;
 pub use self::value::Placed;
 
 use self::message::Gateway;
@@ -46,6 +47,15 @@ const REST_MS: u64 = 1000;
 /// Removals that wait for Redis one by one; beyond it they become a purge of everything.
 const UNSENT_MAX: usize = 4096;
 
+/// A place in a stream: milliseconds and a number.
+type Place = (u64, u64);
+
+/// Reads the id of a message.
+fn place(id: &str) -> Option<Place> {
+    let (ms, number) = id.split_once('-')?;
+    Some((ms.parse().ok()?, number.parse().ok()?))
+}
+
 /// The cache in Redis.
 #[derive(Debug)]
 pub struct Shared {
@@ -59,15 +69,23 @@ pub struct Shared {
     late: AtomicU32,
     rests_until_ms: AtomicU64,
     complained: AtomicBool,
+    /// How far the stream of changes was read.
+    read: Mutex<Option<String>>,
+    /// Up to where it was read before the start; what was learned until then is known.
+    read_before: Option<Place>,
     metrics: SharedMetrics,
 }
 
 impl Shared {
-    /// The cache in `redis`.
+    /// The cache in `redis`; `read_before` is what [`Self::read`] said before the start.
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(redis: Redis, registry: &mut Registry) -> Result<Self, NoRandomness> {
+    pub fn new(
+        redis: Redis,
+        read_before: Option<&str>,
+        registry: &mut Registry,
+    ) -> Result<Self, NoRandomness> {
         Ok(Self {
             redis,
             gateway: random::bytes()?,
@@ -78,6 +96,8 @@ impl Shared {
             late: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
             complained: AtomicBool::new(false),
+            read: Mutex::default(),
+            read_before: read_before.and_then(place),
             metrics: SharedMetrics::register(registry),
         })
     }
@@ -86,6 +106,21 @@ impl Shared {
     pub fn tend(self: &Arc<Self>, cache: Weak<SemanticCache>) {
         tokio::spawn(write::write(Arc::downgrade(self)));
         tokio::spawn(follow::follow(cache));
+    }
+
+    /// Up to where the stream of changes was read, if it was.
+    #[must_use]
+    pub fn read(&self) -> Option<String> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn has_read(&self, id: &str) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+    }
+
+    /// Whether a change came after those that were read before the start.
+    fn is_news(&self, id: &str) -> bool {
+        self.read_before.is_none_or(|before| place(id).is_none_or(|place| place > before))
     }
 
     fn removals(&self) -> MutexGuard<'_, Removals> {
@@ -152,6 +187,13 @@ impl Shared {
             self.metrics.wrote("dropped", 1);
         }
         self.metrics.queue.set(self.queue.len() as u64);
+    }
+
+    /// Lets the others know something, in time.
+    pub fn tell(&self, message: Message) {
+        if !self.queue.push(Job::Tell(message)) {
+            self.metrics.wrote("dropped", 1);
+        }
     }
 
     /// Remembers that something was taken out here, with these entries, and tells the others as soon

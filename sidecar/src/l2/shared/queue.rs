@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::super::entry::{Entry, Name};
 use super::keys::Space;
+use super::message::Message;
 use super::value::Placed;
 
 /// Most jobs that wait.
@@ -23,6 +24,8 @@ pub enum Job {
     Store(Arc<Entry>, Option<(Space, Arc<Placed>)>),
     /// An answer that was purged, to be removed.
     Remove(Name),
+    /// Something that other gateways are to know.
+    Tell(Message),
 }
 
 impl Job {
@@ -32,6 +35,7 @@ impl Job {
                 entry.memory_bytes() + placed.as_ref().map_or(0, |(_, placed)| size_of_val(&*placed.vector))
             }
             Self::Remove(_) => size_of::<Name>(),
+            Self::Tell(_) => size_of::<Message>(),
         }
     }
 }

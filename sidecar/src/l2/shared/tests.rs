@@ -52,7 +52,7 @@ impl Member {
         let redis = Redis::start(config.redis.unwrap(), &mut registry);
         let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
         let cache = SemanticCache::new(config.l2, embedder.clone(), &config.embedding, &mut registry);
-        let cache = cache.share(redis.clone(), &mut registry).unwrap();
+        let cache = cache.share(redis.clone(), None, &mut registry).unwrap();
         let member = Self { cache, embedder, redis, registry };
         eventually("the model is there", DEADLINE, || async { member.embedder.model().ok() }).await.unwrap();
         member
@@ -115,8 +115,9 @@ fn is_semantic(hit: &Hit) -> bool {
 async fn one_learns_and_the_others_serve(url: &str) {
     let (one, other) = (Member::start(url).await, Member::start(url).await);
     let name = one.store("t", STORED, "On the login page.").await;
-    let exact = other.until_found("t", STORED).await;
-    assert_eq!((exact.layer, exact.entry.name), (Layer::Redis, name));
+    let exact = || async { other.find("t", STORED).await.filter(|hit| hit.layer == Layer::Redis) };
+    let exact = eventually("the same words are found in Redis", DEADLINE, exact).await.unwrap();
+    assert_eq!(exact.entry.name, name);
     let similar = other.until_found("t", SIMILAR).await;
     assert!(is_semantic(&similar) && similar.similarity < 1.0, "{similar:?}");
     assert_eq!(similar.entry.name, name);
@@ -224,6 +225,29 @@ async fn what_is_damaged_or_of_another_model_is_passed_over_and_counted() {
     assert!(changed.find("t", "Where's my order?").await.is_none(), "its vector is another model's");
     changed.store("t", "Where is my order?", "Still on its way.").await;
     assert!(is_semantic(&changed.until_found("t", "Where's my order?").await));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_said_to_be_wrong_is_not_served_so_far_away_again_by_anybody() {
+    let server = RedisServer::start().await.unwrap();
+    let (one, other) = (Member::start(&server.url()).await, Member::start(&server.url()).await);
+    let name = one.store("t", STORED, "On the login page.").await;
+    other.until_found("t", SIMILAR).await;
+    let mut asked = other.asked("t", SIMILAR);
+    assert!(matches!(other.cache.look_up(&mut asked).await, Looked::Hit(_)), "served");
+
+    assert!(one.cache.take_back(name).await, "said elsewhere");
+    other.until_gone("t", SIMILAR).await;
+    one.store("t", STORED, "On the login page.").await;
+    other.until_found("t", STORED).await;
+    for member in [&one, &other] {
+        let refused = || async {
+            let mut asked = member.asked("t", SIMILAR);
+            let looked = member.cache.judge(&mut asked, Instant::now() + DEADLINE).await;
+            matches!(looked, Looked::Miss { reason: "feedback", .. }).then_some(())
+        };
+        eventually("it is remembered", DEADLINE, refused).await.unwrap();
+    }
 }
 
 #[tokio::test]

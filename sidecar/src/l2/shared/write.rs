@@ -53,11 +53,15 @@ impl Shared {
         let jobs = self.queue.take();
         let is_idle = jobs.is_empty();
         let mut groups: BTreeMap<u8, Vec<Job>> = BTreeMap::new();
+        let mut stored = Vec::new();
         for job in jobs {
-            groups.entry(keys::group(name_of(&job))).or_default().push(job);
+            match group_of(&job) {
+                Some(group) => groups.entry(group).or_default().push(job),
+                None => stored.push(job),
+            }
         }
         let outcomes = join_all(groups.into_values().map(|jobs| self.write_group(jobs))).await;
-        let (mut stored, mut again) = (Vec::new(), Vec::new());
+        let mut again = Vec::new();
         for outcome in outcomes {
             match outcome {
                 Ok(jobs) => stored.extend(jobs),
@@ -146,6 +150,7 @@ impl Shared {
     /// Adds what has to be done for a job; whether it stores something.
     fn add(&self, pipeline: &mut Pipeline, job: &Job, now_ms: u64) -> bool {
         match job {
+            Job::Tell(_) => false,
             Job::Remove(name) => {
                 pipeline.unlink(keys::answer(*name)).ignore();
                 false
@@ -173,8 +178,14 @@ impl Shared {
     async fn tell_stored(&self, stored: &[Job]) {
         let mut told = pipe();
         for job in stored {
-            if let Job::Store(entry, Some((space, _))) = job {
-                let message = Message::Stored { space: *space, name: entry.name }.encode(self.gateway);
+            let message = match job {
+                Job::Store(entry, Some((space, _))) => {
+                    Some(Message::Stored { space: *space, name: entry.name }.encode(self.gateway))
+                }
+                Job::Tell(message) => Some(message.encode(self.gateway)),
+                Job::Store(_, None) | Job::Remove(_) => None,
+            };
+            if let Some(message) = message {
                 told.cmd("XADD")
                     .arg(LOG)
                     .arg("MAXLEN")
@@ -196,9 +207,11 @@ impl Shared {
     }
 }
 
-fn name_of(job: &Job) -> Name {
+/// Which keys a job is about; `None` for a message.
+fn group_of(job: &Job) -> Option<u8> {
     match job {
-        Job::Store(entry, _) => entry.name,
-        Job::Remove(name) => *name,
+        Job::Store(entry, _) => Some(keys::group(entry.name)),
+        Job::Remove(name) => Some(keys::group(*name)),
+        Job::Tell(_) => None,
     }
 }

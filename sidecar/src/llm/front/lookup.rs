@@ -90,7 +90,7 @@ impl Found {
             ..Self::nothing("")
         };
         match looked {
-            Looked::Hit(Hit { layer, entry, similarity }) => Self {
+            Looked::Hit(Hit { layer, entry, similarity, .. }) => Self {
                 hit: true,
                 layer: Some(layer.label()),
                 similarity: Some(*similarity),
