@@ -50,11 +50,11 @@ impl Audits {
     #[must_use]
     pub fn by_tenant(&self) -> Vec<TenantAudit> {
         let table = self.lock();
-        let one = |(tenant, audit): (&Box<str>, Audit)| TenantAudit {
+        let audits = table.iter().map(|(tenant, audit)| TenantAudit {
             tenant: tenant.clone(),
             audit,
             error: audit.error(),
-        };
-        table.iter().map(one).collect()
+        });
+        audits.collect()
     }
 }
