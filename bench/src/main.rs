@@ -9,6 +9,7 @@ mod fairness;
 mod fleet;
 mod histogram;
 mod http;
+mod keys;
 mod load;
 mod machine;
 mod memory;
@@ -16,6 +17,7 @@ mod options;
 mod peers;
 mod scenarios;
 mod semantic;
+mod settlement;
 mod speed;
 mod stats;
 mod table;
@@ -61,6 +63,8 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Understanding { data } => understanding::run(data).await,
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
         Mode::Fleet { length } => fleet::run(*length).await,
+        Mode::Settlement { requests } => settlement::run(*requests).await,
+        Mode::Keys => keys::run().await,
         Mode::Fairness { length } => fairness::run(*length).await,
         Mode::Scenarios { only } => scenarios::run(only).await,
         Mode::Semantic(wanted) => semantic::run(wanted).await,

@@ -25,6 +25,9 @@ usage: tidegate-bench [options]
                    (30 s each, unless --seconds says otherwise)
   --fairness       instead, what tenants get of a limit that they share, from one gateway and
                    from three (30 s for each load)
+  --settlement     instead, many requests of every kind, and then the ledger beside the
+                   provider's own count (10000, unless --requests says otherwise)
+  --keys           instead, what 100,000 API keys cost beside 10
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
                    whose names have a word of --only A,B in them
   --help           this text
@@ -50,6 +53,10 @@ pub(crate) enum Mode {
     Fleet { length: Duration },
     /// What tenants get of a limit that they share.
     Fairness { length: Duration },
+    /// The ledger beside the provider's count.
+    Settlement { requests: u64 },
+    /// What many API keys cost.
+    Keys,
     /// Incidents; all, or those with one of these words in their names.
     Scenarios { only: Vec<String> },
     /// Judgement of the semantic cache.
@@ -59,9 +66,9 @@ pub(crate) enum Mode {
 impl Options {
     /// Reads the arguments; `None` when help is asked for.
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let (mut rounds, mut seconds, mut requests) = (5_u32, None, 1_000_000_u64);
+        let (mut rounds, mut seconds, mut requests) = (5_u32, None, None);
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
-        let mut fairness = false;
+        let (mut fairness, mut settlement, mut keys) = (false, false, false);
         let (mut scenarios, mut only) = (false, Vec::new());
         let mut entries = semantic::ENTRIES;
         let (mut understanding, mut semantic, mut data) = (false, false, None);
@@ -74,6 +81,8 @@ impl Options {
                 "--data" => data = arguments.next().map(PathBuf::from),
                 "--fleet" => fleet = true,
                 "--fairness" => fairness = true,
+                "--settlement" => settlement = true,
+                "--keys" => keys = true,
                 "--scenarios" => scenarios = true,
                 "--only" => {
                     let words = arguments.next().unwrap_or_default();
@@ -82,7 +91,7 @@ impl Options {
                 "--rounds" => rounds = number(&argument, arguments.next())?,
                 "--seconds" => seconds = Some(number(&argument, arguments.next())?),
                 "--entries" => entries = number(&argument, arguments.next())?,
-                "--requests" => requests = number(&argument, arguments.next())?,
+                "--requests" => requests = Some(number(&argument, arguments.next())?),
                 "--cases" => cases = chosen(&arguments.next().unwrap_or_default())?,
                 other => return Err(format!("unknown option `{other}`")),
             }
@@ -100,7 +109,11 @@ impl Options {
             }
             Mode::Semantic(Wanted { data, only, entries })
         } else if memory {
-            Mode::Memory { requests }
+            Mode::Memory { requests: requests.unwrap_or(1_000_000) }
+        } else if settlement {
+            Mode::Settlement { requests: requests.unwrap_or(10_000) }
+        } else if keys {
+            Mode::Keys
         } else if fleet {
             Mode::Fleet { length: length(30) }
         } else if fairness {
@@ -180,6 +193,8 @@ mod tests {
         assert_eq!(options.mode, Mode::Speed { rounds: 2, length });
         let memory = read("--memory --requests 5").unwrap().unwrap().mode;
         assert_eq!(memory, Mode::Memory { requests: 5 });
+        let settlement = read("--settlement").unwrap().unwrap().mode;
+        assert_eq!(settlement, Mode::Settlement { requests: 10_000 });
         let fairness = read("--fairness --seconds 9").unwrap().unwrap().mode;
         assert_eq!(fairness, Mode::Fairness { length: Duration::from_secs(9) });
         let fleet = read("--fleet").unwrap().unwrap().mode;

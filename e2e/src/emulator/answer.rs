@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::stats::Bill;
+
 /// A provider's answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -27,6 +29,27 @@ pub(super) enum Payload {
 }
 
 impl Payload {
+    /// What it costs, if it says so.
+    pub(super) fn bill(&self) -> Option<Bill> {
+        let usage = |bytes: &[u8]| {
+            let document: Value = serde_json::from_slice(bytes).ok()?;
+            let number = |name: &str| document["usage"][name].as_u64();
+            Some(Bill {
+                prompt: number("prompt_tokens")?,
+                completion: number("completion_tokens").unwrap_or(0),
+            })
+        };
+        match self {
+            Self::Json(bytes) => usage(bytes),
+            Self::Events(events) => events
+                .iter()
+                .rev()
+                .take(2)
+                .find_map(|event| usage(event.strip_prefix(b"data: ")?.trim_ascii())),
+            Self::Frames(_) | Self::Raw(_) => None,
+        }
+    }
+
     pub(super) fn content_type(&self) -> &'static str {
         match self {
             Self::Json(_) => "application/json",

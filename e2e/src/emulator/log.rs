@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::{HeaderMap, Method};
 use serde::Serialize;
 
-use super::stats::Stats;
+use super::answer::Payload;
+use super::stats::{Bill, Stats};
 
 /// Requests remembered; the oldest goes first.
 pub const REQUESTS_MAX: usize = 1024;
@@ -153,18 +154,20 @@ pub(super) struct Ticket {
     stats: Arc<Stats>,
     id: Option<u64>,
     chunks_sent: usize,
+    bill: Option<Bill>,
     ended: bool,
 }
 
 impl Ticket {
     pub(super) fn new(log: Arc<RequestLog>, stats: Arc<Stats>, id: Option<u64>) -> Self {
         stats.requests_total.add_one();
-        Self { log, stats, id, chunks_sent: 0, ended: false }
+        Self { log, stats, id, chunks_sent: 0, bill: None, ended: false }
     }
 
-    pub(super) fn answered(&self, status: u16) {
+    pub(super) fn answered(&mut self, status: u16, payload: &Payload) {
         if let Some(id) = self.id {
             self.log.update(id, |r| r.status = Some(status));
+            self.bill = payload.bill();
         }
     }
 
@@ -188,6 +191,15 @@ impl Ticket {
         self.stats.finished_total.add_one();
         if outcome == Outcome::ClientLeft {
             self.stats.clients_left_total.add_one();
+        }
+        match (outcome, self.bill) {
+            (Outcome::Complete, Some(bill)) => self.stats.whole.add(bill),
+            (Outcome::ClientLeft, Some(bill)) => {
+                // The first event of a stream has no token yet, each further one has one.
+                let sent = (self.chunks_sent as u64).saturating_sub(1);
+                self.stats.left.add(Bill { completion: sent.min(bill.completion), ..bill });
+            }
+            _ => {}
         }
         if let Some(id) = self.id {
             self.log.update(id, |r| r.outcome = outcome);

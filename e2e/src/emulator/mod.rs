@@ -41,4 +41,4 @@ mod vector;
 pub use fault::{Fault, FaultError, FaultMatch, Refusal};
 pub use log::{Outcome, RequestRecord};
 pub use server::{Emulator, Options};
-pub use stats::StatsSnapshot;
+pub use stats::{StatsSnapshot, TokensSnapshot};

@@ -18,7 +18,7 @@ use super::log::{RequestLog, RequestRecord};
 use super::openai;
 use super::service::handle;
 use super::socket::{Connection, Socket};
-use super::stats::{Stats, StatsSnapshot};
+use super::stats::{Stats, StatsSnapshot, TokensSnapshot};
 use super::{anthropic, azure, bedrock, ernie, gemini};
 
 /// How long a connection may take over its request headers.
@@ -157,6 +157,12 @@ impl Emulator {
     #[must_use]
     pub fn stats(&self) -> StatsSnapshot {
         self.state.stats.snapshot()
+    }
+
+    /// The provider's own count of tokens.
+    #[must_use]
+    pub fn tokens(&self) -> TokensSnapshot {
+        self.state.stats.tokens()
     }
 }
 

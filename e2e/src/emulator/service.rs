@@ -135,9 +135,9 @@ fn faulty_answer(fault: &Fault, provider: Provider) -> Option<Answer> {
 fn into_response(
     answer: Answer,
     pace: impl FnOnce(AnswerBody) -> AnswerBody,
-    ticket: Ticket,
+    mut ticket: Ticket,
 ) -> Response<AnswerBody> {
-    ticket.answered(answer.status.as_u16());
+    ticket.answered(answer.status.as_u16(), &answer.payload);
     let content_type = answer.payload.content_type();
     let (body, length) = match answer.payload {
         Payload::Json(bytes) | Payload::Raw(bytes) => {
