@@ -137,3 +137,34 @@ fn preset(
 fn path(field: &str, text: String, check: &mut Check<'_>) -> PathBuf {
     check.expanded(field, &text).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Env, parse};
+    use super::*;
+
+    /// From the model cards: E5 wants `query: ` and pads with 1; BGE pools the first token.
+    #[test]
+    fn each_family_comes_with_its_pooling_and_prefix_which_can_be_set_for_others() {
+        let settings =
+            |yaml: &str| parse(&format!("embedding: {yaml}"), &Env::new()).expect("valid").embedding;
+        for (model, pooling, prefix, pad_id, dimension) in [
+            ("all-MiniLM-L6-v2", Pooling::Mean, "", 0, 384),
+            ("multilingual-e5-small", Pooling::Mean, "query: ", 1, 384),
+            ("bge-small-en-v1.5", Pooling::Cls, "", 0, 384),
+            ("bge-small-zh-v1.5", Pooling::Cls, "", 0, 512),
+            ("gte-small", Pooling::Mean, "", 0, 384),
+        ] {
+            let found = settings(&format!("{{model: {model}}}"));
+            let shape = (found.pooling, found.prefix.as_str(), found.pad_id, found.dimension);
+            assert_eq!(shape, (pooling, prefix, pad_id, dimension), "{model}");
+            assert!(found.tokenizer_path.ends_with("tokenizer.json"), "{model}");
+        }
+        let own = settings(
+            "{model: mine, model_path: m.onnx, dimension: 768, pooling: cls, prefix: 'passage: ', pad_id: 3}",
+        );
+        let shape = (own.pooling, own.prefix.as_str(), own.pad_id, own.dimension);
+        assert_eq!(shape, (Pooling::Cls, "passage: ", 3, 768));
+        assert_eq!(own.tokenizer_path, PathBuf::from("tokenizer.json"), "beside the model");
+    }
+}

@@ -43,7 +43,7 @@ pub struct Preset {
 }
 
 /// The models known by name; the first is the default.
-pub const PRESETS: [Preset; 4] = [
+pub const PRESETS: [Preset; 5] = [
     Preset {
         model: "all-MiniLM-L6-v2",
         folder: "minilm",
@@ -78,6 +78,15 @@ pub const PRESETS: [Preset; 4] = [
         prefix: "",
         pad_id: 0,
         dimension: 512,
+        tokens_max: 512,
+    },
+    Preset {
+        model: "gte-small",
+        folder: "gte-small",
+        pooling: Pooling::Mean,
+        prefix: "",
+        pad_id: 0,
+        dimension: 384,
         tokens_max: 512,
     },
 ];
