@@ -43,6 +43,28 @@ static_resources:
     )
 }
 
+/// A plain proxy from `/v1` to the emulated OpenAI, whose outlier detection ejects it after
+/// `failures` in a row for `ejection_s`. It is the only host, so it may be ejected as a whole, and an
+/// empty cluster is no reason to send to it all the same.
+pub(crate) fn outlier_detection(
+    port: u16,
+    admin: u16,
+    upstream: u16,
+    failures: u32,
+    ejection_s: u64,
+) -> String {
+    let detection = format!(
+        "      outlier_detection:
+        consecutive_5xx: {failures}
+        interval: 1s
+        base_ejection_time: {ejection_s}s
+        max_ejection_percent: 100
+      common_lb_config: {{ healthy_panic_threshold: {{ value: 0 }} }}
+"
+    );
+    plain(port, admin, upstream, None).replace("timeout: 0s }", "timeout: 2s }") + &detection
+}
+
 fn indented(text: &str, spaces: usize) -> String {
     let lines: Vec<String> = text.lines().map(|line| format!("{:spaces$}{line}", "")).collect();
     lines.join("\n")

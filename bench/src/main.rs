@@ -66,7 +66,7 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Settlement { requests } => settlement::run(*requests).await,
         Mode::Keys => keys::run().await,
         Mode::Fairness { length } => fairness::run(*length).await,
-        Mode::Scenarios { only } => scenarios::run(only).await,
+        Mode::Scenarios(play) => scenarios::run(play).await,
         Mode::Semantic(wanted) => semantic::run(wanted).await,
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cases::{CASES, Case};
+use crate::scenarios::Play;
 use crate::semantic::{self, Wanted};
 
 pub(crate) const USAGE: &str = "\
@@ -29,7 +30,8 @@ usage: tidegate-bench [options]
                    provider's own count (10000, unless --requests says otherwise)
   --keys           instead, what 100,000 API keys cost beside 10
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
-                   whose names have a word of --only A,B in them
+                   whose names have a word of --only A,B in them; --ours leaves out the plain Envoy
+                   beside it, --verbose tells what becomes of the policies
   --help           this text
 ";
 
@@ -57,8 +59,8 @@ pub(crate) enum Mode {
     Settlement { requests: u64 },
     /// What many API keys cost.
     Keys,
-    /// Incidents; all, or those with one of these words in their names.
-    Scenarios { only: Vec<String> },
+    /// Incidents.
+    Scenarios(Play),
     /// Judgement of the semantic cache.
     Semantic(Wanted),
 }
@@ -69,7 +71,7 @@ impl Options {
         let (mut rounds, mut seconds, mut requests) = (5_u32, None, None);
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
         let (mut fairness, mut settlement, mut keys) = (false, false, false);
-        let (mut scenarios, mut only) = (false, Vec::new());
+        let (mut scenarios, mut play) = (false, Play::default());
         let mut entries = semantic::ENTRIES;
         let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
@@ -86,8 +88,10 @@ impl Options {
                 "--scenarios" => scenarios = true,
                 "--only" => {
                     let words = arguments.next().unwrap_or_default();
-                    only = words.split(',').map(str::to_owned).collect();
+                    play.only = words.split(',').map(str::to_owned).collect();
                 }
+                "--ours" => play.ours = true,
+                "--verbose" => play.verbose = true,
                 "--rounds" => rounds = number(&argument, arguments.next())?,
                 "--seconds" => seconds = Some(number(&argument, arguments.next())?),
                 "--entries" => entries = number(&argument, arguments.next())?,
@@ -101,7 +105,7 @@ impl Options {
             let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
             Mode::Understanding { data }
         } else if scenarios {
-            Mode::Scenarios { only }
+            Mode::Scenarios(play)
         } else if semantic {
             let data = data.ok_or("--semantic: needs --data DIR, a folder with `pairs/*.jsonl`")?;
             if let Some(unknown) = only.iter().find(|part| !semantic::PARTS.contains(&part.as_str())) {
@@ -160,8 +164,9 @@ mod tests {
 
     #[test]
     fn scenarios_can_be_chosen() {
-        let mode = read("--scenarios --only quota,calm").unwrap().unwrap().mode;
-        assert_eq!(mode, Mode::Scenarios { only: vec!["quota".to_owned(), "calm".to_owned()] });
+        let mode = read("--scenarios --only quota,calm --ours").unwrap().unwrap().mode;
+        let only = vec!["quota".to_owned(), "calm".to_owned()];
+        assert_eq!(mode, Mode::Scenarios(Play { only, ours: true, verbose: false }));
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub fn update<T>(
     }
 }
 
+/// A gate as it is; `None` when there is none.
+pub fn look(cells: &impl SharedCells, tag: u64) -> Option<Gate> {
+    let name = cells::name(Table::Gates, (tag % u64::from(cells::GATES)) as u32);
+    decode(&cells.read(&name).bytes).into_iter().find(|(t, _)| *t == tag).map(|(_, gate)| gate)
+}
+
 fn decode(bytes: &[u8]) -> Vec<(u64, Gate)> {
     let (chunks, _) = bytes.as_chunks::<SLOT_BYTES>();
     let slot = |chunk: &[u8; SLOT_BYTES]| {

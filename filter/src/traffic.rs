@@ -76,7 +76,12 @@ impl Row {
     /// Takes what was counted, if anything was.
     fn take(&self) -> Option<TrafficRow> {
         let (requests, failures) = (self.requests.take(), self.failures.take());
-        (requests > 0).then(|| TrafficRow { attributes: self.attributes(), requests, failures })
+        (requests > 0).then(|| TrafficRow {
+            attributes: self.attributes(),
+            requests,
+            failures,
+            hidden: false,
+        })
     }
 }
 

@@ -205,6 +205,8 @@ pub struct Vm {
     pub outbox: Outbox,
     /// Answers for the semantic cache.
     pub offers: Offers,
+    /// Requests whose refusal waits for news.
+    pub held: usize,
     breaker_changes: Vec<BreakerChange>,
 }
 
@@ -229,6 +231,7 @@ impl Vm {
             traffic: Traffic::default(),
             outbox: Outbox::default(),
             offers: Offers::default(),
+            held: 0,
             breaker_changes: Vec::new(),
         }
     }

@@ -241,6 +241,8 @@ impl Ready {
         let mut serving = JoinSet::new();
         let (control, providers) = (gateway.control.clone(), gateway.providers.clone());
         let clusters = gateway.clusters.clone();
+        let unseen = (gateway.providers.clone(), gateway.bus.clone(), gateway.draining.clone());
+        tokio::spawn(learn::tell_hidden(unseen.0, unseen.1, unseen.2));
         let learning =
             tokio::spawn(learn::run(clusters, observed, control, providers, gateway.draining.clone()));
         let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));

@@ -2,8 +2,10 @@
 //! not that was doomed; beside breakers that know the status alone, on the same requests.
 
 mod file;
+mod outlier;
 mod score;
 mod traffic;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,7 @@ use tidegate_core::policy::BreakerPolicy;
 use tidegate_e2e::harness::{Client, Gateway, workspace_root};
 
 use self::file::Scenario;
+use self::outlier::OutlierDetection;
 use self::score::Score;
 use crate::error::BenchError;
 
@@ -23,21 +26,32 @@ const BREAKER: BreakerPolicy = BreakerPolicy {
     recovery_increment: 0.2,
 };
 
-/// Runs the scenarios in `bench/scenarios` whose names have one of the words in `only` in them (all
-/// without any), and gives the table.
-pub(crate) async fn run(only: &[String]) -> Result<String, BenchError> {
+/// How scenarios are played.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Play {
+    /// Those whose names have one of these words in them; all without any.
+    pub(crate) only: Vec<String>,
+    /// Without the plain Envoy beside the gateway.
+    pub(crate) ours: bool,
+    /// Whether to tell what becomes of the policies.
+    pub(crate) verbose: bool,
+}
+
+/// Plays the scenarios in `bench/scenarios`, and gives the table.
+pub(crate) async fn run(play: &Play) -> Result<String, BenchError> {
     let folder: PathBuf = workspace_root().join("bench/scenarios");
     let mut table = String::from(
         "\n### Incidents\n\nBystanders killed, in percent of the requests that would have succeeded, and doomed \
-         requests refused, in percent of those after the first refusal. The other three are simulated on the \
-         same requests, with the same thresholds.\n\n\
+         requests refused, in percent of those after the first refusal. Beside it, on the same requests: a breaker \
+         with the same thresholds for each route and model, and one for the provider, both simulated; and a \
+         real Envoy with outlier detection.\n\n\
          | scenario | killed | doomed refused | onset | recovery | breaker by route: killed / refused | by \
-         provider | outlier detection | verdict |\n|---|---|---|---|---|---|---|---|---|\n",
+         provider | Envoy's outlier detection | verdict |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut onsets = Vec::new();
-    for (name, scenario) in file::read(&folder, only)? {
+    for (name, scenario) in file::read(&folder, &play.only)? {
         eprintln!("scenario {name}");
-        let row = one(&scenario).await?;
+        let row = one(&scenario, play).await?;
         onsets.extend(row.gateway.onset_s);
         table.push_str(&row.line(&scenario));
     }
@@ -53,17 +67,26 @@ struct Row {
     failed_otherwise: u64,
     by_route: Score,
     by_provider: Score,
-    outlier: Score,
+    outlier: Option<Score>,
 }
 
-async fn one(scenario: &Scenario) -> Result<Row, BenchError> {
+async fn one(scenario: &Scenario, play: &Play) -> Result<Row, BenchError> {
     let gateway = start(scenario).await?;
     traffic::arm(&gateway, scenario)?;
     let clients: Vec<(String, Client)> = TENANTS
         .iter()
         .map(|tenant| ((*tenant).to_owned(), Client::new().with_key(&key_of(tenant))))
         .collect();
-    let sent = traffic::run(&gateway, &clients, scenario).await?;
+    let envoy = if play.ours { None } else { Some(OutlierDetection::start(&gateway).await?) };
+    let running = traffic::run(&gateway, envoy.as_ref(), &clients, scenario);
+    let sent = if play.verbose {
+        tokio::select! {
+            sent = running => sent?,
+            () = watch::policies(&gateway) => Vec::new(),
+        }
+    } else {
+        running.await?
+    };
     Ok(Row {
         gateway: score::gateway(scenario, &sent),
         failed_otherwise: sent.iter().filter(|request| request.failed && !request.doomed).count() as u64,
@@ -108,7 +131,7 @@ impl Row {
             seconds(gateway.recovery_s),
             pair(by_route),
             pair(by_provider),
-            pair(outlier),
+            outlier.as_ref().map_or_else(|| "–".to_owned(), pair),
             self.verdict(scenario)
         )
     }

@@ -10,11 +10,6 @@ use tidegate_core::policy::BreakerPolicy;
 use super::file::{Scenario, Slice};
 use super::traffic::Sent;
 
-/// Failures in a row after which Envoy's outlier detection ejects a host, and for how long at
-/// first (the defaults of `consecutive_5xx` and `base_ejection_time`).
-const OUTLIER_FAILURES: u32 = 5;
-const OUTLIER_EJECTION_MS: u64 = 30_000;
-
 /// The figures of one protection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Score {
@@ -97,25 +92,12 @@ pub(crate) fn breaker(scenario: &Scenario, sent: &[Sent], policy: &BreakerPolicy
     Score::of(scenario, requests)
 }
 
-/// Envoy's outlier detection with one host: the provider.
-pub(crate) fn outlier_detection(scenario: &Scenario, sent: &[Sent]) -> Score {
-    let (mut in_a_row, mut ejected_until_ms, mut ejections) = (0, 0, 0u64);
-    let requests = sent.iter().map(|request| {
-        let now_ms = (request.at_s * 1000.0) as u64;
-        let refused = now_ms < ejected_until_ms;
-        if !refused && request.doomed {
-            in_a_row += 1;
-            if in_a_row >= OUTLIER_FAILURES {
-                ejections += 1;
-                ejected_until_ms = now_ms + OUTLIER_EJECTION_MS * ejections;
-                in_a_row = 0;
-            }
-        } else if !refused {
-            in_a_row = 0;
-        }
-        (request.at_s, request.doomed, refused)
-    });
-    Score::of(scenario, requests)
+/// Envoy's outlier detection, if it was there.
+pub(crate) fn outlier_detection(scenario: &Scenario, sent: &[Sent]) -> Option<Score> {
+    let asked =
+        sent.iter().filter_map(|request| Some((request.at_s, request.doomed, request.refused_by_envoy?)));
+    let asked: Vec<_> = asked.collect();
+    (!asked.is_empty()).then(|| Score::of(scenario, asked.into_iter()))
 }
 
 fn key_of(values: &Slice, by: &[&str]) -> Vec<String> {
@@ -160,7 +142,14 @@ mod tests {
                 let model = if i % 2 == 0 { "m1" } else { "m2" };
                 let doomed = i < 100 && i % 2 == 0;
                 let values = Slice::from([("model".to_owned(), model.to_owned())]);
-                Sent { values, at_s: f64::from(i) / 10.0, doomed, refused: false, failed: doomed }
+                Sent {
+                    values,
+                    at_s: f64::from(i) / 10.0,
+                    doomed,
+                    refused: false,
+                    failed: doomed,
+                    refused_by_envoy: Some(false),
+                }
             })
             .collect()
     }
@@ -173,7 +162,10 @@ mod tests {
         assert_eq!((by_model.doomed, by_model.refused), (40, 40));
         let by_none = breaker(&scenario, &sent, &POLICY, &[]);
         assert!(by_none.killed > 100, "{by_none:?}");
-        assert_eq!(outlier_detection(&scenario, &sent).killed, 0, "never five in a row");
+        assert_eq!(
+            outlier_detection(&scenario, &sent).map(|score| (score.good, score.killed)),
+            Some((150, 0))
+        );
         let open = gateway(&scenario, &sent);
         assert_eq!((open.killed, open.onset_s), (0, None));
     }

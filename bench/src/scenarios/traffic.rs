@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::file::{Scenario, Slice};
+use super::outlier::OutlierDetection;
 use crate::error::BenchError;
 
 /// One request and what became of it.
@@ -26,6 +27,8 @@ pub(crate) struct Sent {
     pub(crate) refused: bool,
     /// It failed otherwise.
     pub(crate) failed: bool,
+    /// A plain Envoy with outlier detection refused the same request; absent without one.
+    pub(crate) refused_by_envoy: Option<bool>,
 }
 
 /// All combinations of the traffic's values.
@@ -62,6 +65,7 @@ fn marker(plan: usize, variant: usize) -> String {
 /// Sends everything, and gives it in the order of sending.
 pub(crate) async fn run(
     gateway: &Gateway,
+    envoy: Option<&OutlierDetection>,
     clients: &[(String, Client)],
     scenario: &Scenario,
 ) -> Result<Vec<Sent>, BenchError> {
@@ -93,12 +97,17 @@ pub(crate) async fn run(
             Some(marker(plan, hits[plan] % fault.effects.len()))
         });
         let client = client_of(clients, &values)?;
-        let (url, body) = request(gateway, &values, number, doom.as_deref());
-        let sent = sent.clone();
+        let (path, body) = request(&values, number, doom.as_deref());
+        let (url, beside, sent) = (gateway.url(path), envoy.map(|envoy| envoy.url(path)), sent.clone());
         under_way.spawn(async move {
-            let answer = client.post_json(&url, body).await;
+            let by_envoy = async {
+                let answer = client.post_json(beside.as_deref()?, body.clone()).await;
+                Some(OutlierDetection::refused(answer.as_ref().ok()))
+            };
+            let (answer, refused_by_envoy) = tokio::join!(client.post_json(&url, body.clone()), by_envoy);
             let (refused, failed) = outcome(answer.as_ref().ok());
-            sent.lock().await.push(Sent { values, at_s, doomed: doom.is_some(), refused, failed });
+            let doomed = doom.is_some();
+            sent.lock().await.push(Sent { values, at_s, doomed, refused, failed, refused_by_envoy });
         });
         while under_way.try_join_next().is_some() {}
     }
@@ -118,7 +127,8 @@ fn client_of(clients: &[(String, Client)], values: &Slice) -> Result<Client, Ben
     })
 }
 
-fn request(gateway: &Gateway, values: &Slice, number: u64, doom: Option<&str>) -> (String, String) {
+/// The path and the body of a request.
+fn request<'v>(values: &'v Slice, number: u64, doom: Option<&str>) -> (&'v str, String) {
     let path = values.get("route").map_or("/v1/chat/completions", String::as_str);
     let usual = if path.ends_with("/embeddings") { "text-embedding-3-small" } else { "gpt-4o" };
     let model = values.get("model").map_or(usual, String::as_str);
@@ -128,7 +138,7 @@ fn request(gateway: &Gateway, values: &Slice, number: u64, doom: Option<&str>) -
     } else {
         serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": prompt }] })
     };
-    (gateway.url(path), body.to_string())
+    (path, body.to_string())
 }
 
 /// Whether the gateway refused for an incident, and whether it failed otherwise.

@@ -1,8 +1,9 @@
 //! The circuit breaker of one route, as a value: closed, open, half-open with gradual recovery.
 //!
 //! Closed, it counts failures over a sliding window (two half-windows) and opens when they reach
-//! `failure_threshold` and are at least half of what was observed: ten failures among ten
-//! thousand successes are noise. Open, it refuses for `recovery_timeout`. Half-open, it admits
+//! `failure_threshold` and are nearly all of what was observed since the first of them
+//! ([`FAILING_MIN`]): ten failures among ten thousand successes are noise, and where half succeeds,
+//! breaking harms as many as it spares. Open, it refuses for `recovery_timeout`. Half-open, it admits
 //! `recovery_increment` of the traffic, more at each step; a step is passed by
 //! `failure_threshold * recovery_increment` successes, so closing takes about as many successes
 //! as opening took failures. One failed probe opens it again.
@@ -73,6 +74,9 @@ impl Phase {
     }
 }
 
+/// Share of the requests that must fail, from the first failure within the window on.
+const FAILING_MIN: f64 = 0.85;
+
 /// Shortest advice to a caller refused while half-open, in milliseconds.
 const HALF_OPEN_RETRY_MS: u64 = 1_000;
 
@@ -125,14 +129,30 @@ impl Breaker {
     /// Counts one failure, and `successes` that happened since the last report, if the request
     /// was admitted as [`Admission::Pass`]; a failed probe opens the breaker again.
     pub fn record_failure(&mut self, was_probe: bool, successes: u32, now_ms: u64, policy: &BreakerPolicy) {
+        self.record_failure_from(FAILING_MIN, was_probe, successes, now_ms, policy);
+    }
+
+    /// The same, where a share of failures of `failing_min` opens it.
+    pub fn record_failure_from(
+        &mut self,
+        failing_min: f64,
+        was_probe: bool,
+        successes: u32,
+        now_ms: u64,
+        policy: &BreakerPolicy,
+    ) {
         match &mut self.state {
             State::Closed { half_start_ms, now, before } => {
                 rotate(half_start_ms, now, before, now_ms, policy);
+                let earlier = now.failures.saturating_add(before.failures);
                 now.failures = now.failures.saturating_add(1);
-                now.successes = now.successes.saturating_add(successes);
-                let failures = now.failures.saturating_add(before.failures);
-                let successes = now.successes.saturating_add(before.successes);
-                if failures >= policy.failure_threshold && failures >= successes {
+                // What went well before the first failure is no excuse for what follows it.
+                let counted = if earlier == 0 { 0 } else { successes };
+                now.successes = now.successes.saturating_add(counted);
+                let failures = earlier.saturating_add(1);
+                let all = failures.saturating_add(now.successes).saturating_add(before.successes);
+                let is_most = f64::from(failures) >= failing_min * f64::from(all);
+                if failures >= policy.failure_threshold && is_most {
                     self.state = State::Open { since_ms: now_ms };
                 }
             }
@@ -237,6 +257,22 @@ mod tests {
             breaker.record_failure(false, 99, 1_000, &POLICY);
         }
         assert_eq!(breaker.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn where_a_part_succeeds_it_stays_closed_and_what_came_before_does_not_count() {
+        let mut breaker = Breaker::default();
+        for _ in 0..100 {
+            breaker.record_failure(false, 1, 1_000, &POLICY);
+        }
+        assert_eq!(breaker.phase(), Phase::Closed);
+        let mut breaker = Breaker::default();
+        breaker.record_failure(false, 10_000, 1_000, &POLICY);
+        for _ in 1..POLICY.failure_threshold {
+            assert_eq!(breaker.phase(), Phase::Closed);
+            breaker.record_failure(false, 0, 1_000, &POLICY);
+        }
+        assert_eq!(breaker.phase(), Phase::Open);
     }
 
     #[test]

@@ -44,7 +44,8 @@ attributes! {
     Model => "model",
     /// The provider that answered.
     Provider => "provider",
-    /// Which of the provider's API keys was used, by its place in the configuration.
+    /// Which of the provider's API keys was used: `openai#1` for the first of its `api_keys`. Absent
+    /// where it has no more than one.
     ProviderKey => "provider_key",
     /// Whether a stream was asked for.
     Stream => "stream",
@@ -64,7 +65,13 @@ impl Attribute {
     /// therefore acted on, in the sidecar.
     #[must_use]
     pub const fn is_known_at_entry(self) -> bool {
-        !matches!(self, Self::Provider | Self::ProviderKey)
+        !self.is_of_provider()
+    }
+
+    /// Whether it says who was asked.
+    #[must_use]
+    pub const fn is_of_provider(self) -> bool {
+        matches!(self, Self::Provider | Self::ProviderKey)
     }
 }
 

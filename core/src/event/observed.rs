@@ -58,6 +58,9 @@ pub struct TrafficRow {
     pub requests: u64,
     /// Those that failed, by signature.
     pub failures: Vec<(Signature, u64)>,
+    /// These are attempts that failed before somebody else answered: no caller saw them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 /// What a policy did in one VM since the last batch.

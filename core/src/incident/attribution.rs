@@ -51,6 +51,9 @@ pub struct Observed<'a> {
     pub failures: u64,
     /// Those that failed otherwise; they say nothing about this cluster.
     pub others: u64,
+    /// Attempts whose failure no caller saw, because somebody else answered then. They say how a
+    /// provider does, and nothing about the requests of a slice that names none.
+    pub hidden: bool,
 }
 
 impl Observed<'_> {
@@ -58,6 +61,23 @@ impl Observed<'_> {
     const fn relevant(&self) -> u64 {
         self.requests.saturating_sub(self.others)
     }
+
+    /// Whether it counts for a slice.
+    #[must_use]
+    pub fn lies_in(&self, scope: &Attributes) -> bool {
+        self.counts_for(names_provider(scope)) && contains(scope, self.attributes)
+    }
+
+    /// Whether it counts at all for slices that name a provider, or that do not.
+    const fn counts_for(&self, provider: bool) -> bool {
+        provider || !self.hidden
+    }
+}
+
+/// Whether a slice is one of a provider, or of one of its keys.
+#[must_use]
+pub fn names_provider(scope: &Attributes) -> bool {
+    scope.keys().any(|attribute| attribute.is_of_provider())
 }
 
 /// A slice, and how well it explains the failures.
@@ -97,7 +117,7 @@ pub fn explain(rows: &[Observed<'_>], preference: &[Attribute]) -> Vec<Explanati
         }
         let Some(mut best) = best(&rows, preference) else { break };
         best.recall = best.failures as f64 / total as f64;
-        rows.retain(|row| !contains(&best.scope, row.attributes));
+        rows.retain(|row| !row.lies_in(&best.scope));
         found.push(best);
     }
     found
@@ -119,7 +139,8 @@ fn best(rows: &[Observed<'_>], preference: &[Attribute]) -> Option<Explanation> 
 /// The values that all failures share, of the attributes that matter most: nothing is known of
 /// others, unless failures were seen with several. One place is left for the tenant.
 fn narrow(rows: &[Observed<'_>], preference: &[Attribute]) -> Attributes {
-    let failing: Vec<&Attributes> = rows.iter().filter(|r| r.failures > 0).map(|r| r.attributes).collect();
+    let seen = rows.iter().filter(|row| row.failures > 0 && !row.hidden);
+    let failing: Vec<&Attributes> = seen.map(|row| row.attributes).collect();
     let mut scope = Attributes::new();
     for attribute in preference.iter().filter(|a| a.is_known_at_entry()).take(NARROWING) {
         let mut values = failing.iter().map(|attributes| attributes.get(attribute));
@@ -139,7 +160,7 @@ const NARROWING: usize = 6;
 /// What was counted of each tenant within a slice: relevant requests, failures.
 fn by_tenant<'a>(rows: &[Observed<'a>], scope: &Attributes) -> BTreeMap<&'a str, (u64, u64)> {
     let mut tenants: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for row in rows.iter().filter(|row| contains(scope, row.attributes)) {
+    for row in rows.iter().filter(|row| row.lies_in(scope)) {
         if let Some(tenant) = row.attributes.get(&Attribute::Tenant) {
             let counts = tenants.entry(tenant).or_default();
             counts.0 += row.relevant();
@@ -183,9 +204,18 @@ fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes, preference: &[Attri
     }
 }
 
+impl Explanation {
+    /// What rows say about a slice.
+    #[must_use]
+    pub fn of(rows: &[Observed<'_>], scope: Attributes) -> Self {
+        measure(rows, scope)
+    }
+}
+
 fn measure(rows: &[Observed<'_>], scope: Attributes) -> Explanation {
     let (mut requests, mut failures, mut all_requests, mut all_failures) = (0, 0, 0, 0);
-    for row in rows {
+    let provider = names_provider(&scope);
+    for row in rows.iter().filter(|row| row.counts_for(provider)) {
         all_requests += row.relevant();
         all_failures += row.failures;
         if contains(&scope, row.attributes) {

@@ -153,8 +153,8 @@ fn satisfies(rule: &Rule, facts: &Facts<'_>, failures_min: u64) -> bool {
 }
 
 /// The rules of a configuration without any: what the caller can mend is only watched; what the
-/// account, the provider or the network suffers from is broken where it fails as a whole, and
-/// limited where a part gets through.
+/// account, the provider or the network suffers from is broken where it fails as a whole; where a
+/// part gets through, only what a rate was exceeded for is limited.
 #[must_use]
 pub fn default_rules() -> Vec<Rule> {
     use ErrorKind as K;
@@ -165,7 +165,7 @@ pub fn default_rules() -> Vec<Rule> {
         Rule::new("callers", &callers, Action::Observe),
         Rule { retry: false, ..Rule::new("accounts", &accounts, Action::Break) },
         Rule::new("providers", &providers, Action::Break),
-        Rule::new("rates", &[K::RateLimited, K::Overloaded], Action::Limit),
+        Rule::new("rates", &[K::RateLimited], Action::Limit),
         Rule {
             classes: vec![StatusClass::Server, StatusClass::None, StatusClass::Ok],
             ..Rule::new("unknown", &[K::Unknown], Action::Break)
@@ -256,7 +256,7 @@ mod tests {
         let (client, server) = (StatusClass::Client, StatusClass::Server);
         assert_eq!(decided(ErrorKind::Quota, client, &whole), Some(Action::Break));
         assert_eq!(decided(ErrorKind::Overloaded, server, &whole), Some(Action::Break));
-        assert_eq!(decided(ErrorKind::Overloaded, server, &half), Some(Action::Limit));
+        assert_eq!(decided(ErrorKind::Overloaded, server, &half), None, "nobody's own rate is to blame");
         assert_eq!(decided(ErrorKind::RateLimited, client, &half), Some(Action::Limit));
         assert_eq!(decided(ErrorKind::UpstreamBug, server, &half), None);
         assert_eq!(decided(ErrorKind::Unknown, server, &whole), Some(Action::Break));

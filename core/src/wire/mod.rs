@@ -56,7 +56,8 @@ pub mod header {
     pub const CLUSTER: &str = "x-gateway-cluster";
     /// The policy that refused.
     pub const POLICY: &str = "x-gateway-policy";
-    /// Which of the provider's API keys was used, by its place; for the filter, never the client.
+    /// Which of the provider's API keys was used (`openai#1`), set by the sidecar where there are
+    /// several; stripped before the client sees it.
     pub const PROVIDER_KEY: &str = "x-tidegate-provider-key";
     /// Upstream attempts made for this answer.
     pub const ATTEMPTS: &str = "x-gateway-attempts";

@@ -25,28 +25,69 @@ const MATCHES_MAX: usize = 16;
 pub struct Probes {
     /// Policies, by their place in the document, that let this request through as a probe.
     waiting: Vec<usize>,
+    /// When they did.
+    sent_ns: u64,
     /// A policy that breaks has a say in this request, so its breaker has none.
     pub is_covered: bool,
     /// Trying again is of no use.
     pub advises: bool,
     /// The label of the request's breaker, under which breaks show; set when a policy has a say.
     route: String,
+    /// Gates whose refusal waits for news.
+    held_by: Vec<(usize, u64)>,
+}
+
+/// When policies are asked, and for which route.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// The label of the request's breaker.
+    pub route: &'a str,
+    /// Now.
+    pub now_ns: u64,
+    /// Since when the request has waited, if it has.
+    pub since_ns: Option<u64>,
+    /// Whether it may wait.
+    pub may_wait: bool,
+}
+
+/// Why a request does not go on.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused.
+    Refuse(Reply),
+    /// It is worth waiting for what the slice's probes find.
+    Wait,
+}
+
+impl From<Reply> for Stop {
+    fn from(reply: Reply) -> Self {
+        Self::Refuse(reply)
+    }
+}
+
+/// A policy's refusal.
+struct Refusal {
+    index: usize,
+    tag: u64,
+    phase: Option<GatePhase>,
+    retry_ms: u64,
+    waits: bool,
 }
 
 impl Probes {
-    /// Asks all policies that a request with these values falls under; the first that refuses
-    /// decides.
+    /// Asks all policies that a request with these values falls under. One that refuses decides,
+    /// unless another sends the request as one of its few canaries: then it is one of both.
     ///
     /// # Errors
-    /// The refusal, with the incident and when to come back.
+    /// The refusal, with the incident and when to come back; or that it is worth waiting.
     pub fn ask(
         &mut self,
         vm: &mut Vm,
         host: &impl StreamHost,
         policy: &Policy,
         values: &Values<'_>,
-        (route, now_ns): (&str, u64),
-    ) -> Result<(), Reply> {
+        asking: Asking<'_>,
+    ) -> Result<(), Stop> {
         if policy.matcher.is_empty() {
             return Ok(());
         }
@@ -58,13 +99,60 @@ impl Probes {
                 *place = index;
             }
         });
+        self.sent_ns = asking.now_ns;
+        self.waiting.clear();
+        self.held_by.clear();
+        let (mut refusals, mut is_canary) = (Vec::new(), false);
         for index in matches.into_iter().take_while(|index| *index != usize::MAX) {
             if let Some(slice) = slices.get(index) {
-                route.clone_into(&mut self.route);
-                self.ask_one(vm, host, policy, (index, slice), now_ns)?;
+                asking.route.clone_into(&mut self.route);
+                match self.ask_one(vm, host, policy, (index, slice), asking) {
+                    Said::Nothing => {}
+                    Said::Canary => is_canary = true,
+                    Said::Refused(refusal) => refusals.push(refusal),
+                }
             }
         }
-        Ok(())
+        self.weigh(vm, host, policy, (refusals, is_canary), asking)
+    }
+
+    fn weigh(
+        &mut self,
+        vm: &mut Vm,
+        host: &impl StreamHost,
+        policy: &Policy,
+        (refusals, is_canary): (Vec<Refusal>, bool),
+        asking: Asking<'_>,
+    ) -> Result<(), Stop> {
+        let slice = |refusal: &Refusal| policy.snapshot.slices.get(refusal.index);
+        let breaks =
+            |refusal: &Refusal| slice(refusal).is_some_and(|s| matches!(s.measure, Measure::Break { .. }));
+        if is_canary && refusals.iter().all(breaks) {
+            for refusal in &refusals {
+                self.join(vm, host, policy, refusal, asking.now_ns);
+            }
+            return Ok(());
+        }
+        let waits = asking.may_wait && refusals.iter().all(|refusal| refusal.waits);
+        let Some(first) = refusals.first() else { return Ok(()) };
+        if waits {
+            self.held_by = refusals.iter().map(|refusal| (refusal.index, refusal.tag)).collect();
+            return Err(Stop::Wait);
+        }
+        match slice(first) {
+            Some(slice) => Err(refuse(vm, slice, first).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the request a canary of a policy that would refuse it.
+    fn join(&mut self, vm: &mut Vm, host: &impl StreamHost, policy: &Policy, refusal: &Refusal, now_ns: u64) {
+        let Some(slice) = policy.snapshot.slices.get(refusal.index) else { return };
+        let is_live = |tag| policy.has_slice(tag);
+        let join = |gate: &mut Gate| gate.join(now_ns);
+        let joined = gates::update(host, refusal.tag, &slice.measure, now_ns, is_live, join);
+        self.waiting.push(refusal.index);
+        note_phase(vm, slice, joined.map(|changed| changed.phase));
     }
 
     fn ask_one(
@@ -73,22 +161,27 @@ impl Probes {
         host: &impl StreamHost,
         policy: &Policy,
         (index, slice): (usize, &SlicePolicy),
-        now_ns: u64,
-    ) -> Result<(), Reply> {
+        asking: Asking<'_>,
+    ) -> Said {
+        let now_ns = asking.now_ns;
         let Some(tag) = policy.slice_tag(index, now_ns / 1_000_000) else {
-            return Ok(());
+            return Said::Nothing;
         };
         if slice.measure == Measure::Advise {
             self.advises |= slice.enforce;
-            return Ok(());
+            return Said::Nothing;
         }
         let is_live = |tag| policy.has_slice(tag);
-        let admit = |gate: &mut Gate| gate.admit(&slice.measure, now_ns);
+        let admit = |gate: &mut Gate| match asking.since_ns {
+            Some(since_ns) => gate.ask_again(&slice.measure, since_ns, now_ns),
+            None => gate.admit(&slice.measure, now_ns),
+        };
         let admitted = gates::update(host, tag, &slice.measure, now_ns, is_live, admit);
         show(vm, slice, (tag, &self.route), admitted.as_ref());
+        let contended = Passage::Refuse { retry_ms: CONTENDED_RETRY_MS, waits: false };
         let (passage, phase) = match admitted {
             Some(changed) => (changed.outcome, Some(changed.phase)),
-            None => (Passage::Refuse(CONTENDED_RETRY_MS), None),
+            None => (contended, None),
         };
         let breaks = matches!(slice.measure, Measure::Break { .. });
         self.is_covered |= breaks && slice.enforce && phase != Some(GatePhase::Passed);
@@ -97,16 +190,45 @@ impl Probes {
                 if phase == Some(GatePhase::Passed) {
                     note_phase(vm, slice, phase);
                 }
-                Ok(())
+                Said::Nothing
             }
-            Passage::Probe => {
+            Passage::Probe | Passage::Canary => {
                 self.waiting.push(index);
                 note_phase(vm, slice, phase);
-                Ok(())
+                if slice.enforce && passage == Passage::Canary { Said::Canary } else { Said::Nothing }
             }
-            Passage::Refuse(ms) => refuse(vm, slice, phase, ms),
+            Passage::Refuse { .. } if !slice.enforce => {
+                note_refusal(vm, slice, phase);
+                vm.counts.add(Counter::PolicyShadowed);
+                Said::Nothing
+            }
+            Passage::Refuse { retry_ms, waits } => {
+                Said::Refused(Refusal { index, tag, phase, retry_ms, waits })
+            }
         }
     }
+
+    /// Whether the gates that hold the request back have no news for it yet.
+    pub fn still_wait(&self, host: &impl StreamHost, policy: &Policy, since_ns: u64, now_ns: u64) -> bool {
+        !self.held_by.is_empty()
+            && self.held_by.iter().all(|(index, tag)| {
+                let Some(slice) = policy.snapshot.slices.get(*index) else { return false };
+                gates::look(host, *tag).is_some_and(|mut gate| {
+                    gate.phase() == GatePhase::Open
+                        && matches!(
+                            gate.ask_again(&slice.measure, since_ns, now_ns),
+                            Passage::Refuse { waits: true, .. }
+                        )
+                })
+            })
+    }
+}
+
+/// What one policy says of a request.
+enum Said {
+    Nothing,
+    Canary,
+    Refused(Refusal),
 }
 
 impl Exchange {
@@ -116,9 +238,9 @@ impl Exchange {
         for index in std::mem::take(&mut self.probes.waiting) {
             let Some(slice) = policy.snapshot.slices.get(index) else { continue };
             let Some(tag) = policy.slice_tag(index, now_ns / 1_000_000) else { continue };
-            let verdict = verdict(slice, ending, self.response.status);
+            let (verdict, sent_ns) = (verdict(slice, ending, self.response.status), self.probes.sent_ns);
             let change = |gate: &mut Gate| match verdict {
-                Some(succeeded) => gate.probed(succeeded, &slice.measure, now_ns),
+                Some(succeeded) => gate.probed(succeeded, sent_ns, &slice.measure, now_ns),
                 None => gate.withdraw_probe(),
             };
             let is_live = |tag| policy.has_slice(tag);
@@ -144,21 +266,21 @@ fn verdict(slice: &SlicePolicy, ending: Ending, status: u16) -> Option<bool> {
     }
 }
 
-fn refuse(vm: &mut Vm, slice: &SlicePolicy, phase: Option<GatePhase>, ms: u64) -> Result<(), Reply> {
-    vm.outbox.note(&slice.id, |note| note.refused += 1);
-    note_phase(vm, slice, phase);
-    if !slice.enforce {
-        vm.counts.add(Counter::PolicyShadowed);
-        return Ok(());
-    }
+fn refuse(vm: &mut Vm, slice: &SlicePolicy, refusal: &Refusal) -> Reply {
+    note_refusal(vm, slice, refusal.phase);
     let (code, counter) = match slice.measure {
         Measure::Limit { .. } => (Code::RateLimitExceeded, Counter::PolicyLimited),
         Measure::Break { .. } | Measure::Advise => (Code::CircuitOpen, Counter::PolicyBroke),
     };
     vm.counts.add(counter);
     let incident = Incident { cluster: slice.cluster.clone(), policy: slice.id.clone(), retry: slice.retry };
-    let message = format!("{} Try again in {ms} ms.", slice.sentence);
-    Err(Reply::new(code, message).retry_after_ms(ms).because_of(incident))
+    let message = format!("{} Try again in {} ms.", slice.sentence, refusal.retry_ms);
+    Reply::new(code, message).retry_after_ms(refusal.retry_ms).because_of(incident)
+}
+
+fn note_refusal(vm: &mut Vm, slice: &SlicePolicy, phase: Option<GatePhase>) {
+    vm.outbox.note(&slice.id, |note| note.refused += 1);
+    note_phase(vm, slice, phase);
 }
 
 /// Shows a break among the breakers of its route, told by the VM that changed it.
@@ -183,13 +305,5 @@ fn show<T>(vm: &mut Vm, slice: &SlicePolicy, (id, route): (u64, &str), changed: 
 
 fn note_phase(vm: &mut Vm, slice: &SlicePolicy, phase: Option<GatePhase>) {
     let Some(phase) = phase else { return };
-    vm.outbox.note(&slice.id, |note| {
-        note.phase = match phase {
-            GatePhase::Passed => 0,
-            GatePhase::HalfOpen => 1,
-            GatePhase::Open => 2,
-            GatePhase::Limiting => 3,
-            GatePhase::Watching => 4,
-        };
-    });
+    vm.outbox.note(&slice.id, |note| note.phase = phase.code());
 }

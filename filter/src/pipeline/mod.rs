@@ -37,6 +37,7 @@ use crate::ports::{Call, CallAnswer, StreamHost};
 use crate::verdicts::{Caller, CredentialDigest};
 use crate::vm::{Policy, Vm};
 
+use incident::Stop;
 pub use reply::LocalReply;
 use sanitise::{Credential, Head};
 
@@ -51,6 +52,8 @@ pub enum Flow {
     Ask(Call),
     /// Answer it here.
     Reply(LocalReply),
+    /// Hold it, and ask again with [`Exchange::ask_again`] on each tick.
+    Hold,
 }
 
 /// Where a stream is.
@@ -63,11 +66,16 @@ enum Phase {
     Reading,
     /// Its body is here; waiting for what the semantic cache has.
     Looking,
+    /// Its refusal waits for news since then.
+    Held { since_ns: u64 },
     /// Passed on; the answer is observed.
     Forwarded,
     /// Answered by this filter.
     Replied,
 }
+
+/// Most requests of one VM whose refusals wait.
+const HELD_MAX: usize = 256;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -148,7 +156,7 @@ impl Exchange {
         };
         match self.start(vm, host) {
             Ok(flow) => flow,
-            Err(refusal) => self.refuse(vm, refusal),
+            Err(stop) => self.stop(vm, host, stop),
         }
     }
 
@@ -165,6 +173,7 @@ impl Exchange {
         match self.phase {
             Phase::Forwarded | Phase::Replied | Phase::Fresh => Flow::Continue,
             Phase::Looking => Flow::Pause,
+            Phase::Held { .. } => Flow::Hold,
             Phase::Asking { .. } | Phase::Reading => {
                 if let Err(refusal) = self.check_size(bytes as u64) {
                     return self.refuse(vm, refusal);
@@ -192,19 +201,54 @@ impl Exchange {
         let answer = answer.filter(|answer| answer.status == 200).map(|answer| answer.body);
         let generation = self.policy.as_ref().map_or(0, |p| p.snapshot.auth.generation);
         let verdict = authenticate::learn(vm, host, digest, answer, self.started_ns, generation);
-        match verdict.and_then(|caller| self.admit(vm, host, caller)) {
+        match verdict.map_err(Stop::from).and_then(|caller| self.admit(vm, host, caller)) {
             Ok(flow) => flow,
-            Err(refusal) => self.refuse(vm, refusal),
+            Err(stop) => self.stop(vm, host, stop),
+        }
+    }
+
+    /// Whether its refusal waits.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Held { .. })
+    }
+
+    /// Asks again for a request whose refusal waits.
+    pub fn ask_again(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
+        let Phase::Held { since_ns } = self.phase else { return Flow::Continue };
+        if self.policy.as_ref().is_some_and(|p| self.probes.still_wait(host, p, since_ns, host.now_ns())) {
+            return Flow::Hold;
+        }
+        self.policy.clone_from(&vm.policy);
+        if self.head.reads_body() || self.head.is_signed() {
+            return self.finish(vm, host);
+        }
+        match self.guard_route(vm, host) {
+            Ok(()) => self.pass(vm, host),
+            Err(stop) => self.stop(vm, host, stop),
+        }
+    }
+
+    /// Ends a request's way here, or has it wait.
+    fn stop(&mut self, vm: &mut Vm, host: &impl StreamHost, stop: Stop) -> Flow {
+        match stop {
+            Stop::Refuse(refusal) => self.refuse(vm, refusal),
+            Stop::Wait => {
+                if !self.is_held() {
+                    self.phase = Phase::Held { since_ns: host.now_ns() };
+                }
+                Flow::Hold
+            }
         }
     }
 
     /// From clean headers to a verdict on the caller.
-    fn start(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Flow, Reply> {
+    fn start(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<Flow, Stop> {
         if self.head.class == RouteClass::Internal {
-            return Err(Reply::new(Code::NotFound, "nothing answers at this path"));
+            return Err(Reply::new(Code::NotFound, "nothing answers at this path").into());
         }
         let Some(policy) = self.policy.clone() else {
-            return self.without_policy();
+            return Ok(self.without_policy()?);
         };
         if let Some(bytes) = self.head.content_length {
             self.check_size(bytes)?;
@@ -230,7 +274,7 @@ impl Exchange {
     }
 
     /// A known caller: role, limits, and on to the body if there is one to read.
-    fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, caller: Rc<Caller>) -> Result<Flow, Reply> {
+    fn admit(&mut self, vm: &mut Vm, host: &impl StreamHost, caller: Rc<Caller>) -> Result<Flow, Stop> {
         self.caller = Some(Rc::clone(&caller));
         if self.head.class == RouteClass::Admin {
             authenticate::check_role(&caller.identity)?;
@@ -246,7 +290,7 @@ impl Exchange {
     }
 
     /// An operator's own route has its breaker by the route's name, known before any body.
-    fn guard_route(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<(), Reply> {
+    fn guard_route(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Result<(), Stop> {
         let (RouteClass::Other, Some(policy)) = (self.head.class, self.policy.clone()) else {
             return Ok(());
         };
@@ -264,27 +308,31 @@ impl Exchange {
     /// The whole request is here: breaker verdict, cache, and a decision.
     fn finish(&mut self, vm: &mut Vm, host: &impl StreamHost) -> Flow {
         let body = self.body(host);
-        match self.check_signed_body(&body).and_then(|()| self.look_up(vm, host, &body)) {
+        let checked = self.check_signed_body(&body).map_err(Stop::from);
+        match checked.and_then(|()| self.look_up(vm, host, &body)) {
             Ok(flow) => flow,
-            Err(refusal) => self.refuse(vm, refusal),
+            Err(stop) => self.stop(vm, host, stop),
         }
     }
 
     /// Reads the body. A stored answer is served even while the breaker is open.
-    fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost, body: &[u8]) -> Result<Flow, Reply> {
+    fn look_up(&mut self, vm: &mut Vm, host: &impl StreamHost, body: &[u8]) -> Result<Flow, Stop> {
         if !self.head.reads_body() {
             self.guard_route(vm, host)?;
             return Ok(self.pass(vm, host));
         }
         let Some(policy) = self.policy.clone() else { return Ok(self.pass(vm, host)) };
         let request = read_body(vm, body)?;
-        self.plan_l1(&request, &policy);
-        if let Some(hit) = self.look_up_l1(vm, host, &policy, body) {
-            return Ok(self.reply(vm, Counter::LlmCacheHit, hit));
-        }
-        if let Some(call) = self.ask_l2(vm, host, &policy, &request, body) {
-            self.phase = Phase::Looking;
-            return Ok(Flow::Ask(call));
+        // One whose refusal waits was looked up before.
+        if !self.is_held() {
+            self.plan_l1(&request, &policy);
+            if let Some(hit) = self.look_up_l1(vm, host, &policy, body) {
+                return Ok(self.reply(vm, Counter::LlmCacheHit, hit));
+            }
+            if let Some(call) = self.ask_l2(vm, host, &policy, &request, body) {
+                self.phase = Phase::Looking;
+                return Ok(Flow::Ask(call));
+            }
         }
         self.decide(vm, host, &policy, (&request, body))?;
         Ok(self.pass(vm, host))
@@ -297,10 +345,10 @@ impl Exchange {
             return self.reply(vm, Counter::LlmCacheHit, hit);
         }
         let body = self.body(host);
-        let read = read_body(vm, &body).and_then(|request| self.decide(vm, host, &policy, (&request, &body)));
-        match read {
+        let read = read_body(vm, &body).map_err(Stop::from);
+        match read.and_then(|request| self.decide(vm, host, &policy, (&request, &body))) {
             Ok(()) => self.pass(vm, host),
-            Err(refusal) => self.refuse(vm, refusal),
+            Err(stop) => self.stop(vm, host, stop),
         }
     }
 
@@ -311,7 +359,7 @@ impl Exchange {
         host: &impl StreamHost,
         policy: &Policy,
         (request, body): (&RequestView<'_>, &[u8]),
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Stop> {
         let RouteClass::Llm(endpoint) = self.head.class else { return Ok(()) };
         let tenant = self.caller.as_ref().map_or("", |caller| caller.identity.tenant.as_str());
         let guard = breaker::Guard::of_model(endpoint, &self.head.path, request.model_raw, tenant);
@@ -348,12 +396,18 @@ impl Exchange {
         policy: &Policy,
         (route, guard): (&str, &breaker::Guard),
         request: Option<&RequestView<'_>>,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Stop> {
         let path = PathTemplate::of(&self.head.path);
         let body = request.map(|request| (request, self.body_bytes));
         let values = observe::describe(&self.head, self.caller.as_deref(), route, &path, body);
         self.watch.tuple = Some(vm.traffic.tuple(&values));
-        let asked = self.probes.ask(vm, host, policy, &values, (guard.label(), self.started_ns));
+        let (now_ns, since_ns) = match self.phase {
+            Phase::Held { since_ns } => (host.now_ns(), Some(since_ns)),
+            _ => (self.started_ns, None),
+        };
+        let may_wait = since_ns.is_some() || vm.held < HELD_MAX;
+        let asking = incident::Asking { route: guard.label(), now_ns, since_ns, may_wait };
+        let asked = self.probes.ask(vm, host, policy, &values, asking);
         if self.probes.is_covered {
             guard.hand_over(vm, host, &policy.snapshot.breaker, self.started_ns);
         }

@@ -87,6 +87,7 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
+    fn proxy_set_effective_context(id: u32) -> Status;
     fn proxy_log(level: u32, message: *const u8, size: usize) -> Status;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
     fn proxy_increment_metric(id: u32, by: i64) -> Status;
@@ -187,6 +188,12 @@ pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u
             NO_GRPC_STATUS,
         ) == OK
     }
+}
+
+/// Has what follows in this callback be about another stream; false when it is gone.
+pub fn act_for(stream: u32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { proxy_set_effective_context(stream) == OK }
 }
 
 pub fn resume_request() {

@@ -2,6 +2,7 @@
 //! understands.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +25,12 @@ pub struct Root {
     vm: Option<Rc<RefCell<Vm>>>,
     sync: Option<Sync>,
     stats: Stats,
+    held: Rc<RefCell<Held>>,
 }
+
+/// Requests whose refusals wait, by the host's number of their stream, until the next callback of
+/// the stream takes them back.
+type Held = BTreeMap<u32, Exchange>;
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
@@ -64,15 +70,35 @@ impl RootContext for Root {
         let host = Caller(&config);
         self.sync.get_or_insert_with(|| Sync::new(&host)).on_tick(&mut vm, &host);
         self.stats.publish(&vm.counts);
+        self.ask_again(&mut vm);
     }
 
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let vm = self.vm.clone()?;
-        Some(Box::new(StreamContext { vm, exchange: Exchange::new() }))
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        let (vm, held) = (self.vm.clone()?, Rc::clone(&self.held));
+        Some(Box::new(StreamContext { vm, id, held, is_away: false, exchange: Exchange::new() }))
+    }
+}
+
+impl Root {
+    /// Asks again for every request whose refusal waits. What the host is told here is done after
+    /// this callback, in the order in which it was told.
+    fn ask_again(&self, vm: &mut Vm) {
+        let Ok(mut held) = self.held.try_borrow_mut() else { return };
+        for (id, exchange) in held.iter_mut().filter(|(_, exchange)| exchange.is_held()) {
+            if !abi::act_for(*id) {
+                continue;
+            }
+            match exchange.ask_again(vm, &Stream) {
+                Flow::Continue => abi::resume_request(),
+                Flow::Reply(reply) => send(&reply),
+                Flow::Hold | Flow::Pause | Flow::Ask(_) => {}
+            }
+        }
+        vm.held = held.values().filter(|exchange| exchange.is_held()).count();
     }
 }
 
@@ -103,16 +129,38 @@ impl Stats {
 /// One request and its answer.
 struct StreamContext {
     vm: Rc<RefCell<Vm>>,
+    id: u32,
+    held: Rc<RefCell<Held>>,
+    /// The exchange is among those held.
+    is_away: bool,
     exchange: Exchange,
 }
 
 impl StreamContext {
+    /// Takes the exchange back if it is among those held.
+    fn fetch(&mut self) {
+        if std::mem::take(&mut self.is_away)
+            && let Ok(mut held) = self.held.try_borrow_mut()
+            && let Some(exchange) = held.remove(&self.id)
+        {
+            self.exchange = exchange;
+        }
+    }
+
     /// Turns a flow into an action. Nothing may pass that was not decided on: a call that cannot
     /// be sent is answered as one that failed.
     fn act(&mut self, vm: &mut Vm, flow: Flow) -> Action {
         match flow {
             Flow::Continue => Action::Continue,
             Flow::Pause => Action::Pause,
+            Flow::Hold => {
+                if let Ok(mut held) = self.held.try_borrow_mut() {
+                    held.insert(self.id, std::mem::take(&mut self.exchange));
+                    self.is_away = true;
+                    vm.held += 1;
+                }
+                Action::Pause
+            }
             Flow::Reply(reply) => {
                 send(&reply);
                 Action::Pause
@@ -160,6 +208,7 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        self.fetch();
         let vm = Rc::clone(&self.vm);
         let Ok(mut vm) = vm.try_borrow_mut() else {
             return Action::Pause;
@@ -169,6 +218,7 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.fetch();
         let vm = Rc::clone(&self.vm);
         let Ok(mut vm) = vm.try_borrow_mut() else {
             return Action::Pause;
@@ -178,6 +228,7 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        self.fetch();
         // What the filter answered itself comes by here too, and is known already.
         if !self.exchange.is_replied()
             && let Ok(mut vm) = self.vm.try_borrow_mut()
@@ -189,6 +240,7 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        self.fetch();
         if let Ok(mut vm) = self.vm.try_borrow_mut() {
             self.exchange.on_response_body(&mut vm, &Stream, body_size, end_of_stream);
         }
@@ -196,6 +248,7 @@ impl HttpContext for StreamContext {
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.fetch();
         if let Ok(mut vm) = self.vm.try_borrow_mut() {
             self.exchange.on_response_trailers(&mut vm, &Stream);
         }
@@ -208,6 +261,7 @@ impl HttpContext for StreamContext {
 /// the VM.
 impl Drop for StreamContext {
     fn drop(&mut self) {
+        self.fetch();
         if let Ok(mut vm) = self.vm.try_borrow_mut() {
             self.exchange.on_end(&mut vm, &Stream);
         }

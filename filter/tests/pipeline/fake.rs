@@ -188,6 +188,11 @@ impl Stream {
         self.exchange.on_request_trailers(vm, &self.host)
     }
 
+    /// The tick comes, while the request's refusal waits.
+    pub fn ask_again(&mut self, vm: &mut Vm) -> Flow {
+        self.exchange.ask_again(vm, &self.host)
+    }
+
     pub fn answer(&mut self, vm: &mut Vm, answer: Option<&str>) -> Flow {
         match answer {
             Some(body) => self.answer_with(vm, 200, &[], body),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tidegate_core::event::{Attribute, Batch, Counter, Report};
 use tidegate_core::incident::Source;
 use tidegate_core::incident::enforcement::{Measure, SlicePolicy, slice};
+use tidegate_core::incident::gate::CANARY_EVERY;
 use tidegate_core::policy::Snapshot;
 use tidegate_filter::pipeline::Flow;
 use tidegate_filter::vm::Vm;
@@ -196,6 +197,96 @@ fn probes_of_the_slice_bring_it_back_over_all_vms() {
         fail(&process, &mut vms[0], n);
     }
     assert_eq!(reply(ask(&process, &mut vms[1], 300).1).status, 503, "a relapse is not learnt anew");
+}
+
+/// A slice whose canaries go out every quarter of a second: the next request is to wait.
+fn busy(process: &Rc<Process>, vm: &mut Vm, fails: bool) -> u32 {
+    let mut n = 1_000;
+    for _ in 0..2 * CANARY_EVERY {
+        n += 1;
+        process.advance_ms(10);
+        let (mut stream, flow) = ask(process, vm, n);
+        if flow == Flow::Continue {
+            answer(&mut stream, vm, if fails { "503" } else { "200" });
+        }
+    }
+    n
+}
+
+#[test]
+fn a_refusal_waits_for_the_next_canary_and_goes_on_if_it_comes_back_well() {
+    let process = Process::new();
+    let mut vm = vm(&broken(BREAK, true));
+    let mut n = busy(&process, &mut vm, true);
+    let mut waiting = Vec::new();
+    let mut canary = loop {
+        n += 1;
+        process.advance_ms(10);
+        match ask(&process, &mut vm, n) {
+            (stream, Flow::Hold) => waiting.push(stream),
+            (stream, Flow::Continue) => break stream,
+            (_, other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(waiting.len() as u32, CANARY_EVERY - 1);
+    assert!(waiting.iter_mut().all(|stream| stream.ask_again(&mut vm) == Flow::Hold), "no news yet");
+    answer(&mut canary, &mut vm, "200");
+    for _tick in 0..5 {
+        process.advance_ms(100);
+        waiting.retain_mut(|stream| match stream.ask_again(&mut vm) {
+            Flow::Hold => true,
+            Flow::Continue => {
+                answer(stream, &mut vm, "200");
+                false
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(waiting.len(), 0, "nobody was refused in vain");
+    assert_eq!(
+        vm.counts.get(Counter::PolicyBroke),
+        u64::from(2 * CANARY_EVERY) - 2 - u64::from(CANARY_EVERY - 1)
+    );
+}
+
+#[test]
+fn a_refusal_that_waits_comes_when_the_canary_fails_or_is_late() {
+    let process = Process::new();
+    let policy = broken(BREAK, true);
+    let mut vm = vm(&policy);
+    let n = busy(&process, &mut vm, true);
+    let (mut waiting, flow) = ask(&process, &mut vm, n + 1);
+    assert_eq!(flow, Flow::Hold);
+    assert_eq!(waiting.body(&mut vm, b"", true), Flow::Hold, "nothing changes it");
+    process.advance_ms(CANARY_EVERY.into());
+    assert_eq!(waiting.ask_again(&mut vm), Flow::Hold);
+    process.advance_ms(1_000);
+    let refusal = reply(waiting.ask_again(&mut vm));
+    assert_eq!((refusal.status, header(&refusal, "x-gateway-policy")), (503, Some("p1")));
+
+    let (mut deleted, flow) = ask(&process, &mut vm, n + 2);
+    assert_eq!(flow, Flow::Hold);
+    let mut none = broken(BREAK, true);
+    (none.revision, none.slices) = ("r2".into(), Vec::new());
+    let host = stream(&process).host;
+    vm.adopt(&host, &serde_json::to_vec(&none).expect("serialises")).expect("valid");
+    process.advance_ms(1_000);
+    assert_eq!(deleted.ask_again(&mut vm), Flow::Continue, "its policy is gone");
+}
+
+#[test]
+fn two_policies_on_one_slice_do_not_keep_each_others_canaries_back() {
+    let process = Process::new();
+    let mut policy = broken(BREAK, true);
+    let mut second = policy.slices[0].clone();
+    (second.id, second.scopes) = ("p2".into(), vec![slice(Attribute::Method, "POST")]);
+    policy.slices.push(second);
+    let mut vm = vm(&policy);
+    for n in 0..CANARY_EVERY / 2 {
+        reply(chat(&process, &mut vm, &format!(r#"{{"model":"m2","messages":[],"n":{n}}}"#)).1);
+    }
+    busy(&process, &mut vm, false);
+    assert_eq!(ask(&process, &mut vm, 1).1, Flow::Continue);
 }
 
 #[test]

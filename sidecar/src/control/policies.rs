@@ -6,6 +6,7 @@ use tidegate_core::event::PolicyNote;
 use super::{ChangeError, Control, State, act};
 use crate::audit::{self, Action, Actor};
 use crate::learn::{Decision, Learner, OnlyModels, Settings, Understanding};
+use crate::llm::routing::Steer;
 use crate::policies::{Alarm, BookError, Edit, Limits, Record};
 use crate::store::Table;
 
@@ -15,6 +16,12 @@ impl Control {
     pub fn policies(&self) -> (Vec<Record>, Vec<Alarm>) {
         let state = self.lock();
         (state.book.records().cloned().collect(), state.book.alarms().cloned().collect())
+    }
+
+    /// The policies that the router carries out.
+    #[must_use]
+    pub fn steers(&self) -> Vec<Steer> {
+        self.lock().book.records().filter_map(Record::steer).collect()
     }
 
     /// Has the learning loop decide, and carries out what it decides. What cannot be kept on the

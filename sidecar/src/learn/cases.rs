@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_core::event::{Attribute, Attributes};
-use tidegate_core::incident::attribution::{Explanation, explain};
-use tidegate_core::incident::enforcement::{Measure, SCOPES_MAX, STATUSES_MAX};
+use tidegate_core::incident::attribution::{Explanation, Observed, explain, names_provider};
+use tidegate_core::incident::enforcement::{CONDITIONS_MAX, Measure, SCOPES_MAX, STATUSES_MAX, contains};
 use tidegate_core::incident::proposal::{Action, Facts, Rule, decide, preference};
 
 use super::ledger::Ledger;
@@ -21,7 +21,10 @@ const EXAMPLES_MAX: usize = 5;
 /// Lengths of the past that are looked at, in seconds. A fast slice shows within the first, a
 /// slow one needs longer to have failed often enough; what came before the failures does not
 /// count against it.
-const WINDOWS_S: [u64; 7] = [2, 3, 5, 8, 15, 30, 60];
+const WINDOWS_S: [u64; 8] = [1, 2, 3, 5, 8, 15, 30, 60];
+/// How long a cluster is looked at after its last failure, in milliseconds: a breaker may have cut
+/// its requests off before a window was clear of what came before.
+const STIRS_MS: u64 = 4_000;
 /// Least rate that a limit starts with, in requests per second.
 pub const RATE_MIN: f64 = 0.2;
 
@@ -31,7 +34,6 @@ pub struct Case {
     cluster: Arc<str>,
     statuses: BTreeSet<u16>,
     last_ms: u64,
-    stirs: bool,
 }
 
 /// All of them.
@@ -53,7 +55,7 @@ impl Cases {
     /// A cluster has failed again.
     pub fn count(&mut self, cluster: &Arc<str>, now_ms: u64) {
         if let Some(case) = self.case(cluster) {
-            (case.last_ms, case.stirs) = (now_ms, true);
+            case.last_ms = now_ms;
         }
     }
 
@@ -70,17 +72,19 @@ impl Cases {
             cluster: Arc::clone(cluster),
             statuses: BTreeSet::new(),
             last_ms: 0,
-            stirs: false,
         }))
     }
 
-    /// Those that failed since they were last asked for.
-    pub fn stirring(&mut self) -> Vec<&Case> {
-        let stirring = self.cases.values_mut().filter_map(|case| {
-            let stirs = std::mem::take(&mut case.stirs);
-            stirs.then_some(&*case)
-        });
-        stirring.collect()
+    /// Those that failed lately.
+    pub fn stirring(&self, now_ms: u64) -> impl Iterator<Item = &Case> {
+        self.cases.values().filter(move |case| now_ms.saturating_sub(case.last_ms) < STIRS_MS)
+    }
+
+    /// A cluster's incident is over.
+    pub fn forget(&mut self, cluster: &str) {
+        if let Some(case) = self.cases.get_mut(cluster) {
+            case.last_ms = 0;
+        }
     }
 }
 
@@ -124,9 +128,17 @@ impl Case {
                 };
                 let threshold = u64::from(settings.breaker.failure_threshold);
                 let Some(rule) = decide(&settings.incidents.rules, &facts, threshold) else { continue };
-                if rule.action != Action::Observe {
-                    found.failures += explanation.failures;
-                    found.proposals.push((explanation, rule));
+                match rule.action {
+                    Action::Observe => {}
+                    Action::RouteAway if !names_provider(&explanation.scope) => {
+                        let at = by_provider(&rows, &explanation, preference(about.kind));
+                        found.failures += at.iter().map(|explanation| explanation.failures).sum::<u64>();
+                        found.proposals.extend(at.into_iter().map(|explanation| (explanation, rule)));
+                    }
+                    _ => {
+                        found.failures += explanation.failures;
+                        found.proposals.push((explanation, rule));
+                    }
                 }
             }
             if found.failures > best.as_ref().map_or(0, |best| best.failures) {
@@ -149,7 +161,8 @@ impl Case {
         only_models: OnlyModels<'_>,
     ) -> Proposal {
         let (measure, members) = match rule.action {
-            Action::Observe | Action::RouteAway => (None, Vec::new()),
+            Action::Observe => (None, Vec::new()),
+            Action::RouteAway => (Some(break_by(&settings.breaker, rule.recovery_timeout_ms)), Vec::new()),
             Action::Break => (
                 Some(break_by(&settings.breaker, rule.recovery_timeout_ms)),
                 members(&explanation.scope, only_models),
@@ -179,6 +192,33 @@ impl Case {
     }
 }
 
+/// The parts of a slice that lie with the providers that fail in it: where to go elsewhere, one has
+/// to know from where.
+fn by_provider(
+    rows: &[Observed<'_>],
+    explanation: &Explanation,
+    preference: &[Attribute],
+) -> Vec<Explanation> {
+    let mut scope = explanation.scope.clone();
+    if scope.len() == CONDITIONS_MAX {
+        let rank = |a: &Attribute| preference.iter().position(|p| p == a).unwrap_or(preference.len());
+        let is_of_caller = |a: &&Attribute| matches!(a, Attribute::Tenant | Attribute::Key);
+        let least = scope.keys().filter(|a| !is_of_caller(a)).copied().max_by_key(rank);
+        least.and_then(|attribute| scope.remove(&attribute));
+    }
+    let failing = rows.iter().filter(|row| row.failures > 0 && contains(&explanation.scope, row.attributes));
+    let providers: BTreeSet<&String> =
+        failing.filter_map(|row| row.attributes.get(&Attribute::Provider)).collect();
+    let at = |provider: &String| {
+        let mut scope = scope.clone();
+        scope.insert(Attribute::Provider, provider.clone());
+        Explanation::of(rows, scope)
+    };
+    // The slice fails as a whole, but not necessarily at each provider.
+    let fails = |at: &Explanation| 2.0 * at.precision >= explanation.precision;
+    providers.into_iter().map(at).filter(fails).collect()
+}
+
 /// A slice in terms that filters know. A provider is the models that nobody else has; where
 /// others can answer there is nothing to refuse, and the sidecar goes round it.
 fn members(scope: &Attributes, only_models: OnlyModels<'_>) -> Vec<Attributes> {
@@ -190,13 +230,13 @@ fn members(scope: &Attributes, only_models: OnlyModels<'_>) -> Vec<Attributes> {
     };
     let mut rest = scope.clone();
     rest.remove(&Attribute::Provider);
-    if rest.contains_key(&Attribute::Model) {
-        return vec![rest];
-    }
+    let wanted = rest.remove(&Attribute::Model);
+    let mut models = only_models(provider);
+    models.retain(|model| wanted.as_ref().is_none_or(|wanted| wanted == model));
     let with = |model: String| {
         let mut member = rest.clone();
         member.insert(Attribute::Model, model);
         member
     };
-    only_models(provider).into_iter().take(SCOPES_MAX).map(with).collect()
+    models.into_iter().take(SCOPES_MAX).map(with).collect()
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tidegate_core::event::Attributes;
+use tidegate_core::event::{Attributes, TrafficRow};
 use tidegate_core::incident::attribution::Observed;
 
 /// How far back is remembered, in seconds.
@@ -26,17 +26,18 @@ struct Second {
 /// The recent past.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    tuples: BTreeMap<Attributes, VecDeque<Second>>,
+    /// By attributes, and whether these are attempts that no caller saw.
+    tuples: BTreeMap<(bool, Attributes), VecDeque<Second>>,
 }
 
 impl Ledger {
-    /// Adds requests and failures.
-    pub fn add(&mut self, attributes: &Attributes, requests: u64, failures: &[(Arc<str>, u64)], now_s: u64) {
-        if !self.tuples.contains_key(attributes) {
+    /// Adds the requests of a row, with their failures by cluster.
+    pub fn add(&mut self, row: &TrafficRow, failures: &[(Arc<str>, u64)], now_s: u64) {
+        let (tuple, requests) = ((row.hidden, row.attributes.clone()), row.requests);
+        if !self.tuples.contains_key(&tuple) {
             self.make_room();
-            self.tuples.insert(attributes.clone(), VecDeque::new());
         }
-        let Some(seconds) = self.tuples.get_mut(attributes) else { return };
+        let seconds = self.tuples.entry(tuple).or_default();
         if seconds.back().is_none_or(|second| second.at_s != now_s) {
             seconds.push_back(Second { at_s: now_s, requests: 0, failures: Vec::new() });
         }
@@ -61,14 +62,14 @@ impl Ledger {
         }
         let last = |seconds: &VecDeque<Second>| seconds.back().map_or(0, |second| second.at_s);
         let oldest = self.tuples.iter().min_by_key(|(_, seconds)| last(seconds)).map(|(a, _)| a.clone());
-        oldest.and_then(|attributes| self.tuples.remove(&attributes));
+        oldest.and_then(|tuple| self.tuples.remove(&tuple));
     }
 
     /// The last `seconds` seconds as seen from `cluster`.
     #[must_use]
     pub fn window(&self, cluster: &str, seconds: u64, now_s: u64) -> Vec<Observed<'_>> {
         let mut rows = Vec::with_capacity(self.tuples.len());
-        for (attributes, history) in &self.tuples {
+        for ((hidden, attributes), history) in &self.tuples {
             let (mut requests, mut failures, mut others) = (0, 0, 0);
             for second in history.iter().rev().take_while(|second| second.at_s + seconds > now_s) {
                 requests += second.requests;
@@ -77,7 +78,7 @@ impl Ledger {
                 }
             }
             if requests > 0 {
-                rows.push(Observed { attributes, requests, failures, others });
+                rows.push(Observed { attributes, requests, failures, others, hidden: *hidden });
             }
         }
         rows
@@ -114,6 +115,10 @@ mod tests {
         Arc::from(name)
     }
 
+    fn row(attributes: &Attributes, requests: u64) -> TrafficRow {
+        TrafficRow { attributes: attributes.clone(), requests, failures: vec![], hidden: false }
+    }
+
     fn sums(ledger: &Ledger, seconds: u64, now_s: u64) -> (u64, u64, u64) {
         let rows = ledger.window("a", seconds, now_s);
         rows.iter().fold((0, 0, 0), |(r, f, o), row| (r + row.requests, f + row.failures, o + row.others))
@@ -123,9 +128,9 @@ mod tests {
     fn windows_reach_back_as_far_as_asked() {
         let mut ledger = Ledger::default();
         let acme = slice(Attribute::Tenant, "acme");
-        ledger.add(&acme, 10, &[(cluster("a"), 1)], 100);
-        ledger.add(&acme, 10, &[(cluster("a"), 2), (cluster("b"), 3)], 101);
-        ledger.add(&acme, 5, &[], 101);
+        ledger.add(&row(&acme, 10), &[(cluster("a"), 1)], 100);
+        ledger.add(&row(&acme, 10), &[(cluster("a"), 2), (cluster("b"), 3)], 101);
+        ledger.add(&row(&acme, 5), &[], 101);
         assert_eq!(sums(&ledger, 1, 101), (15, 2, 3));
         assert_eq!(sums(&ledger, 2, 101), (25, 3, 3));
         assert_eq!(sums(&ledger, 60, 160), (15, 2, 3));
@@ -140,11 +145,11 @@ mod tests {
         let mut ledger = Ledger::default();
         for i in 0..TUPLES_MAX as u64 + 500 {
             let failures = [(cluster(&format!("c{i}")), 1)];
-            ledger.add(&slice(Attribute::Tenant, &format!("t{i}")), 1, &failures, i / 100);
-            ledger.add(&slice(Attribute::Tenant, "busy"), 1, &failures, i / 100);
+            ledger.add(&row(&slice(Attribute::Tenant, &format!("t{i}")), 1), &failures, i / 100);
+            ledger.add(&row(&slice(Attribute::Tenant, "busy"), 1), &failures, i / 100);
         }
         assert!(ledger.tuples.len() <= TUPLES_MAX);
-        let busy = &ledger.tuples[&slice(Attribute::Tenant, "busy")];
+        let busy = &ledger.tuples[&(false, slice(Attribute::Tenant, "busy"))];
         assert!(busy.iter().all(|second| second.failures.len() <= CLUSTERS_MAX));
         assert!(busy.len() <= SECONDS_MAX as usize);
     }

@@ -1,12 +1,17 @@
 //! The rate of a limit, found by additive increase and multiplicative decrease (Chiu and Jain
 //! 1989) against the cluster's own failures in the slice.
+//!
+//! A limit is a conjecture: that less traffic fails less. Its first seconds put it to the test. Where
+//! the share of failures stays what it was, the rate is not to blame, and a limit would only refuse
+//! what would have succeeded: it is lifted, and not tried again for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::cases::RATE_MIN;
 use super::ledger::Ledger;
 use super::{Decision, Settings};
 use crate::policies::Record;
+use tidegate_core::event::Attributes;
 use tidegate_core::incident::enforcement::{Measure, contains};
 
 /// Time between changes of a rate, in milliseconds; its effect has to show first.
@@ -20,8 +25,22 @@ const DECREASE: f64 = 0.7;
 /// What is added to one that is not, as a part of the rate it started with.
 const INCREASE: f64 = 0.05;
 
+/// How long a limit has to show that it helps, in milliseconds; the first second of it is not
+/// looked at, because requests sent before are still under way.
+const TEST_MS: u64 = 3_000;
+/// Requests from which the test says something.
+const TEST_REQUESTS: u64 = 20;
+/// A limit has not helped if failures are still this part of what they were.
+const UNCHANGED: f64 = 0.7;
+/// How long one that has not helped is not tried again, in milliseconds.
+const FUTILE_MS: u64 = 600_000;
+/// Limits that have not helped, remembered; the oldest gives way.
+const FUTILE_MAX: usize = 256;
+
 #[derive(Debug, Clone, Copy)]
 struct Trial {
+    began_ms: u64,
+    is_tested: bool,
     first_rate: f64,
     changed_ms: u64,
     failed_ms: u64,
@@ -33,9 +52,18 @@ struct Trial {
 #[derive(Debug, Default)]
 pub struct LimitRates {
     trials: BTreeMap<String, Trial>,
+    /// Clusters and slices for which a limit has not helped, with when that was.
+    futile: VecDeque<(String, Attributes, u64)>,
 }
 
 impl LimitRates {
+    /// Whether a limit was tried lately and has not helped.
+    pub fn is_futile(&self, cluster: &str, scope: &Attributes, now_ms: u64) -> bool {
+        let is_same = |name: &str, known: &Attributes| name == cluster && contains(known, scope);
+        let mut recent = self.futile.iter().filter(|(.., at_ms)| now_ms.saturating_sub(*at_ms) < FUTILE_MS);
+        recent.any(|(name, known, _)| is_same(name, known))
+    }
+
     /// Changes that are due.
     pub fn adjust(
         &mut self,
@@ -58,6 +86,8 @@ impl LimitRates {
     ) -> Option<Decision> {
         let Some(Measure::Limit { rate }) = record.measure else { return None };
         let trial = self.trials.entry(record.id.clone()).or_insert(Trial {
+            began_ms: now_ms,
+            is_tested: false,
             first_rate: rate,
             changed_ms: now_ms,
             failed_ms: now_ms,
@@ -72,9 +102,22 @@ impl LimitRates {
         }
         trial.changed_ms = now_ms;
         let rows = ledger.window(&record.cluster_id, WINDOW_S, now_ms / 1000);
-        let slice = rows.iter().filter(|row| contains(&record.scope, row.attributes));
+        let slice = rows.iter().filter(|row| row.lies_in(&record.scope));
         let (requests, failures) = slice.fold((0, 0), |(r, f), row| (r + row.requests, f + row.failures));
         let failing = if requests == 0 { 0.0 } else { failures as f64 / requests as f64 };
+        if !trial.is_tested {
+            if now_ms.saturating_sub(trial.began_ms) < TEST_MS || requests < TEST_REQUESTS {
+                return None;
+            }
+            trial.is_tested = true;
+            if failing >= UNCHANGED * record.precision {
+                self.futile.push_back((record.cluster_id.clone(), record.scope.clone(), now_ms));
+                if self.futile.len() > FUTILE_MAX {
+                    self.futile.pop_front();
+                }
+                return Some(Decision::Lift { id: record.id.clone() });
+            }
+        }
         if failures > 0 && failing >= FAILING_MIN {
             trial.failed_ms = now_ms;
             let good = (requests - failures) as f64 / WINDOW_S as f64;

@@ -3,6 +3,7 @@
 //! clock and IO; [`run`] drives it.
 
 mod cases;
+mod hidden;
 mod ledger;
 mod limit_rate;
 mod run;
@@ -14,9 +15,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_core::event::{PolicyNote, TrafficRow};
+use tidegate_core::incident::proposal::Action;
 use tidegate_core::policy::BreakerPolicy;
 
 use self::cases::Cases;
+pub use self::hidden::tell as tell_hidden;
 use self::ledger::Ledger;
 pub use self::run::run;
 pub use self::understanding::{About, Understanding};
@@ -116,7 +119,7 @@ impl<U: Understanding> Learner<U> {
             failures.push((cluster, *count));
         }
         if !row.attributes.is_empty() {
-            self.ledger.add(&row.attributes, row.requests, &failures, now_ms / 1000);
+            self.ledger.add(row, &failures, now_ms / 1000);
         }
     }
 
@@ -130,10 +133,15 @@ impl<U: Understanding> Learner<U> {
     ) -> Vec<Decision> {
         self.ledger.expire(now_ms / 1000);
         let mut decisions: Vec<Decision> = Vec::new();
-        for case in self.cases.stirring() {
+        for case in self.cases.stirring(now_ms) {
             let Some(about) = self.understanding.about(case.cluster(), now_ms) else { continue };
             let proposals = case.propose(&about, &self.ledger, settings, only_models, now_ms);
-            decisions.extend(proposals.into_iter().map(|proposal| Decision::Propose(Box::new(proposal))));
+            let is_hopeful = |proposal: &Proposal| {
+                proposal.action != Action::Limit
+                    || !self.limits.is_futile(&proposal.cluster_id, &proposal.explanation.scope, now_ms)
+            };
+            let proposals = proposals.into_iter().filter(is_hopeful);
+            decisions.extend(proposals.map(|proposal| Decision::Propose(Box::new(proposal))));
         }
         decisions.extend(self.limits.adjust(standing, &self.ledger, settings, now_ms));
         decisions
@@ -142,5 +150,6 @@ impl<U: Understanding> Learner<U> {
     /// The incident behind a policy is over: what it did is forgotten.
     pub fn forget(&mut self, cluster: &str) {
         self.ledger.forget(cluster);
+        self.cases.forget(cluster);
     }
 }

@@ -55,6 +55,7 @@ pub async fn run(
                 let work = move || {
                     let only_models = |provider: &str| providers.only_models_of(provider);
                     control.decide_policies(&mut learner, &only_models, unix_ms());
+                    steer(&control, &providers, &mut learner);
                     learner
                 };
                 match tokio::task::spawn_blocking(work).await {
@@ -68,6 +69,16 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Tells the router which providers are to be passed by, after hearing from it how those do that
+/// were.
+fn steer(control: &Control, providers: &Providers, learner: &mut Learner<Arc<Engine>>) {
+    let steering = &providers.router.steering;
+    for record in steering.take_notes().iter().filter_map(|note| control.note_policy(note)) {
+        learner.forget(&record.cluster_id);
+    }
+    steering.apply(control.steers());
 }
 
 /// Has the words of a batch's errors understood, and its failures counted by what they mean.
@@ -90,7 +101,7 @@ async fn understand(clusters: &Engine, envelope: &Envelope, now_ms: u64) {
         .traffic
         .iter()
         .map(|row| Tally {
-            tenant: row.attributes.get(&Attribute::Tenant).map(String::as_str),
+            tenant: row.attributes.get(&Attribute::Tenant).filter(|_| !row.hidden).map(String::as_str),
             provider: row.attributes.get(&Attribute::Provider).map(String::as_str),
             requests: row.requests,
             failures: &row.failures,

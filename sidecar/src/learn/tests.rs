@@ -3,7 +3,7 @@
 use tidegate_core::event::{Attribute, Attributes, Batch, ErrorEvent};
 use tidegate_core::incident::cluster::Trend;
 use tidegate_core::incident::enforcement::{Measure, slice};
-use tidegate_core::incident::proposal::{Action, default_rules};
+use tidegate_core::incident::proposal::{Action, Rule, default_rules};
 use tidegate_core::incident::{ErrorKind, Signature, Source, StatusClass};
 
 use super::*;
@@ -61,6 +61,7 @@ struct World {
     book: Book,
     now_ms: u64,
     batch: u64,
+    rules: Vec<Rule>,
 }
 
 impl World {
@@ -72,6 +73,7 @@ impl World {
             book: Book::default(),
             now_ms: START_MS,
             batch: 0,
+            rules: default_rules(),
         }
     }
 
@@ -115,7 +117,7 @@ impl World {
             });
         }
         failures.retain(|(_, count)| *count > 0);
-        batch.traffic.push(TrafficRow { attributes, requests, failures });
+        batch.traffic.push(TrafficRow { attributes, requests, failures, hidden: false });
     }
 
     fn send(&mut self, mut batch: Batch) {
@@ -126,9 +128,14 @@ impl World {
         assert!(self.learner.is_new(&envelope));
         self.learner.take(envelope, self.now_ms);
         let standing: Vec<Record> = self.book.records().cloned().collect();
-        let only = |_: &str| vec!["m1".to_owned(), "m2".to_owned(), "m3".to_owned()];
+        let only = |name: &str| match name {
+            "openai" => vec!["m1".to_owned(), "m2".to_owned(), "m3".to_owned()],
+            _ => Vec::new(),
+        };
         let limits = Limits { traffic_share_max: 0.5, changes_per_minute: 60 };
-        for decision in self.learner.decide(&standing, &settings(), &only, self.now_ms) {
+        let mut settings = settings();
+        settings.incidents.rules.clone_from(&self.rules);
+        for decision in self.learner.decide(&standing, &settings, &only, self.now_ms) {
             match decision {
                 Decision::Propose(proposal) => {
                     self.book.propose(*proposal, limits, self.now_ms);
@@ -224,13 +231,17 @@ fn what_would_match_too_much_and_does_not_fail_as_a_whole_is_refused_with_an_ala
     assert!(alarm.message.contains("max_traffic_share"), "{alarm:?}");
 }
 
+fn limited_at(percent: u64) -> impl Fn(&Attributes) -> Option<(u16, &'static str, u64)> {
+    move |a| (a[&Attribute::Model] == "m1").then_some((429, "rate_limit", percent))
+}
+
 #[test]
-fn a_half_working_model_is_limited_to_what_it_takes_and_let_go_when_it_is_well() {
+fn a_model_that_takes_a_part_is_limited_to_it_and_let_go_when_it_is_well() {
     let mut world = World::new();
-    let fault = |a: &Attributes| (a[&Attribute::Model] == "m1").then_some((429, "rate_limit", 50));
-    until_done(&mut world, 4, &fault);
+    until_done(&mut world, 4, &limited_at(50));
     let Some(Measure::Limit { rate: first }) = world.measure() else { panic!("{:?}", world.scopes()) };
-    (0..20).for_each(|_| world.step(4, &fault));
+    // Less traffic fails less.
+    (0..20).for_each(|_| world.step(4, &limited_at(20)));
     let Some(Measure::Limit { rate }) = world.measure() else { panic!("still limited") };
     assert!(rate < first, "while it fails the rate falls: {first} to {rate}");
     (0..40).for_each(|_| world.step(4, &calm));
@@ -238,6 +249,66 @@ fn a_half_working_model_is_limited_to_what_it_takes_and_let_go_when_it_is_well()
     assert!(risen > rate);
     (0..120).for_each(|_| world.step(4, &calm));
     assert_eq!(world.measure(), None);
+}
+
+#[test]
+fn a_limit_that_does_not_help_is_lifted_and_not_tried_again() {
+    let mut world = World::new();
+    let ms = until_done(&mut world, 4, &limited_at(50));
+    assert!(matches!(world.measure(), Some(Measure::Limit { .. })), "{:?}", world.scopes());
+    let mut steps = 0;
+    while world.measure().is_some() {
+        world.step(4, &limited_at(50));
+        steps += 1;
+        assert!(steps <= 16, "it refuses what would succeed, {ms}");
+    }
+    (0..120).for_each(|_| world.step(4, &limited_at(50)));
+    assert_eq!(world.measure(), None);
+}
+
+/// What the world's router sees: attempts that fail at one provider before the other answers.
+fn hidden(world: &mut World, failing: u64) {
+    let words = "overloaded";
+    let signature = Signature::of(StatusClass::Server, Source::Provider, &[words.to_owned()], words);
+    world.known.0.lock().expect("lock").insert(signature, words);
+    let mut batch = Batch { number: 0, events: vec![], traffic: vec![], policies: vec![] };
+    for tenant in ["acme", "beta", "core"] {
+        for (provider, requests, failures) in
+            [("azure", failing, vec![(signature, failing)]), ("openai", 4, vec![])]
+        {
+            let attributes = Attributes::from([
+                (Attribute::Tenant, tenant.to_owned()),
+                (Attribute::Model, "m1".to_owned()),
+                (Attribute::Provider, provider.to_owned()),
+            ]);
+            batch.traffic.push(TrafficRow { attributes, requests, hidden: !failures.is_empty(), failures });
+        }
+    }
+    batch.traffic.retain(|row| row.requests > 0);
+    world.send(batch);
+}
+
+#[test]
+fn failures_that_nobody_sees_are_the_providers_and_no_callers() {
+    let mut world = World::new();
+    (0..20).for_each(|_| hidden(&mut world, 0));
+    (0..20).for_each(|_| hidden(&mut world, 2));
+    assert_eq!(world.scopes(), [slice(Attribute::Provider, "azure")]);
+    let record = world.book.records().next().expect("one");
+    assert!(record.slice().is_none(), "nobody is refused for it");
+    assert!(record.steer().is_some_and(|steer| steer.decides));
+}
+
+#[test]
+fn a_rule_that_routes_away_finds_out_from_where() {
+    let mut world = World::new();
+    world.rules = vec![Rule::new("away", &[ErrorKind::Overloaded], Action::RouteAway)];
+    let fault = |a: &Attributes| (a[&Attribute::Model] == "m2").then_some((503, "overloaded", 100));
+    until_done(&mut world, 2, &fault);
+    let scope =
+        Attributes::from([(Attribute::Model, "m2".to_owned()), (Attribute::Provider, "openai".to_owned())]);
+    assert_eq!(world.scopes(), [scope]);
+    assert!(world.book.records().all(|record| record.slice().is_none() && record.steer().is_some()));
 }
 
 #[test]

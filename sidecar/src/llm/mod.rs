@@ -6,6 +6,7 @@
 
 mod catalog;
 mod front;
+mod hidden;
 mod idempotency;
 mod idle;
 mod local;

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus_client::registry::Registry;
 use tidegate_core::reply::Reply;
 
+use super::hidden::HiddenFailures;
 use super::metrics::LlmMetrics;
 use super::provider::Start;
 pub use super::provider::{Engine, Provider, Scope};
@@ -55,6 +56,8 @@ pub struct Providers {
     pub router: Router,
     /// What routing did.
     pub routing_metrics: RoutingMetrics,
+    /// Failures that callers do not see.
+    pub hidden: HiddenFailures,
     metrics: LlmMetrics,
     table: RwLock<Arc<Table>>,
 }
@@ -75,6 +78,7 @@ impl Providers {
         let providers = Arc::new(Self {
             router: Router::new(&routing, RandomState::new().build_hasher().finish()),
             routing_metrics: RoutingMetrics::register(registry),
+            hidden: HiddenFailures::default(),
             metrics: LlmMetrics::register(registry),
             table: RwLock::new(Arc::new(empty)),
         });

@@ -208,7 +208,8 @@ impl Book {
     fn may_make(&mut self, proposal: &Proposal, limits: Limits, now_ms: u64) -> bool {
         let explanation = &proposal.explanation;
         let slice = describe(&explanation.scope);
-        if explanation.share > limits.traffic_share_max {
+        // What is carried out by the router refuses nothing.
+        if explanation.share > limits.traffic_share_max && !proposal.members.is_empty() {
             let percent = (explanation.share * 100.0).round();
             if explanation.precision < OUTAGE_PRECISION {
                 let most = limits.traffic_share_max * 100.0;
@@ -376,20 +377,19 @@ fn apply(
 ) -> Result<(), BookError> {
     let Edit { pinned, silenced, mode, scope, action, rate, recovery_timeout_ms, ttl_ms, sentence, retry } =
         edit;
+    let is_moved = scope.is_some() || action.is_some_and(|action| action != record.action);
+    record.action = action.unwrap_or(record.action);
     if let Some(scope) = scope {
         check_scope(&scope).map_err(|problem| BookError::Invalid("scope", problem))?;
         if scope.is_empty() {
             return Err(BookError::TooBroad);
         }
-        if let Some(attribute) = scope.keys().find(|attribute| !attribute.is_known_at_entry()) {
-            let problem = format!("{} is not known when a request enters; name models", attribute.name());
-            return Err(BookError::Invalid("scope", problem));
-        }
-        record.members = vec![scope.clone()];
         record.scope = scope;
     }
+    if is_moved {
+        record.members = members(record.action, &record.scope)?;
+    }
     if action.is_some() || rate.is_some() || recovery_timeout_ms.is_some() {
-        record.action = action.unwrap_or(record.action);
         record.measure = measure(record, rate, recovery_timeout_ms, breaker)?;
     }
     if let Some(ttl_ms) = ttl_ms {
@@ -413,6 +413,24 @@ fn apply(
     Ok(())
 }
 
+/// The slice in terms that filters know; none for what the router carries out.
+fn members(action: Action, scope: &Attributes) -> Result<Vec<Attributes>, BookError> {
+    let of_provider = scope.keys().find(|attribute| attribute.is_of_provider());
+    match (action, of_provider) {
+        (Action::RouteAway, None) => {
+            let problem = "must name the provider or the provider_key to pass by".to_owned();
+            Err(BookError::Invalid("scope", problem))
+        }
+        (Action::RouteAway, Some(_)) => Ok(Vec::new()),
+        (_, None) => Ok(vec![scope.clone()]),
+        (_, Some(attribute)) => {
+            let name = attribute.name();
+            let problem = format!("{name} is not known when a request enters; name models, or route_away");
+            Err(BookError::Invalid("scope", problem))
+        }
+    }
+}
+
 fn measure(
     record: &Record,
     rate: Option<f64>,
@@ -420,7 +438,7 @@ fn measure(
     breaker: &BreakerPolicy,
 ) -> Result<Option<Measure>, BookError> {
     Ok(match (record.action, record.measure) {
-        (Action::Observe | Action::RouteAway, _) => None,
+        (Action::Observe, _) => None,
         (Action::Advise, _) => Some(Measure::Advise),
         (Action::Limit, standing) => {
             let rate = rate.or(match standing {
@@ -432,7 +450,7 @@ fn measure(
             })?;
             Some(Measure::Limit { rate })
         }
-        (Action::Break, _) => Some(break_by(breaker, recovery_timeout_ms)),
+        (Action::Break | Action::RouteAway, _) => Some(break_by(breaker, recovery_timeout_ms)),
     })
 }
 

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use tidegate_core::event::Attributes;
 use tidegate_core::incident::ErrorKind;
-use tidegate_core::incident::attribution::Explanation;
+use tidegate_core::incident::attribution::{Explanation, names_provider};
 use tidegate_core::incident::enforcement::{
     Measure, SCOPES_MAX, SENTENCE_BYTES_MAX, STATUSES_MAX, SlicePolicy, describe,
 };
 use tidegate_core::incident::proposal::Action;
 
 use crate::config::policy::Mode;
+use crate::llm::routing::Steer;
 
 /// Longest quotation of an error in a sentence, in characters.
 const QUOTE_CHARS_MAX: usize = 160;
@@ -130,7 +131,10 @@ impl Record {
             ttl_ms,
             retry,
         } = proposal;
-        let sentence = sentence(kind, &explanation, &examples);
+        let sentence = match members.is_empty() {
+            true => steered(kind, &explanation, &examples),
+            false => sentence(kind, &explanation, &examples),
+        };
         let Explanation {
             scope,
             precision,
@@ -199,6 +203,20 @@ impl Record {
         })
     }
 
+    /// The policy as the router carries it out; `None` where it names no provider to pass by.
+    #[must_use]
+    pub fn steer(&self) -> Option<Steer> {
+        let measure = self.measure.filter(|measure| matches!(measure, Measure::Break { .. }))?;
+        let is_wanted = !self.silenced && self.mode == Mode::Enforce && names_provider(&self.scope);
+        is_wanted.then(|| Steer {
+            id: self.id.clone(),
+            scope: self.scope.clone(),
+            measure,
+            statuses: self.statuses.clone(),
+            decides: self.members.is_empty(),
+        })
+    }
+
     /// Whether the learning loop may change or end it.
     #[must_use]
     pub fn is_learned(&self) -> bool {
@@ -214,6 +232,17 @@ impl Record {
 
 /// What a refused caller reads: what fails, for whom, and that it is not everyone.
 fn sentence(kind: ErrorKind, explanation: &Explanation, examples: &[String]) -> String {
+    let what = failing(kind, explanation, examples);
+    bounded(format!("{what}, so they are not sent on for now; others are not affected."))
+}
+
+/// What an operator reads of a policy that refuses nothing.
+fn steered(kind: ErrorKind, explanation: &Explanation, examples: &[String]) -> String {
+    let what = failing(kind, explanation, examples);
+    bounded(format!("{what}, so others are asked for now; nothing is refused."))
+}
+
+fn failing(kind: ErrorKind, explanation: &Explanation, examples: &[String]) -> String {
     let who = match explanation.scope.is_empty() {
         true => "all requests".to_owned(),
         false => format!("requests with {}", describe(&explanation.scope)),
@@ -221,10 +250,10 @@ fn sentence(kind: ErrorKind, explanation: &Explanation, examples: &[String]) -> 
     let quote: String = examples.first().map_or("", String::as_str).chars().take(QUOTE_CHARS_MAX).collect();
     let says = if quote.is_empty() { String::new() } else { format!(": \"{quote}\"") };
     let percent = (explanation.precision * 100.0).round();
-    let mut text = format!(
-        "{percent:.0} % of {who} were failing ({kind}{says}), so they are not sent on for now; \
-         others are not affected."
-    );
+    format!("{percent:.0} % of {who} were failing ({kind}{says})")
+}
+
+fn bounded(mut text: String) -> String {
     while text.len() > SENTENCE_BYTES_MAX {
         text.pop();
     }

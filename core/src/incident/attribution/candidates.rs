@@ -28,9 +28,12 @@ struct Literal<'a> {
 #[derive(Debug)]
 pub(super) struct Literals<'a> {
     literals: Vec<Literal<'a>>,
-    /// Which literals hold, requests, failures; equal rows are one.
-    rows: Vec<(u32, u64, u64)>,
-    all_requests: u64,
+    /// Which literals hold, requests, failures, and whether these are attempts that nobody saw;
+    /// equal rows are one.
+    rows: Vec<(u32, u64, u64, bool)>,
+    /// Bits of the literals that are about a provider.
+    of_provider: u32,
+    /// Failures, hidden ones too.
     all_failures: u64,
 }
 
@@ -49,7 +52,7 @@ pub(super) struct Candidate {
 
 impl<'a> Literals<'a> {
     pub(super) fn collect(rows: &[Observed<'a>], preference: &[Attribute]) -> Self {
-        let all_requests = rows.iter().map(Observed::relevant).sum();
+        let all_requests: u64 = rows.iter().map(Observed::relevant).sum();
         let all_failures: u64 = rows.iter().map(|row| row.failures).sum();
         let mut counts: BTreeMap<(Attribute, &'a str), (u64, u64)> = BTreeMap::new();
         for row in rows {
@@ -71,17 +74,18 @@ impl<'a> Literals<'a> {
             |l: &Literal<'_>| log_likelihood_ratio(l.failures, l.requests, all_failures, all_requests);
         literals.sort_by(|a, b| telling(b).total_cmp(&telling(a)).then_with(|| a.rank.cmp(&b.rank)));
         literals.truncate(LITERALS_MAX);
-        let mut merged: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        let mut merged: BTreeMap<(u32, bool), (u64, u64)> = BTreeMap::new();
         for row in rows {
             let holds = |l: &Literal<'_>| row.attributes.get(&l.attribute).is_some_and(|v| v == l.value);
             let bits = literals.iter().enumerate().filter(|(_, l)| holds(l)).map(|(i, _)| 1u32 << i).sum();
-            let count = merged.entry(bits).or_default();
+            let count = merged.entry((bits, row.hidden)).or_default();
             count.0 += row.relevant();
             count.1 += row.failures;
         }
-        let rows =
-            merged.into_iter().map(|(bits, (requests, failures))| (bits, requests, failures)).collect();
-        Self { literals, rows, all_requests, all_failures }
+        let row = |((bits, hidden), (requests, failures))| (bits, requests, failures, hidden);
+        let is_of_provider = |(_, l): &(usize, &Literal<'_>)| l.attribute.is_of_provider();
+        let of_provider = literals.iter().enumerate().filter(is_of_provider).map(|(i, _)| 1u32 << i).sum();
+        Self { rows: merged.into_iter().map(row).collect(), of_provider, literals, all_failures }
     }
 
     /// All conjunctions of up to `most` literals with enough recall, the empty one included.
@@ -106,8 +110,11 @@ impl<'a> Literals<'a> {
     }
 
     fn candidate(&self, set: u32) -> Option<Candidate> {
-        let (mut requests, mut failures) = (0, 0);
-        for (bits, r, f) in &self.rows {
+        let (mut requests, mut failures, mut all_requests, mut all_failures) = (0, 0, 0, 0);
+        let with_hidden = set & self.of_provider != 0;
+        for (bits, r, f, _) in self.rows.iter().filter(|(.., hidden)| with_hidden || !hidden) {
+            all_requests += r;
+            all_failures += f;
             if bits & set == set {
                 requests += r;
                 failures += f;
@@ -124,7 +131,7 @@ impl<'a> Literals<'a> {
             set,
             score: (score / SCORE_STEP).round() * SCORE_STEP,
             rank: chosen.map(|literal| literal.rank).sum(),
-            significance: log_likelihood_ratio(failures, requests, self.all_failures, self.all_requests),
+            significance: log_likelihood_ratio(failures, requests, all_failures, all_requests),
         })
     }
 

@@ -47,6 +47,7 @@ fn explained(rows: &[(Attributes, u64, u64)]) -> Vec<Explanation> {
             requests: *requests,
             failures: *failures,
             others: 0,
+            hidden: false,
         })
         .collect();
     explain(&rows, PREFERENCE)
@@ -102,7 +103,7 @@ fn without_contrast_nothing_is_assumed_about_what_was_not_seen() {
         (Attribute::Method, "POST"),
         (Attribute::Route, "chat"),
     ]);
-    let row = Observed { attributes: &seen, requests: 12, failures: 12, others: 0 };
+    let row = Observed { attributes: &seen, requests: 12, failures: 12, others: 0, hidden: false };
     for preference in [preference(ErrorKind::UpstreamBug), preference(ErrorKind::Quota)] {
         let found = explain(&[row], preference);
         let scope = &found[0].scope;
@@ -140,8 +141,8 @@ fn failures_of_another_cluster_do_not_dilute() {
     let attributes = of(&[(Attribute::Tenant, "acme"), (Attribute::Model, "m1")]);
     let calm = of(&[(Attribute::Tenant, "beta"), (Attribute::Model, "m1")]);
     let rows = [
-        Observed { attributes: &attributes, requests: 40, failures: 20, others: 20 },
-        Observed { attributes: &calm, requests: 40, failures: 0, others: 20 },
+        Observed { attributes: &attributes, requests: 40, failures: 20, others: 20, hidden: false },
+        Observed { attributes: &calm, requests: 40, failures: 0, others: 20, hidden: false },
     ];
     let found = explain(&rows, PREFERENCE);
     assert_eq!(found[0].scope, of(&[(Attribute::Tenant, "acme")]));

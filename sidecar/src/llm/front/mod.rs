@@ -3,6 +3,7 @@
 mod body;
 mod cached;
 mod call;
+mod described;
 mod embeddings;
 mod lookup;
 mod models;
@@ -28,6 +29,7 @@ use tidegate_core::wire::{Identity, header};
 
 pub use self::cached::replay;
 pub(super) use self::call::{Task, run};
+pub(super) use self::described::Described;
 use self::refusal::refuse;
 pub(super) use self::request::LlmRequest;
 use self::responses::Responses;
@@ -42,6 +44,8 @@ use crate::limits::Payer;
 
 /// Who answered.
 pub(super) const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
+/// With which of its keys; for the filter.
+pub(super) const PROVIDER_KEY: HeaderName = HeaderName::from_static(header::PROVIDER_KEY);
 /// With which model.
 pub(super) const MODEL: HeaderName = HeaderName::from_static(header::MODEL);
 /// After how many attempts.
@@ -74,6 +78,8 @@ pub struct Services {
     pub embedder: Arc<Embedder>,
     /// Answers to questions asked before in other words.
     pub cache: Arc<SemanticCache>,
+    /// Headers that may say where a request comes from; the first that is there counts.
+    pub region_headers: Vec<String>,
 }
 
 /// What every handler needs.
@@ -252,7 +258,8 @@ impl Front {
             tokens: (request.prompt_tokens(), request.answer_tokens.unwrap_or(ANSWER_TOKENS)),
         };
         let plan = self.services.providers.plan(&asked)?;
-        let exchange = Exchange { task: *task, caller: &caller, headers, request };
+        let described = Described::new(task.endpoint(), head, request, &self.services.region_headers);
+        let exchange = Exchange { task: *task, caller: &caller, headers, request, described: &described };
         resilience::answer(&self.services.providers, plan, exchange).await
     }
 

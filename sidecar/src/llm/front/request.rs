@@ -31,6 +31,10 @@ pub struct LlmRequest {
     pub provider: Option<String>,
     /// Whether a stream is asked for.
     pub stream: bool,
+    /// Whether tools are offered.
+    pub has_tools: bool,
+    /// Bytes of the body as it came in.
+    pub bytes: usize,
     /// The most tokens that the answer may have, if the caller said.
     pub answer_tokens: Option<u64>,
     /// The body to pass on: the caller's own bytes, unless it came in LLM-Bridge's form.
@@ -60,6 +64,10 @@ struct Peek<'a> {
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    functions: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     max_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
     max_completion_tokens: Option<&'a RawValue>,
@@ -79,16 +87,16 @@ impl LlmRequest {
         peek.check_content(endpoint)?;
         peek.check_stream()?;
         let (stream, answer_tokens) = (peek.wants_stream(), peek.answer_tokens());
-        if endpoint.protocol() == Protocol::Anthropic {
-            return Ok(Self { model, provider: None, stream, answer_tokens, body, keep: None, lost: false });
-        }
-        let provider = peek.provider();
+        let (has_tools, bytes) = (peek.has_tools(), body.len());
+        let is_bridge = endpoint.protocol() != Protocol::Anthropic;
+        let provider = peek.provider().filter(|_| is_bridge);
         let lifted = match (&provider, peek.parameters) {
             (None, None) => None,
-            (_, parameters) => lift(text, provider.is_some(), parameters)?,
+            (_, parameters) if is_bridge => lift(text, provider.is_some(), parameters)?,
+            _ => None,
         };
         let body = lifted.unwrap_or(body);
-        Ok(Self { model, provider, stream, answer_tokens, body, keep: None, lost: false })
+        Ok(Self { model, provider, stream, has_tools, bytes, answer_tokens, body, keep: None, lost: false })
     }
 
     /// Takes over what is known of the response that it goes on from.
@@ -184,6 +192,12 @@ impl<'a> Peek<'a> {
 
     fn wants_stream(&self) -> bool {
         self.stream.map(RawValue::get) == Some("true")
+    }
+
+    /// As the filter has it in `RequestView`.
+    fn has_tools(&self) -> bool {
+        let is_filled = |raw: Option<&RawValue>| raw.is_some_and(|raw| !matches!(raw.get(), "null" | "[]"));
+        is_filled(self.tools) || is_filled(self.functions)
     }
 
     fn answer_tokens(&self) -> Option<u64> {

@@ -2,14 +2,17 @@
 
 use axum::response::Response;
 use http::StatusCode;
+use http_body_util::BodyExt as _;
+use tidegate_core::event::ERROR_HEAD_BYTES;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::routing::{FaultKind, classify};
+use tidegate_core::sse::Scanner;
 
 use super::Exchange;
 use super::held::{Begun, begin};
 use crate::llm::front::run;
 use crate::llm::routing::Picked;
-use crate::llm::upstream::Heard;
+use crate::llm::upstream::{Caller, Heard};
 
 /// What came of an attempt.
 #[derive(Debug)]
@@ -31,9 +34,46 @@ pub struct Failure {
     pub result: Result<Response, Reply>,
 }
 
+impl Failure {
+    /// The status that its caller would see.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match &self.result {
+            Ok(response) => response.status().as_u16(),
+            Err(reply) => reply.code.status(),
+        }
+    }
+
+    /// The beginning of what its caller would read: of a body, or the error event of a stream.
+    /// Whether it is of a stream comes first.
+    pub async fn words(self, caller: &Caller<'_>) -> (bool, String) {
+        let response = match self.result {
+            Err(reply) => {
+                let body = reply.body(caller.protocol, caller.request_id);
+                return (false, head_of(&body));
+            }
+            Ok(response) => response,
+        };
+        let in_stream = response.status().is_success();
+        // What failed is here already: nothing is waited for.
+        let frame = response.into_body().frame().await;
+        let chunk = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        if !in_stream {
+            return (false, head_of(&chunk));
+        }
+        let mut scanner = Scanner::new();
+        scanner.push(&chunk);
+        (true, head_of(scanner.failure()))
+    }
+}
+
+fn head_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..ERROR_HEAD_BYTES).unwrap_or(bytes)).into_owned()
+}
+
 /// Asks one provider. Returns when a whole answer has come, or a stream's first token.
 pub async fn attempt(exchange: Exchange<'_>, picked: &Picked) -> Attempted {
-    let Exchange { task, caller, headers, request } = exchange;
+    let Exchange { task, caller, headers, request, .. } = exchange;
     let answered = match request.for_model(&picked.model) {
         Ok(request) => run(task, picked, caller, headers, &request).await,
         Err(reply) => Err(reply),

@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
+use tidegate_core::event::Attribute;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::routing::FaultKind;
 use tokio::time::{sleep, timeout};
 
 use self::attempt::{Attempted, Failure, attempt};
 use super::front::refusal::refuse;
-use super::front::{ATTEMPTS, LlmRequest, MODEL, PROVIDER, Task};
+use super::front::{ATTEMPTS, Described, LlmRequest, MODEL, PROVIDER, PROVIDER_KEY, Task};
+use super::hidden::Unseen;
 use super::providers::Providers;
-use super::routing::{Blocked, Picked, Plan};
+use super::routing::{Blocked, Picked, Plan, key_name};
 use super::upstream::Caller;
+use crate::keys::unix_ms;
 
 /// Most attempts of one request, whatever is configured.
 const ATTEMPTS_MAX: u32 = 32;
@@ -39,6 +42,8 @@ pub struct Exchange<'a> {
     pub headers: &'a HeaderMap,
     /// The request.
     pub request: &'a LlmRequest,
+    /// The same in the terms in which requests are counted.
+    pub described: &'a Described<'a>,
 }
 
 /// The attempts of one request.
@@ -68,16 +73,24 @@ pub async fn answer(providers: &Providers, plan: Plan, exchange: Exchange<'_>) -
 
 async fn in_turn(providers: &Providers, mut plan: Plan, exchange: Exchange<'_>) -> Result<Response, Reply> {
     providers.router.earn();
+    let may_answer = |name: &str| plan.routes().any(|route| &*route.provider.name == name);
+    plan.stance = providers.router.steering.weigh(|| exchange.described.attributes(), may_answer);
     let mut picked = providers.router.next(&mut plan).map_err(all_rest)?;
     let mut attempts = Attempts { providers, exchange, plan, made: 0, same: 0 };
     loop {
         let (by, attempted) = attempts.attempt(picked).await;
+        let failed = match &attempted {
+            Attempted::Answered(_) => None,
+            Attempted::Failed(failure) => Some(failure.status()),
+        };
+        attempts.plan.stance.settle(&by.provider.name, by.key, failed);
         let failure = match attempted {
             Attempted::Answered(response) => return Ok(attempts.named(response, &by)),
             Attempted::Failed(failure) => failure,
         };
         match attempts.next(&by, &failure) {
             Some((next, pause)) => {
+                attempts.hide(&by, failure).await;
                 sleep(pause).await;
                 picked = next;
             }
@@ -128,6 +141,7 @@ impl Attempts<'_> {
         let (winner, loser) = if first_won { (picked, other) } else { (other, picked) };
         if let Some(failure) = failed {
             self.note(&loser, &failure);
+            self.hide(&loser, failure).await;
         }
         (winner, attempted)
     }
@@ -169,6 +183,19 @@ impl Attempts<'_> {
             attempt = self.made,
             "attempt failed"
         );
+    }
+
+    /// Tells of a failure that the caller does not see.
+    async fn hide(&self, picked: &Picked, failure: Failure) {
+        let mut attributes = self.exchange.described.attributes().clone();
+        attributes.insert(Attribute::Provider, picked.provider.name.to_string());
+        if picked.provider.state.keys() > 1 {
+            attributes.insert(Attribute::ProviderKey, key_name(&picked.provider.name, picked.key));
+        }
+        let status = failure.status();
+        let (in_stream, words) = failure.words(self.exchange.caller).await;
+        let unseen = Unseen { status, in_stream, words: &words };
+        self.providers.hidden.note(attributes, unseen, unix_ms());
     }
 
     /// Who is asked next, and after which pause; `None` to give up.
@@ -217,6 +244,11 @@ impl Attempts<'_> {
         headers.insert(PROVIDER, by.provider.name_header.clone());
         headers.insert(MODEL, by.model_header.clone());
         headers.insert(ATTEMPTS, HeaderValue::from(self.made));
+        if by.provider.state.keys() > 1
+            && let Ok(key) = HeaderValue::try_from(key_name(&by.provider.name, by.key))
+        {
+            headers.insert(PROVIDER_KEY, key);
+        }
         response
     }
 }

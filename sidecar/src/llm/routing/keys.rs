@@ -54,12 +54,13 @@ impl KeyPool {
         soonest.saturating_sub(now_ms)
     }
 
-    /// The next key in turn that does not rest, or else the one that rests shortest.
-    pub fn take(&mut self, model: u64, now_ms: u64) -> usize {
+    /// The next key in turn that does not rest, or else the one that rests shortest; one that is to
+    /// be avoided only when there is no other.
+    pub fn take(&mut self, model: u64, now_ms: u64, avoided: impl Fn(usize) -> bool) -> usize {
         let count = self.rests.len();
         let in_turn = (0..count).map(|i| (self.next + i) % count);
         let until = |index: &usize| self.rests.get(*index).map_or(0, |rest| rest.until(model).max(now_ms));
-        let taken = in_turn.min_by_key(until).unwrap_or(0);
+        let taken = in_turn.min_by_key(|index| (avoided(*index), until(index))).unwrap_or(0);
         self.next = (taken + 1) % count;
         taken
     }
@@ -88,12 +89,14 @@ mod tests {
     #[test]
     fn keys_take_turns_and_resting_ones_are_passed_by() {
         let mut pool = KeyPool::new(3);
-        assert_eq!([0; 4].map(|_| pool.take(1, 0)), [0, 1, 2, 0]);
+        assert_eq!([0; 4].map(|_| pool.take(1, 0, |_| false)), [0, 1, 2, 0]);
         pool.rest(1, Some(1), 5_000);
-        assert_eq!([0; 3].map(|_| pool.take(1, 0)), [2, 0, 2]);
-        assert_eq!([0; 3].map(|_| pool.take(2, 0)), [0, 1, 2], "another model is not concerned");
-        assert_eq!(pool.take(1, 5_000), 0);
-        assert_eq!(pool.take(1, 5_000), 1, "rested");
+        assert_eq!([0; 3].map(|_| pool.take(1, 0, |_| false)), [2, 0, 2]);
+        assert_eq!([0; 3].map(|_| pool.take(2, 0, |_| false)), [0, 1, 2], "another model is not concerned");
+        assert_eq!(pool.take(1, 5_000, |_| false), 0);
+        assert_eq!(pool.take(1, 5_000, |_| false), 1, "rested");
+        assert_eq!([0; 3].map(|_| pool.take(1, 5_000, |key| key == 2)), [0, 1, 0]);
+        assert_eq!(pool.take(1, 5_000, |_| true), 1, "there is no other");
     }
 
     #[test]
@@ -103,7 +106,7 @@ mod tests {
         assert_eq!(pool.wait_ms(1, 0), 0);
         pool.rest(1, Some(1), 4_000);
         assert_eq!((pool.wait_ms(1, 1_000), pool.wait_ms(2, 1_000)), (3_000, 0));
-        assert_eq!(pool.take(1, 1_000), 1);
+        assert_eq!(pool.take(1, 1_000, |_| false), 1);
         pool.rest(1, Some(1), 2_000);
         assert_eq!(pool.wait_ms(1, 1_000), 3_000, "a rest is not shortened");
         assert_eq!((pool.resting(1_000), pool.resting(5_000), pool.resting(9_000)), (2, 1, 0));
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn models_are_bounded_and_no_keys_count_as_one() {
         let mut pool = KeyPool::new(0);
-        assert_eq!((pool.count(), pool.take(0, 0)), (1, 0));
+        assert_eq!((pool.count(), pool.take(0, 0, |_| false)), (1, 0));
         (0..1000).for_each(|model| pool.rest(0, Some(model), model + 1));
         assert_eq!(pool.rests[0].by_model.len(), MODELS_MAX);
         assert!(pool.wait_ms(999, 0) > 0, "the longest rests are kept");

@@ -13,6 +13,7 @@ mod plan;
 mod router;
 mod settings;
 mod state;
+mod steering;
 
 pub use clock::Clock;
 pub use health::{Checked, check, watch};
@@ -22,3 +23,4 @@ pub use plan::{Asked, Plan, Route};
 pub use router::{Blocked, Picked, Router};
 pub use settings::{Fallback, HealthCheck, Hedging, Retries, RoutingSettings, Target};
 pub use state::{Counts, ProviderState, Standing, Ticket, View};
+pub use steering::{Course, Stance, Steer, Steering, key_name};

@@ -7,6 +7,7 @@ use tidegate_core::route::Endpoint;
 use tidegate_core::routing::{FaultKind, hash};
 
 use super::settings::Target;
+use super::steering::Stance;
 use crate::llm::providers::{Provider, Scope, Table};
 
 /// What "no provider can be used now" asks the caller to wait, in milliseconds.
@@ -60,6 +61,8 @@ pub struct Plan {
     pub session: Option<u64>,
     /// Estimated tokens of the prompt and the answer.
     pub tokens: (u64, u64),
+    /// What policies on providers say about it.
+    pub stance: Stance,
     model: Box<str>,
     pinned: Option<Box<str>>,
     endpoint: Endpoint,
@@ -91,6 +94,7 @@ impl Plan {
             stream,
             session,
             tokens,
+            stance: Stance::default(),
             endpoint,
             scope,
         };

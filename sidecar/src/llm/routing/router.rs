@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::plan::{Plan, Route};
 use super::settings::RoutingSettings;
 use super::state::Standing;
+use super::steering::{Course, Stance, Steering};
 use crate::llm::providers::Provider;
 
 /// Retries with other providers that are saved up: when one of several goes down, every request
@@ -65,6 +66,8 @@ pub enum Blocked {
 pub struct Router {
     /// The clock of all decisions.
     pub clock: Clock,
+    /// Who is to be passed by.
+    pub steering: Arc<Steering>,
     inner: Mutex<Inner>,
 }
 
@@ -92,7 +95,8 @@ impl Router {
             hedges: Budget::new(settings.hedging.budget, RESERVE),
             trickled_ms: 0,
         };
-        Self { clock: Clock::start(), inner: Mutex::new(inner) }
+        let clock = Clock::start();
+        Self { clock, steering: Steering::new(clock), inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,8 +141,8 @@ impl Router {
         self.lock().hedges.spend()
     }
 
-    /// Chooses who is asked now. Providers that look ill are passed by as long as anybody else
-    /// can be asked; those that told us to wait are left alone, unless there is nobody else at
+    /// Chooses who is asked now. Providers that look ill, or that a policy has passed by, are left
+    /// out as long as anybody else can be asked; those that told us to wait are left alone, unless there is nobody else at
     /// all: then the provider itself says it best.
     pub fn next(&self, plan: &mut Plan) -> Result<Picked, Blocked> {
         let alone = plan.routes().count() == 1;
@@ -147,7 +151,8 @@ impl Router {
         if let Some(place) = plan.preferred.take()
             && let Some(route) = plan.tiers.get(place.0).and_then(|tier| tier.get(place.1))
             && may_be_asked(route)
-            && let Some(picked) = pick(route, place, false)
+            && course(&plan.stance, route) != Course::Avoid
+            && let Some(picked) = pick(plan, route, place, false)
         {
             return Ok(picked);
         }
@@ -156,11 +161,16 @@ impl Router {
             let mut well = Vec::new();
             for (index, route) in tier.iter().enumerate().filter(|(_, route)| may_be_asked(route)) {
                 let place = (tier_index, index);
-                match route.provider.state.standing() {
-                    Standing::Well => well.push(place),
-                    Standing::PassedBy => ill.push(place),
-                    Standing::Probe => {
-                        if let Some(picked) = pick(route, place, true) {
+                let (standing, course) = match course(&plan.stance, route) {
+                    Course::Avoid => (Standing::PassedBy, Course::Avoid),
+                    course => (route.provider.state.standing(), course),
+                };
+                match (standing, course) {
+                    (Standing::PassedBy, _) => ill.push(place),
+                    (Standing::Well, Course::Free | Course::Avoid) => well.push(place),
+                    (standing, _) => {
+                        let probe = standing == Standing::Probe;
+                        if let Some(picked) = pick(plan, route, place, probe) {
                             return Ok(picked);
                         }
                     }
@@ -180,7 +190,7 @@ impl Router {
     #[must_use]
     pub fn again(&self, plan: &Plan, picked: &Picked) -> Option<Picked> {
         let (tier, index) = picked.place;
-        pick(plan.tiers.get(tier)?.get(index)?, picked.place, false)
+        pick(plan, plan.tiers.get(tier)?.get(index)?, picked.place, false)
     }
 
     fn choose(&self, plan: &Plan, places: &[(usize, usize)]) -> Option<Picked> {
@@ -198,7 +208,7 @@ impl Router {
             inner.balancer.pick(settings.strategy, &candidates, &draw)?
         };
         let (route, place) = routes.get(chosen)?;
-        pick(route, *place, false)
+        pick(plan, route, *place, false)
     }
 }
 
@@ -209,10 +219,23 @@ impl Inner {
     }
 }
 
-fn pick(route: &Route, place: (usize, usize), probe: bool) -> Option<Picked> {
+/// What policies say about a route: a provider all of whose keys are to be avoided is one itself.
+fn course(stance: &Stance, route: &Route) -> Course {
+    let name = &route.provider.name;
+    match stance.course(name) {
+        Course::Free if stance.key_to_probe(name).is_some() => Course::Probe,
+        Course::Free if (0..route.provider.state.keys()).all(stance.avoided_keys(name)) => Course::Avoid,
+        course => course,
+    }
+}
+
+fn pick(plan: &Plan, route: &Route, place: (usize, usize), probe: bool) -> Option<Picked> {
+    let (name, state) = (&route.provider.name, &route.provider.state);
+    let probed = plan.stance.key_to_probe(name).filter(|key| *key < state.keys());
+    let take = || state.take_key(route.model_hash, plan.stance.avoided_keys(name));
     Some(Picked {
         model_header: HeaderValue::from_str(&route.model).ok()?,
-        key: route.provider.state.take_key(route.model_hash),
+        key: probed.unwrap_or_else(take),
         provider: route.provider.clone(),
         model: route.model.clone(),
         model_hash: route.model_hash,

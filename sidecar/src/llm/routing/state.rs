@@ -16,6 +16,9 @@ use crate::llm::metrics::Outcome;
 
 /// Half-life of the latency averages, in milliseconds.
 const LATENCY_HALF_LIFE_MS: f64 = 10_000.0;
+/// Share of the requests that must fail before a provider is passed by: that refuses nobody, so half is
+/// enough.
+const FAILING_MIN: f64 = 0.5;
 /// The quantile of waits after which a request is hedged.
 const HEDGE_QUANTILE: f64 = 0.95;
 
@@ -172,10 +175,16 @@ impl ProviderState {
         self.lock().keys.wait_ms(model, self.clock.now_ms())
     }
 
-    /// The key for the next request.
-    pub fn take_key(&self, model: u64) -> usize {
+    /// The key for the next request, if possible none of those to be avoided.
+    pub fn take_key(&self, model: u64, avoided: impl Fn(usize) -> bool) -> usize {
         let now_ms = self.clock.now_ms();
-        self.lock().keys.take(model, now_ms)
+        self.lock().keys.take(model, now_ms, avoided)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.lock().keys.count()
     }
 
     /// Rests a key, for one model or for all.
@@ -303,7 +312,7 @@ impl Inner {
 
     fn failure(&mut self, probe: bool, now_ms: u64) {
         let (policy, successes) = (self.policy, std::mem::take(&mut self.successes));
-        self.breaker.record_failure(probe, successes, now_ms, &policy);
+        self.breaker.record_failure_from(FAILING_MIN, probe, successes, now_ms, &policy);
     }
 }
 

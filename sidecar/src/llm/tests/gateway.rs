@@ -117,7 +117,8 @@ impl Gateway {
         let config = config::parse("embedding: {enabled: false}", &Env::new()).expect("valid");
         let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
         let cache = SemanticCache::new(config.l2, embedder.clone(), &config.embedding, &mut registry);
-        let services = Services { providers: Arc::clone(&providers), embedder, cache: Arc::new(cache) };
+        let (cache, region_headers) = (Arc::new(cache), vec!["x-region".to_owned()]);
+        let services = Services { providers: Arc::clone(&providers), embedder, cache, region_headers };
         let app = router(services, BODY_BYTES_MAX);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
         let client = Client::builder(TokioExecutor::new()).build_http();
