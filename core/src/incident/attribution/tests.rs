@@ -149,6 +149,45 @@ fn failures_of_another_cluster_do_not_dilute() {
     assert!((found[0].precision - 1.0).abs() < 1e-9);
 }
 
+/// Two providers, of which `a` fails for `model` before `b` answers: nobody sees it.
+fn mended(model: &str) -> Vec<(Attributes, u64, u64, bool)> {
+    let mut rows = Vec::new();
+    for tenant in ["acme", "beta", "core"] {
+        for asked in ["m1", "m2"] {
+            let of_provider = |name: &str| {
+                of(&[(Attribute::Tenant, tenant), (Attribute::Model, asked), (Attribute::Provider, name)])
+            };
+            let fails = asked == model;
+            rows.push((of_provider("a"), 20, if fails { 20 } else { 0 }, fails));
+            rows.push((of_provider("b"), if fails { 40 } else { 20 }, 0, false));
+        }
+    }
+    rows
+}
+
+fn observed(rows: &[(Attributes, u64, u64, bool)]) -> Vec<Observed<'_>> {
+    rows.iter()
+        .map(|(attributes, requests, failures, hidden)| Observed {
+            attributes,
+            requests: *requests,
+            failures: *failures,
+            others: 0,
+            hidden: *hidden,
+        })
+        .collect()
+}
+
+#[test]
+fn attempts_that_nobody_saw_are_a_providers_and_no_models_or_tenants() {
+    let rows = mended("m1");
+    let rows = observed(&rows);
+    let found = explain(&rows, PREFERENCE);
+    assert_eq!(found[0].scope, of(&[(Attribute::Model, "m1"), (Attribute::Provider, "a")]), "{found:?}");
+    assert_eq!((found[0].requests, found[0].failures, found[0].tenants), (60, 60, 3));
+    let model = Explanation::of(&rows, of(&[(Attribute::Model, "m1")]));
+    assert_eq!((model.requests, model.failures), (120, 0), "everybody was answered");
+}
+
 #[test]
 fn the_bounds_are_those_of_the_literature() {
     // Wilson's interval: for 10 of 10 the bound is n / (n + z^2).
@@ -160,6 +199,30 @@ fn the_bounds_are_those_of_the_literature() {
 }
 
 proptest! {
+    /// Whatever is hidden: a slice that names no provider is judged by what callers saw alone.
+    #[test]
+    fn hidden_attempts_change_no_slice_without_a_provider(
+        failing in prop::collection::vec(0u64..=10, 24),
+        hidden in 0u64..1_000,
+    ) {
+        let mut failing = failing.into_iter();
+        let mut rows: Vec<(Attributes, u64, u64, bool)> = traffic(10, |_| failing.next().unwrap_or(0))
+            .into_iter()
+            .map(|(attributes, requests, failures)| (attributes, requests, failures, false))
+            .collect();
+        let measured = |rows: &[(Attributes, u64, u64, bool)]| {
+            [Attribute::Tenant, Attribute::Model, Attribute::Region].map(|attribute| {
+                let scope = of(&[(attribute, &rows[0].0[&attribute])]);
+                Explanation::of(&observed(rows), scope)
+            })
+        };
+        let before = measured(&rows);
+        let mut attributes = rows[0].0.clone();
+        attributes.insert(Attribute::Provider, "a".to_owned());
+        rows.push((attributes, hidden, hidden, true));
+        prop_assert_eq!(before, measured(&rows));
+    }
+
     #[test]
     fn explanations_are_consistent(failing in prop::collection::vec(0u64..=10, 24)) {
         let mut failing = failing.into_iter();
