@@ -88,6 +88,7 @@ impl Probes {
         values: &Values<'_>,
         asking: Asking<'_>,
     ) -> Result<(), Stop> {
+        self.is_covered = false;
         if policy.matcher.is_empty() {
             return Ok(());
         }
@@ -235,10 +236,16 @@ impl Exchange {
     /// Tells the policies that let this request through how it ended.
     pub(super) fn settle_probes(&mut self, vm: &mut Vm, host: &impl StreamHost, ending: Ending, now_ns: u64) {
         let Some(policy) = self.policy.clone() else { return };
-        for index in std::mem::take(&mut self.probes.waiting) {
-            let Some(slice) = policy.snapshot.slices.get(index) else { continue };
-            let Some(tag) = policy.slice_tag(index, now_ns / 1_000_000) else { continue };
-            let (verdict, sent_ns) = (verdict(slice, ending, self.response.status), self.probes.sent_ns);
+        let (waiting, status) = (std::mem::take(&mut self.probes.waiting), self.response.status);
+        let slices = &policy.snapshot.slices;
+        let shows = |index: &usize| slices.get(*index).is_some_and(|slice| slice.statuses.contains(&status));
+        for index in &waiting {
+            let Some(slice) = slices.get(*index) else { continue };
+            let Some(tag) = policy.slice_tag(*index, now_ns / 1_000_000) else { continue };
+            // A failure that another policy answers says nothing about this one's.
+            let is_anothers = ending == Ending::Refused && !shows(index) && waiting.iter().any(shows);
+            let verdict = if is_anothers { None } else { verdict(slice, ending, status) };
+            let sent_ns = self.probes.sent_ns;
             let change = |gate: &mut Gate| match verdict {
                 Some(succeeded) => gate.probed(succeeded, sent_ns, &slice.measure, now_ns),
                 None => gate.withdraw_probe(),

@@ -84,11 +84,12 @@ impl RootContext for Root {
 }
 
 impl Root {
-    /// Asks again for every request whose refusal waits. What the host is told here is done after
+    /// Asks again for every request whose refusal waits, the youngest first: who has waited for long
+    /// may have left. What the host is told here is done after
     /// this callback, in the order in which it was told.
     fn ask_again(&self, vm: &mut Vm) {
         let Ok(mut held) = self.held.try_borrow_mut() else { return };
-        for (id, exchange) in held.iter_mut().filter(|(_, exchange)| exchange.is_held()) {
+        for (id, exchange) in held.iter_mut().rev().filter(|(_, exchange)| exchange.is_held()) {
             if !abi::act_for(*id) {
                 continue;
             }

@@ -290,6 +290,28 @@ fn two_policies_on_one_slice_do_not_keep_each_others_canaries_back() {
 }
 
 #[test]
+fn a_failure_that_another_policy_answers_does_not_open_a_slice() {
+    let process = Process::new();
+    let mut policy = broken(BREAK, true);
+    let mut second = policy.slices[0].clone();
+    (second.id, second.scopes, second.statuses) =
+        ("p2".into(), vec![slice(Attribute::Method, "POST")], vec![503]);
+    policy.slices.push(second);
+    let mut worker = worker(&process, &policy);
+    // All end with the first one's status: whether the second one's failure is over is not known.
+    for n in 0..4 * CANARY_EVERY {
+        process.advance_ms(10);
+        let (mut stream, flow) = ask(&process, &mut worker.vm, n);
+        if flow == Flow::Continue {
+            answer(&mut stream, &mut worker.vm, "429");
+        }
+    }
+    let notes = batch(&mut worker).expect("a batch").policies;
+    assert!(notes.iter().all(|note| note.phase == 2 && note.probes_ok == 0), "{notes:?}");
+    assert!(notes.iter().any(|note| note.id == "p1" && note.probes_failed > 0), "{notes:?}");
+}
+
+#[test]
 fn a_probe_that_fails_with_the_incidents_status_begins_again_and_another_error_does_not() {
     let process = Process::new();
     let policy = broken(BREAK, true);

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_core::event::{PolicyNote, TrafficRow};
+use tidegate_core::incident::attribution::Observed;
+use tidegate_core::incident::enforcement::contains;
 use tidegate_core::incident::proposal::Action;
 use tidegate_core::policy::BreakerPolicy;
 
@@ -27,6 +29,10 @@ use crate::bus::Envelope;
 use crate::config::policy::Incidents;
 use crate::policies::{Proposal, Record};
 
+/// Share of a slice's failures from which a policy that holds them answers them all.
+const ANSWERED_MIN: f64 = 0.8;
+/// The past in which that is looked at, in seconds.
+const ANSWERED_S: u64 = 5;
 /// VMs whose last batch is remembered.
 const VMS_MAX: usize = 1024;
 
@@ -140,11 +146,34 @@ impl<U: Understanding> Learner<U> {
                 proposal.action != Action::Limit
                     || !self.limits.is_futile(&proposal.cluster_id, &proposal.explanation.scope, now_ms)
             };
-            let proposals = proposals.into_iter().filter(is_hopeful);
+            let is_answered = |proposal: &Proposal| self.is_answered(proposal, standing, now_ms);
+            let proposals =
+                proposals.into_iter().filter(is_hopeful).filter(|proposal| !is_answered(proposal));
             decisions.extend(proposals.map(|proposal| Decision::Propose(Box::new(proposal))));
         }
         decisions.extend(self.limits.adjust(standing, &self.ledger, settings, now_ms));
         decisions
+    }
+
+    /// Whether a standing policy on the same cluster answers nearly all of these failures already: then
+    /// they are those of its canaries. One that is wider takes its place, and is not meant.
+    fn is_answered(&self, proposal: &Proposal, standing: &[Record], now_ms: u64) -> bool {
+        let scope = &proposal.explanation.scope;
+        let is_beside = |record: &&Record| {
+            record.cluster_id == proposal.cluster_id
+                && !contains(&record.scope, scope)
+                && !contains(scope, &record.scope)
+        };
+        let mut beside = standing.iter().filter(is_beside).peekable();
+        if beside.peek().is_none() {
+            return false;
+        }
+        let rows = self.ledger.window(&proposal.cluster_id, ANSWERED_S, now_ms / 1000);
+        let failures = |within: &dyn Fn(&Observed<'_>) -> bool| -> u64 {
+            rows.iter().filter(|row| row.lies_in(scope) && within(row)).map(|row| row.failures).sum()
+        };
+        let all = failures(&|_| true);
+        beside.any(|record| failures(&|row| row.lies_in(&record.scope)) as f64 >= ANSWERED_MIN * all as f64)
     }
 
     /// The incident behind a policy is over: what it did is forgotten.

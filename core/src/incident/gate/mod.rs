@@ -2,8 +2,9 @@
 //! recovery by steps, or a limit.
 //!
 //! A break begins open and refuses for `recovery_timeout`, but for canaries: one of every
-//! [`CANARY_EVERY`] requests goes through, so that a busy slice need not wait for the end of the
-//! time-out to be found well. Where canaries follow each other closely, a refusal may wait for the
+//! [`CANARY_EVERY`] requests goes through, or of [`CANARY_EVERY_SLOW`] where these are longer apart
+//! than [`CANARY_APART_MS`], so that a slice need not wait for the end of the time-out to be found
+//! well. Where canaries follow each other closely, a refusal may wait for the
 //! next one to come back: if it succeeds, nobody was refused in vain.
 //!
 //! After the time-out, or after a canary that came back well, [`PROBES`] requests are let through,
@@ -30,9 +31,13 @@ pub use self::cell::GATE_BYTES;
 /// Probes out at a time at the beginning of a recovery, and canaries at any time.
 pub const PROBES: u32 = 3;
 /// Of so many requests of a broken slice one is let through all the same.
-pub const CANARY_EVERY: u32 = 24;
+pub const CANARY_EVERY: u32 = 40;
+/// The same for a slice with little traffic.
+pub const CANARY_EVERY_SLOW: u32 = 24;
+/// When a canary is late, in milliseconds after the last.
+const CANARY_APART_MS: u32 = 1_500;
 /// Longest that a refusal waits for what canaries and probes find, in milliseconds.
-pub const WAIT_MS: u64 = 2_000;
+pub const WAIT_MS: u64 = 3_000;
 /// Probes without an answer for this long are taken for lost, in milliseconds.
 const PROBES_LOST_MS: u64 = 120_000;
 /// Advice to a caller refused while others probe, in milliseconds.
@@ -248,12 +253,15 @@ impl Gate {
             return;
         };
         let sent_ms = sent_ns / 1_000_000;
+        if let State::Probing { out, .. } = &mut self.state {
+            *out = out.saturating_sub(1);
+        }
         let next = match (&mut self.state, succeeded) {
             (State::Open { since_ms, canaries }, _) => {
                 let at = after(*since_ms, sent_ms);
                 let is_turn = canaries.came_back(succeeded, at);
                 let tally = Tally { good: 1, ..Tally::default() };
-                is_turn.then_some(State::Probing { since_ms: sent_ms, out: canaries.out.min(PROBES), tally })
+                is_turn.then_some(State::Probing { since_ms: sent_ms, out: 0, tally })
             }
             (State::Probing { since_ms, .. } | State::Recovering { since_ms, .. }, false)
                 if sent_ms < *since_ms =>
@@ -269,9 +277,8 @@ impl Gate {
                 tally.failed();
                 tally.is_relapse().then(|| open(now_ns))
             }
-            (State::Probing { since_ms, out, tally }, true) => {
+            (State::Probing { since_ms, tally, .. }, true) => {
                 tally.succeeded();
-                *out = out.saturating_sub(1);
                 let recovering =
                     State::Recovering { since_ms: *since_ms, step: 1, offered: 0, passed: 0, tally: *tally };
                 (tally.good >= PROBES).then_some(recovering)
@@ -284,7 +291,7 @@ impl Gate {
                 }
                 let is_last = share_per_mille(*step, *recovery_increment) >= 1000;
                 (*step, *offered, *passed) = (step.saturating_add(1), 0, 0);
-                is_last.then(|| State::Watching { since_ms: now_ns / 1_000_000, tally: *tally })
+                is_last.then_some(State::Watching { since_ms: now_ns / 1_000_000, tally: *tally })
             }
             (State::Watching { tally, .. }, true) => {
                 tally.succeeded();
@@ -309,7 +316,9 @@ impl Canaries {
     /// Counts a request of the slice; whether it is to be a canary.
     fn is_due(&mut self, at: u32) -> bool {
         self.refused = self.refused.saturating_add(1);
-        let is_due = self.refused >= CANARY_EVERY && self.out < PROBES;
+        let is_late = at.saturating_sub(self.sent) >= CANARY_APART_MS;
+        let every = if is_late { CANARY_EVERY_SLOW } else { CANARY_EVERY };
+        let is_due = self.refused >= every && self.out < PROBES;
         if is_due {
             self.send(at);
         }

@@ -109,27 +109,44 @@ fn canaries_that_take_long_do_not_hold_up_later_ones_and_are_no_news_after_them(
 }
 
 #[test]
+fn probes_that_fail_make_room_for_others() {
+    let mut gate = Gate::new(&BREAK, 0);
+    let (_, _, now) = played(&mut gate, (1, 10), 81, |_| true);
+    gate.join(now * MS);
+    gate.probed(true, now * MS, &BREAK, (now + 1) * MS);
+    for round in 0..2 {
+        let probes = (0..9).filter(|_| gate.admit(&BREAK, (now + 2) * MS) == Passage::Canary).count();
+        assert_eq!(probes, PROBES as usize, "round {round}");
+        (0..probes).for_each(|_| gate.probed(false, (now + 2) * MS, &BREAK, (now + 3) * MS));
+    }
+    assert_eq!(gate.phase(), GatePhase::HalfOpen, "one has succeeded");
+    gate.probed(false, (now + 4) * MS, &BREAK, (now + 5) * MS);
+    assert_eq!(gate.phase(), GatePhase::Open, "that many are no chance");
+}
+
+#[test]
 fn a_refusal_waits_for_a_canary_that_is_near_and_for_no_other() {
     let mut gate = Gate::new(&BREAK, 0);
-    let (_, _, now) = played(&mut gate, (1, 10), 49, |_| true);
-    assert_eq!(gate.admit(&BREAK, now * MS), Passage::Refuse { retry_ms: 29_509, waits: true });
+    let (_, _, now) = played(&mut gate, (1, 10), 81, |_| true);
+    assert_eq!(gate.admit(&BREAK, now * MS), Passage::Refuse { retry_ms: 29_189, waits: true });
     let again = |gate: &mut Gate, at: u64| gate.ask_again(&BREAK, now * MS, at * MS);
     assert!(matches!(again(&mut gate, now + 100), Passage::Refuse { waits: true, .. }));
-    assert!(matches!(again(&mut gate, now + 301), Passage::Refuse { waits: false, .. }), "it is overdue");
+    assert!(matches!(again(&mut gate, now + 501), Passage::Refuse { waits: false, .. }), "it is overdue");
     gate.probed(false, (now - 1) * MS, &BREAK, (now + 1) * MS);
     assert!(matches!(again(&mut gate, now + 100), Passage::Refuse { waits: true, .. }), "sent before it");
     gate.probed(false, (now + 50) * MS, &BREAK, (now + 60) * MS);
     assert!(matches!(again(&mut gate, now + 100), Passage::Refuse { waits: false, .. }));
 
     let mut slow = Gate::new(&BREAK, 0);
-    played(&mut slow, (1, 200), 49, |_| true);
+    let (doomed, _, _) = played(&mut slow, (1, 200), 48, |_| true);
+    assert_eq!(doomed, 46, "more of little");
     assert!(matches!(slow.admit(&BREAK, 9_900 * MS), Passage::Refuse { waits: false, .. }));
 }
 
 #[test]
 fn whoever_waits_is_let_go_when_the_slice_is_well() {
     let mut gate = Gate::new(&BREAK, 0);
-    let (_, _, now) = played(&mut gate, (1, 10), 49, |_| true);
+    let (_, _, now) = played(&mut gate, (1, 10), 81, |_| true);
     let waiting: Vec<u64> = (0..20).map(|i| now + 10 * i).collect();
     assert!(waiting.iter().all(|at| is_refused(gate.admit(&BREAK, at * MS))));
     gate.join((now + 200) * MS);
@@ -150,14 +167,14 @@ fn whoever_waits_is_let_go_when_the_slice_is_well() {
 fn slices_that_overlap_do_not_keep_each_others_canaries_back() {
     let (mut one, mut two) = (Gate::new(&BREAK, 0), Gate::new(&BREAK, 0));
     let mut sent = 0;
-    for ms in 1..=480u64 {
+    for ms in 1..=960u64 {
         // Half of the requests are in the second slice too.
         match (one.admit(&BREAK, ms * MS), ms % 2 == 0) {
             (Passage::Canary, true) => {
                 two.join(ms * MS);
                 sent += 1;
                 for gate in [&mut one, &mut two] {
-                    gate.probed(ms > 240, ms * MS, &BREAK, ms * MS);
+                    gate.probed(ms > 480, ms * MS, &BREAK, ms * MS);
                 }
             }
             (Passage::Canary, false) => one.withdraw_probe(),
@@ -172,7 +189,7 @@ fn slices_that_overlap_do_not_keep_each_others_canaries_back() {
 fn a_slice_of_which_a_part_fails_is_not_kept_closed() {
     let mut gate = Gate::new(&BREAK, 0);
     let (_, killed, _) = played(&mut gate, (1, 25), 1_000, |number| number % 2 == 0);
-    assert!(killed < 40, "{killed} of 500");
+    assert!(killed < 60, "{killed} of 500");
 }
 
 #[test]
@@ -180,7 +197,7 @@ fn a_slice_that_flaps_costs_few() {
     let mut gate = Gate::new(&BREAK, 0);
     let (doomed, killed, _) = played(&mut gate, (1, 25), 1_920, |number| number / 240 % 2 == 0);
     assert!(doomed >= 960 * 92 / 100, "{doomed} of 960");
-    assert!(killed <= 4 * 32, "{killed}: each time until the next canary, without waiting");
+    assert!(killed <= 4 * 48, "{killed}: each time until the next canary, without waiting");
 }
 
 #[test]
@@ -249,7 +266,7 @@ proptest! {
         let mut gate = Gate::new(&BREAK, 0);
         let (doomed, _, now) = played(&mut gate, (1, apart_ms), outage, |_| true);
         let timeouts = 1 + outage * apart_ms / 30_000;
-        prop_assert!(outage - doomed <= outage / u64::from(CANARY_EVERY) + timeouts, "{}", outage - doomed);
+        prop_assert!(outage - doomed <= outage / u64::from(CANARY_EVERY_SLOW) + timeouts, "{}", outage - doomed);
         let (_, killed, _) = played(&mut gate, (now, apart_ms), 100, |_| false);
         prop_assert!(killed <= u64::from(CANARY_EVERY) + 8, "{killed}");
     }

@@ -90,7 +90,10 @@ async fn in_turn(providers: &Providers, mut plan: Plan, exchange: Exchange<'_>) 
         };
         match attempts.next(&by, &failure) {
             Some((next, pause)) => {
-                attempts.hide(&by, failure).await;
+                // The same once more is the same request still, and would count one failure twice.
+                if (&next.provider.name, next.key) != (&by.provider.name, by.key) {
+                    attempts.hide(&by, failure).await;
+                }
                 sleep(pause).await;
                 picked = next;
             }
