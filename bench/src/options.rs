@@ -108,10 +108,10 @@ impl Options {
             Mode::Scenarios(play)
         } else if semantic {
             let data = data.ok_or("--semantic: needs --data DIR, a folder with `pairs/*.jsonl`")?;
-            if let Some(unknown) = only.iter().find(|part| !semantic::PARTS.contains(&part.as_str())) {
+            if let Some(unknown) = play.only.iter().find(|part| !semantic::PARTS.contains(&part.as_str())) {
                 return Err(format!("--only: `{unknown}` is none of {}", semantic::PARTS.join(", ")));
             }
-            Mode::Semantic(Wanted { data, only, entries })
+            Mode::Semantic(Wanted { data, only: play.only, entries })
         } else if memory {
             Mode::Memory { requests: requests.unwrap_or(1_000_000) }
         } else if settlement {

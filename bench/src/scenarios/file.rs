@@ -108,6 +108,13 @@ pub(crate) fn read(folder: &Path, only: &[String]) -> Result<Vec<(String, Scenar
 }
 
 impl FaultPlan {
+    /// Whether the provider fails at that time.
+    pub(crate) fn is_active(&self, scenario: &Scenario, at_s: f64) -> bool {
+        let into = at_s - scenario.calm_s as f64;
+        let is_on = self.flaps_s.is_none_or(|turn| (into / turn as f64) as u64 % 2 == 0);
+        self.always || ((0.0..scenario.fault_s as f64).contains(&into) && is_on)
+    }
+
     /// The share of the slice's requests that fail `at_s` seconds after the scenario's start.
     pub(crate) fn share_at(&self, scenario: &Scenario, at_s: f64) -> f64 {
         let (from, length) = (scenario.calm_s as f64, scenario.fault_s as f64);
@@ -115,10 +122,7 @@ impl FaultPlan {
         if self.always {
             return self.share[0];
         }
-        if into < 0.0 || into >= length {
-            return 0.0;
-        }
-        if self.flaps_s.is_some_and(|turn| (into / turn as f64) as u64 % 2 == 1) {
+        if !self.is_active(scenario, at_s) {
             return 0.0;
         }
         self.share[0] + (self.share[1] - self.share[0]) * into / length

@@ -72,7 +72,6 @@ struct Row {
 
 async fn one(scenario: &Scenario, play: &Play) -> Result<Row, BenchError> {
     let gateway = start(scenario).await?;
-    traffic::arm(&gateway, scenario)?;
     let clients: Vec<(String, Client)> = TENANTS
         .iter()
         .map(|tenant| ((*tenant).to_owned(), Client::new().with_key(&key_of(tenant))))

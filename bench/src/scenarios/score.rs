@@ -65,9 +65,10 @@ fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-/// The gateway itself.
+/// The gateway itself. A doomed request that it held back until the fault was over has succeeded.
 pub(crate) fn gateway(scenario: &Scenario, sent: &[Sent]) -> Score {
-    Score::of(scenario, sent.iter().map(|request| (request.at_s, request.doomed, request.refused)))
+    let was_doomed = |request: &Sent| request.doomed && (request.refused || request.failed);
+    Score::of(scenario, sent.iter().map(|request| (request.at_s, was_doomed(request), request.refused)))
 }
 
 /// A breaker for each value of `by`, with the gateway's own thresholds.

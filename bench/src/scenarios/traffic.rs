@@ -1,6 +1,7 @@
 //! The requests of one scenario: sent at their time, whether or not earlier ones are answered. Which
 //! of them are doomed is decided here and told to the emulator in the prompt, so that the truth is
-//! known of refused requests too.
+//! known of refused requests too. The emulator fails them while the fault lasts: whoever comes to it
+//! later than that is answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,9 +46,12 @@ fn combinations(scenario: &Scenario) -> Vec<Slice> {
     all
 }
 
-/// Arms each effect for requests that carry its marker.
-pub(crate) fn arm(gateway: &Gateway, scenario: &Scenario) -> Result<(), BenchError> {
-    for (plan, fault) in scenario.faults.iter().enumerate() {
+/// Has the emulator fail requests that carry the marker of a fault that is active now, and no others.
+fn arm(gateway: &Gateway, scenario: &Scenario, active: &[bool]) -> Result<(), BenchError> {
+    gateway.emulator.disarm_all();
+    for (plan, fault) in
+        scenario.faults.iter().enumerate().filter(|(plan, _)| active.get(*plan) == Some(&true))
+    {
         for (variant, effect) in fault.effects.iter().enumerate() {
             let text = effect.to_string();
             let mut effect = Fault::from_json(text.as_bytes()).map_err(BenchError::doing(text))?;
@@ -74,6 +78,7 @@ pub(crate) async fn run(
     let count = total_s * u64::from(scenario.rate);
     let mut due = vec![0.0; scenario.faults.len()];
     let mut hits = vec![0usize; scenario.faults.len()];
+    let mut armed = Vec::new();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let mut ticks = interval(Duration::from_secs_f64(1.0 / f64::from(scenario.rate)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -84,6 +89,11 @@ pub(crate) async fn run(
         // A step that is prime to the number of combinations, so that no order repeats in time.
         let values = combinations[(number as usize * 7919) % combinations.len()].clone();
         let at_s = started.elapsed().as_secs_f64();
+        let active: Vec<bool> = scenario.faults.iter().map(|fault| fault.is_active(scenario, at_s)).collect();
+        if active != armed {
+            arm(gateway, scenario, &active)?;
+            armed = active;
+        }
         let doom = scenario.faults.iter().enumerate().find_map(|(plan, fault)| {
             if !fault.hits(&values) {
                 return None;
