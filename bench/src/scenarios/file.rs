@@ -111,7 +111,7 @@ impl FaultPlan {
     /// Whether the provider fails at that time.
     pub(crate) fn is_active(&self, scenario: &Scenario, at_s: f64) -> bool {
         let into = at_s - scenario.calm_s as f64;
-        let is_on = self.flaps_s.is_none_or(|turn| (into / turn as f64) as u64 % 2 == 0);
+        let is_on = self.flaps_s.is_none_or(|turn| ((into / turn as f64) as u64).is_multiple_of(2));
         self.always || ((0.0..scenario.fault_s as f64).contains(&into) && is_on)
     }
 
