@@ -1,12 +1,9 @@
 //! The embedding model inside the sidecar, through a real Envoy.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 use tidegate_e2e::harness::{
-    Client, Gateway, GatewayBuilder, client_python, embedding_files, expect_error, workspace_root,
+    Client, Gateway, GatewayBuilder, embedding_files, expect_error, run_official_client,
 };
-use tokio::process::Command;
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 const KEY: &str = "python-key-0123456789";
@@ -28,20 +25,7 @@ async fn state(gateway: &Gateway) -> Value {
 async fn embeddings_are_served_to_the_official_client_and_by_both_paths() {
     let gateway = with_model().add_config(KEYS).start().await.unwrap();
     assert_eq!(state(&gateway).await, "ready");
-    let script = workspace_root().join("e2e/clients/openai_embeddings.py");
-    let output = Command::new(client_python().unwrap())
-        .arg(script)
-        .args([&gateway.url("/v1"), KEY, MODEL])
-        .env_remove("OPENAI_BASE_URL")
-        .env_remove("HTTP_PROXY")
-        .env_remove("http_proxy")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.trim_end() == "ok", "{out}{err}");
+    run_official_client("openai_embeddings.py", &[&gateway.url("/v1"), KEY, MODEL]).await.unwrap();
 
     let body = json!({"model": MODEL, "input": ["one", "two"]}).to_string();
     let client = Client::new();

@@ -1,19 +1,15 @@
 //! Anthropic's Messages API in front, Anthropic behind, and both, through a real Envoy.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 use tidegate_e2e::emulator::{Fault, Outcome};
 use tidegate_e2e::harness::{
-    Answer, Client, Gateway, chat_with, client_python, content, eventually, expect_error, stream_of,
-    streamed_content, workspace_root,
+    Answer, Client, Gateway, chat_with, content, eventually, expect_error, stream_of, streamed_content,
 };
-use tokio::process::Command;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const KEY: &str = "python-key-0123456789";
 const CLAUDE: &str = "claude-sonnet-4-5";
 const GPT: &str = "gpt-4o";
 const MESSAGES: &str = "/v1/messages";
@@ -38,8 +34,6 @@ providers:
 auth:
   anonymous:
     enabled: true
-  api_keys:
-    - {name: python, key: python-key-0123456789, tenant: acme}
 breaker:
   failure_threshold: 100000
 routing:
@@ -319,25 +313,4 @@ async fn a_caller_that_leaves_takes_the_call_with_it(setup: &Setup) {
         .unwrap();
         setup.gateway.emulator.release_stalled();
     }
-}
-
-#[tokio::test]
-async fn the_official_python_client_works_unchanged_on_both_providers() {
-    let config = CONFIG.replace("anonymous:\n    enabled: true", "anonymous:\n    enabled: false");
-    let gateway = Gateway::builder().config_yaml(&config).start().await.unwrap();
-    let output = Command::new(client_python().unwrap())
-        .arg(workspace_root().join("e2e/clients/anthropic_smoke.py"))
-        .args([&gateway.url(""), KEY, GPT, CLAUDE])
-        // What the machine is set up for is nobody's business here.
-        .env_remove("ANTHROPIC_BASE_URL")
-        .env_remove("ANTHROPIC_AUTH_TOKEN")
-        .env_remove("HTTP_PROXY")
-        .env_remove("http_proxy")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.trim_end() == "ok", "{out}{err}");
 }

@@ -29,6 +29,7 @@ mod fleet;
 mod gateway;
 mod kafka;
 mod llm;
+mod official;
 mod patch;
 mod paths;
 mod ports;
@@ -50,10 +51,11 @@ pub use fleet::{Fleet, Tally};
 pub use gateway::{ADMIN_KEY, Gateway};
 pub use kafka::KafkaBroker;
 pub use llm::{chat, chat_with, content, stream, stream_of, streamed_content};
+pub use official::run_official_client;
 pub use patch::{prepend_item, replace_once};
 pub use paths::{
-    EmbeddingFiles, chat_model, client_python, embedding_files, envoy_binary, fault_filter, filter,
-    peer_file, sibling_binary, sidecar_binary, workspace_root,
+    EmbeddingFiles, chat_model, embedding_files, envoy_binary, fault_filter, filter, peer_file,
+    sibling_binary, sidecar_binary, workspace_root,
 };
 pub use ports::Port;
 pub use process::{ManagedProcess, Spec};

@@ -104,13 +104,22 @@ pub fn embedding_files() -> Result<EmbeddingFiles, HarnessError> {
     Ok(EmbeddingFiles { models, library: existing("ONNX Runtime", library, fix)? })
 }
 
-/// The Python that has the official `openai` client: `venv/bin/python` under `TIDEGATE_TOOLS`.
+/// The Python that has the official clients: `venv/bin/python` under `TIDEGATE_TOOLS`.
 ///
 /// # Errors
 /// There is no such file.
-pub fn client_python() -> Result<PathBuf, HarnessError> {
+pub(super) fn client_python() -> Result<PathBuf, HarnessError> {
     let path = tools().join("venv/bin/python");
-    existing("Python with the openai client", path, "run `scripts/setup test`")
+    existing("Python with the official clients", path, "run `scripts/setup test`")
+}
+
+/// Node.js, with the official clients in `node_modules` beside its folder: `node/bin/node` under
+/// `TIDEGATE_TOOLS`.
+///
+/// # Errors
+/// There is no such file.
+pub(super) fn client_node() -> Result<PathBuf, HarnessError> {
+    existing("Node.js with the official clients", tools().join("node/bin/node"), "run `scripts/setup test`")
 }
 
 /// A file of another gateway that the benchmarks compare ours with, under `peers` in the tools.
