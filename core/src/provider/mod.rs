@@ -9,6 +9,7 @@
 mod anthropic;
 mod bedrock;
 mod document;
+mod embedding;
 mod ernie;
 mod exchange;
 mod failure;
@@ -25,6 +26,7 @@ use crate::reply::Reply;
 use crate::route::{Endpoint, Protocol};
 
 pub use bedrock::{FrameDecoder, FrameError};
+pub use embedding::{EmbeddingApi, embeds_nothing};
 pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};
 pub use fit::Fit;

@@ -25,6 +25,8 @@ struct Found {
     is_end: Option<bool>,
     /// Amazon's whole answers, and Baidu's.
     usage: Option<Usage>,
+    /// Amazon's embeddings.
+    input_text_token_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +66,12 @@ impl Found {
                 .unwrap_or(0)
                 .saturating_add(usage.thoughts_token_count.unwrap_or(0)),
         });
-        googles.or_else(|| self.metadata.as_ref()?.usage).or(self.usage)
+        let embedded = self.input_text_token_count.map(|prompt_tokens| Usage {
+            prompt_tokens,
+            cached_tokens: 0,
+            completion_tokens: 0,
+        });
+        googles.or_else(|| self.metadata.as_ref()?.usage).or(self.usage).or(embedded)
     }
 
     fn is_last(&self) -> bool {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use self::front::{Ask, FRONTS, Front, Heard, schema};
 use self::setup::Setup;
+use tidegate_e2e::emulator::{Fault, Refusal};
 use tidegate_e2e::harness::{EMULATED, EmulatedProvider};
 
 const PROMPT: &str = "hello 你好";
@@ -28,6 +29,44 @@ async fn every_front_is_answered_by_every_provider() {
             case.mistakes().await;
         }
     }
+}
+
+/// Whoever embeds is asked as often as it needs, and answers as OpenAI would.
+#[tokio::test]
+async fn embeddings_come_from_every_provider_that_has_them() {
+    let setup = Setup::new("").await;
+    let url = setup.gateway.url("/v1/embeddings");
+    let admin = setup.gateway.admin();
+    let texts: Vec<String> = (0..40).map(|n| format!("text {n}")).collect();
+    for provider in &EMULATED {
+        let Some(model) = provider.embeds else { continue };
+        let model = format!("{}/{model}", provider.name);
+        let embed = async |body: serde_json::Value| admin.post_json(&url, body.to_string()).await.unwrap();
+        let all = embed(json!({"model": model, "input": texts})).await;
+        assert_eq!(all.status, 200, "{model}: {}", all.text());
+        let all = all.json();
+        let data = all["data"].as_array().unwrap();
+        assert_eq!((data.len(), &data[39]["index"]), (40, &json!(39)), "{model}");
+        assert!(all["usage"]["prompt_tokens"].as_u64().is_some_and(|tokens| tokens >= 40), "{model}");
+        // The order is kept: the last of many is what it is alone.
+        let one = embed(json!({"model": model, "input": "text 39"})).await.json();
+        assert_eq!(one["data"][0]["embedding"], data[39]["embedding"], "{model}");
+        let packed =
+            embed(json!({"model": model, "input": "text 39", "encoding_format": "base64"})).await.json();
+        assert!(packed["data"][0]["embedding"].is_string(), "{model}");
+        let short = embed(json!({"model": model, "input": "x", "dimensions": 256})).await;
+        if provider.name == "ernie_classic" {
+            assert_eq!((short.status.as_u16(), &short.json()["error"]["param"]), (400, &json!("dimensions")));
+        } else {
+            assert_eq!(short.json()["data"][0]["embedding"].as_array().map(Vec::len), Some(256), "{model}");
+        }
+        setup.arm_once(Fault { refusal: Some(Refusal::RateLimit), ..Fault::default() });
+        let refused = embed(json!({"model": model, "input": "x"})).await;
+        assert_eq!(refused.status, 429, "{model}: {}", refused.text());
+    }
+    let chats = json!({"model": "bedrock/amazon.nova-pro-v1:0", "input": "x"});
+    let refused = admin.post_json(&url, chats.to_string()).await.unwrap();
+    assert!(matches!(refused.status.as_u16(), 400 | 404), "{}", refused.text());
 }
 
 /// One front on one provider.

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidegate_core::chat::estimate_request_tokens;
-use tidegate_core::provider::{Front, read_count_request};
+use tidegate_core::provider::{Format, Front, read_count_request};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
 
+use super::embedded;
 use super::request::LlmRequest;
 use super::responses::unknown_previous;
 use crate::limits::Bill;
@@ -68,6 +69,11 @@ pub async fn run(
     request: &LlmRequest,
 ) -> Result<Response, Reply> {
     let target = picked.provider.engine.target();
+    if task == Task::Complete(Endpoint::Embeddings) && target.format != Format::OpenAi {
+        let call =
+            |request, body| async move { call(task, picked, caller, headers, request, body, false).await };
+        return embedded::answer(target.vendor, headers, request, call).await;
+    }
     let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front, &target.dialect));
     let Some(front) = translated else {
         let (body, asks_usage) = match &*picked.provider.engine {

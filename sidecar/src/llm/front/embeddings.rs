@@ -66,8 +66,53 @@ enum Numbers<'a> {
 
 #[derive(Serialize)]
 struct Usage {
-    prompt_tokens: usize,
-    total_tokens: usize,
+    prompt_tokens: u64,
+    total_tokens: u64,
+}
+
+/// A request for embeddings, in OpenAI's protocol.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// At least one, at most [`INPUTS_MAX`], and none empty.
+    pub(super) texts: Vec<String>,
+    /// How long the vectors are to be, if the caller chose.
+    pub(super) dimensions: Option<u64>,
+    as_base64: bool,
+}
+
+impl Asked {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// `invalid_request` with the field at fault.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Reply> {
+        let fields: Fields<'_> = serde_json::from_slice(body).map_err(|e| {
+            // Serde's own words would quote the value.
+            let place = format!("line {}, column {}", e.line(), e.column());
+            Reply::new(Code::InvalidRequest, format!("A field of the body is of the wrong kind, at {place}."))
+        })?;
+        let as_base64 = match fields.encoding_format.as_deref() {
+            None | Some("float") => false,
+            Some("base64") => true,
+            Some(_) => return Err(wrong("encoding_format", "must be `float` or `base64`")),
+        };
+        Ok(Self { texts: texts(fields.input)?, dimensions: fields.dimensions, as_base64 })
+    }
+
+    /// The answer: these vectors, in the order of the texts.
+    pub(super) fn response<'a>(
+        &self,
+        vectors: impl Iterator<Item = &'a [f32]>,
+        model: &str,
+        tokens: u64,
+    ) -> Response {
+        let numbers =
+            |vector| if self.as_base64 { Numbers::Base64(base64(vector)) } else { Numbers::Float(vector) };
+        let item = |(index, vector)| Item { object: "embedding", index, embedding: numbers(vector) };
+        let data = vectors.enumerate().map(item).collect();
+        let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
+        json(StatusCode::OK, &List { object: "list", data, model, usage })
+    }
 }
 
 /// Answers one request for the model in this process.
@@ -80,35 +125,16 @@ pub async fn answer(embedder: &Embedder, request: &LlmRequest) -> Result<Respons
         let message = "No model in the gateway itself has this name; GET /v1/models lists those there are.";
         return Err(Reply::new(Code::ModelNotFound, message).with_param("model"));
     }
-    let fields: Fields<'_> = serde_json::from_slice(&request.body).map_err(|e| {
-        // Serde's own words would quote the value.
-        let place = format!("line {}, column {}", e.line(), e.column());
-        Reply::new(Code::InvalidRequest, format!("A field of the body is of the wrong kind, at {place}."))
-    })?;
-    let texts = texts(fields.input)?;
-    let as_base64 = match fields.encoding_format.as_deref() {
-        None | Some("float") => false,
-        Some("base64") => true,
-        Some(_) => return Err(wrong("encoding_format", "must be `float` or `base64`")),
-    };
+    let asked = Asked::read(&request.body)?;
     let info = embedder.model().map_err(|error| explain(&error))?;
-    if fields.dimensions.is_some_and(|wanted| wanted != info.dimension as u64) {
+    if asked.dimensions.is_some_and(|wanted| wanted != info.dimension as u64) {
         let what = format!("cannot be chosen for this model; leave it out or give {}", info.dimension);
         return Err(wrong("dimensions", &what));
     }
-    let embeddings = embed(embedder, &texts).await.map_err(|error| explain(&error))?;
-    let numbers = |embedding| {
-        if as_base64 { Numbers::Base64(base64(embedding)) } else { Numbers::Float(&embedding.vector) }
-    };
-    let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
-    let data = embeddings.iter().enumerate();
-    let list = List {
-        object: "list",
-        data: data.map(|(index, e)| Item { object: "embedding", index, embedding: numbers(e) }).collect(),
-        model: &info.name,
-        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
-    };
-    let mut response = json(StatusCode::OK, &list);
+    let embeddings = embed(embedder, &asked.texts).await.map_err(|error| explain(&error))?;
+    let tokens = embeddings.iter().map(|embedding| embedding.tokens as u64).sum();
+    let vectors = embeddings.iter().map(|embedding| &*embedding.vector);
+    let mut response = asked.response(vectors, &info.name, tokens);
     let headers = response.headers_mut();
     headers.insert(PROVIDER, HeaderValue::from_static(LOCAL));
     headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
@@ -169,8 +195,8 @@ fn wrong(field: &str, what: &str) -> Reply {
 }
 
 /// Little-endian f32, as OpenAI's clients expect it.
-fn base64(embedding: &Embedding) -> String {
-    let bytes: Vec<u8> = embedding.vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+fn base64(vector: &[f32]) -> String {
+    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     STANDARD.encode(bytes)
 }
 
@@ -257,7 +283,6 @@ mod tests {
 
     #[test]
     fn base64_is_little_endian() {
-        let embedding = Embedding { vector: vec![1.0, -2.0].into(), tokens: 1 };
-        assert_eq!(base64(&embedding), "AACAPwAAAMA=");
+        assert_eq!(base64(&[1.0, -2.0]), "AACAPwAAAMA=");
     }
 }

@@ -4,6 +4,7 @@ mod body;
 mod cached;
 mod call;
 mod described;
+mod embedded;
 mod embeddings;
 mod lookup;
 mod models;

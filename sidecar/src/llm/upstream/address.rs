@@ -29,7 +29,7 @@ enum Places {
     /// Azure: one for each operation of each deployment.
     Deployments { base_url: Uri, version: Box<str> },
     /// Google: one for each operation of each model.
-    Google { base_url: Uri },
+    Google { base_url: Uri, embeds: &'static str },
     /// Amazon: likewise.
     Amazon { base_url: Uri },
     /// Baidu: one for each model, under a name of its own.
@@ -67,7 +67,8 @@ impl Addresses {
             Format::Anthropic => ("messages", ANTHROPIC_MODELS),
             Format::Gemini => {
                 let models = if remote.vendor == Vendor::Gemini { Some(at(GOOGLE_MODELS)?) } else { None };
-                return Ok(Self { places: Places::Google { base_url }, models });
+                let embeds = if remote.vendor == Vendor::Gemini { "batchEmbedContents" } else { "predict" };
+                return Ok(Self { places: Places::Google { base_url, embeds }, models });
             }
             Format::Bedrock => return Ok(Self { places: Places::Amazon { base_url }, models: None }),
             Format::Ernie => return Ok(Self { places: Places::Baidu { base_url }, models: None }),
@@ -105,18 +106,27 @@ impl Addresses {
                 let model = segment(model);
                 below(base_url, &format!("openai/deployments/{model}/{operation}?api-version={version}"))
             }
-            Places::Google { base_url } => {
+            Places::Google { base_url, embeds } => {
                 let model = segment(model.strip_prefix("models/").unwrap_or(model));
-                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                let method = match operation {
+                    Operation::Embeddings => embeds,
+                    _ if stream => "streamGenerateContent?alt=sse",
+                    _ => "generateContent",
+                };
                 below(base_url, &format!("models/{model}:{method}"))
             }
             Places::Amazon { base_url } => {
-                let method = if stream { "converse-stream" } else { "converse" };
+                let method = match operation {
+                    Operation::Embeddings => "invoke",
+                    _ if stream => "converse-stream",
+                    _ => "converse",
+                };
                 below(base_url, &format!("model/{}/{method}", segment(model)))
             }
             Places::Baidu { base_url } => {
                 let name = segment(baidus_name(&model.to_ascii_lowercase()));
-                below(base_url, &format!("rpc/2.0/ai_custom/v1/wenxinworkshop/chat/{name}"))
+                let kind = if operation == Operation::Embeddings { "embeddings" } else { "chat" };
+                below(base_url, &format!("rpc/2.0/ai_custom/v1/wenxinworkshop/{kind}/{name}"))
             }
         }
     }
@@ -211,5 +221,15 @@ mod tests {
             chat(Vendor::ErnieClassic, "https://a", "ERNIE-4.0-8K", false),
             "https://a/rpc/2.0/ai_custom/v1/wenxinworkshop/chat/completions_pro"
         );
+        for (vendor, path) in [
+            (Vendor::Gemini, "models/m:batchEmbedContents"),
+            (Vendor::Vertex, "models/m:predict"),
+            (Vendor::Bedrock, "model/m/invoke"),
+            (Vendor::ErnieClassic, "rpc/2.0/ai_custom/v1/wenxinworkshop/embeddings/m"),
+        ] {
+            let uri =
+                addresses(vendor, "https://p").of(Operation::Embeddings, "m", false).expect("an address");
+            assert_eq!(uri.to_string(), format!("https://p/{path}"));
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Upstream {
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages | Endpoint::Responses => {
                 true
             }
-            Endpoint::Embeddings => matches!(self.target.format, Format::OpenAi),
+            Endpoint::Embeddings => !matches!(self.target.format, Format::Anthropic),
             Endpoint::Models => false,
         }
     }
@@ -293,7 +293,7 @@ impl Upstream {
 }
 
 /// The filter settles its limits by it, and takes it out.
-fn tell_filter(usage: Usage, headers: &mut HeaderMap) {
+pub(in crate::llm) fn tell_filter(usage: Usage, headers: &mut HeaderMap) {
     let text = format!("{},{}", usage.prompt_tokens, usage.completion_tokens);
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(HeaderName::from_static(header::USAGE), value);
