@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 mod options;
 mod peers;
+mod providers;
 mod scenarios;
 mod semantic;
 mod settlement;
@@ -67,6 +68,9 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Keys => keys::run().await,
         Mode::Fairness { length } => fairness::run(*length).await,
         Mode::Scenarios(play) => scenarios::run(play).await,
+        Mode::Failover { length } => providers::failover::run(*length).await,
+        Mode::Streams { length } => providers::streams::run(*length).await,
+        Mode::Translation => providers::translation::run(),
         Mode::Semantic(wanted) => semantic::run(wanted).await,
     }
 }

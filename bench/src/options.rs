@@ -29,6 +29,9 @@ usage: tidegate-bench [options]
   --settlement     instead, many requests of every kind, and then the ledger beside the
                    provider's own count (10000, unless --requests says otherwise)
   --keys           instead, what 100,000 API keys cost beside 10
+  --failover       instead, kill one of three providers at full load (12 s, unless --seconds)
+  --streams        instead, a thousand streams at a time (60 s, unless --seconds)
+  --translation    instead, what translation between protocols costs
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
                    whose names have a word of --only A,B in them; --ours leaves out the plain Envoy
                    beside it, --verbose tells what becomes of the policies
@@ -61,6 +64,12 @@ pub(crate) enum Mode {
     Keys,
     /// Incidents.
     Scenarios(Play),
+    /// What callers see of a provider that is killed.
+    Failover { length: Duration },
+    /// Many streams at a time.
+    Streams { length: Duration },
+    /// The cost of translation.
+    Translation,
     /// Judgement of the semantic cache.
     Semantic(Wanted),
 }
@@ -72,6 +81,7 @@ impl Options {
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
         let (mut fairness, mut settlement, mut keys) = (false, false, false);
         let (mut scenarios, mut play) = (false, Play::default());
+        let (mut failover, mut streams, mut translation) = (false, false, false);
         let mut entries = semantic::ENTRIES;
         let (mut understanding, mut semantic, mut data) = (false, false, None);
         while let Some(argument) = arguments.next() {
@@ -85,6 +95,9 @@ impl Options {
                 "--fairness" => fairness = true,
                 "--settlement" => settlement = true,
                 "--keys" => keys = true,
+                "--failover" => failover = true,
+                "--streams" => streams = true,
+                "--translation" => translation = true,
                 "--scenarios" => scenarios = true,
                 "--only" => {
                     let words = arguments.next().unwrap_or_default();
@@ -104,6 +117,12 @@ impl Options {
         let mode = if understanding {
             let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
             Mode::Understanding { data }
+        } else if failover {
+            Mode::Failover { length: length(12) }
+        } else if streams {
+            Mode::Streams { length: length(60) }
+        } else if translation {
+            Mode::Translation
         } else if scenarios {
             Mode::Scenarios(play)
         } else if semantic {

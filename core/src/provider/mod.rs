@@ -20,6 +20,7 @@ mod responses;
 mod schema;
 mod stream;
 mod vendor;
+mod words;
 
 use crate::chat::{ChatAnswer, ChatRequest};
 use crate::reply::Reply;

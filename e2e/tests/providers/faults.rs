@@ -1,10 +1,11 @@
 //! Every way in which an emulated provider can fail, as each kind of caller sees it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
-use tidegate_e2e::emulator::{Fault, FaultMatch, Refusal};
-use tidegate_e2e::harness::{Answer, EMULATED, EmulatedProvider};
+use tidegate_e2e::emulator::{Fault, FaultMatch, Outcome, Refusal, RequestRecord};
+use tidegate_e2e::harness::{Answer, EMULATED, EmulatedProvider, eventually};
 
 use super::front::{Ask, FRONTS, Front};
 use super::setup::Setup;
@@ -13,6 +14,7 @@ use super::setup::Setup;
 const TIMEOUT: &str = ", timeout: 1500ms";
 /// Longer than any test waits.
 const FOR_EVER_MS: u64 = 600_000;
+const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Case<'a> {
     setup: &'a Setup,
@@ -178,4 +180,25 @@ async fn streams_that_are_late_or_in_disorder_stay_streams_on_every_front() {
         ends.into_iter().collect::<Vec<_>>(),
         [("stop".to_owned(), EMULATED.len() * FRONTS.len() * 2)]
     );
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_the_call_with_it_on_every_front() {
+    let setup = Setup::new("").await;
+    for case in cases(&setup) {
+        let prompt = format!("leaving soon, {}", case.name(""));
+        let contains = Some(prompt.clone());
+        let matches = FaultMatch { contains, ..FaultMatch::default() };
+        setup.arm_once(Fault { stall_after_chunks: Some(6), matches, ..Fault::default() });
+        let mut answer = setup.open(case.front, case.provider, &Ask::say(&prompt).streamed()).await;
+        answer.next_chunk().await.unwrap().unwrap();
+        drop(answer);
+        eventually(&case.name("the provider's call ends"), DEADLINE, || async {
+            let of_it = |record: &RequestRecord| record.body.contains(&prompt);
+            let record = setup.gateway.emulator.requests().into_iter().find(of_it);
+            record.filter(|record| record.outcome == Outcome::ClientLeft)
+        })
+        .await
+        .unwrap();
+    }
 }

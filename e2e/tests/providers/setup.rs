@@ -1,8 +1,9 @@
 //! A gateway before all emulated providers.
 
+use http::Method;
 use serde_json::Value;
 use tidegate_e2e::emulator::{Emulator, Fault};
-use tidegate_e2e::harness::{Answer, Client, EMULATED, EmulatedProvider, Gateway};
+use tidegate_e2e::harness::{Answer, Client, EMULATED, EmulatedProvider, Gateway, StreamingAnswer};
 
 use super::front::{Ask, Front, Heard};
 
@@ -40,6 +41,15 @@ impl Setup {
 
     pub async fn ask(&self, front: Front, provider: &EmulatedProvider, ask: &Ask) -> Answer {
         self.post(front, &front.body(&provider.target(), ask)).await
+    }
+
+    /// Asks, and returns with the response headers.
+    pub async fn open(&self, front: Front, provider: &EmulatedProvider, ask: &Ask) -> StreamingAnswer {
+        let body = front.body(&provider.target(), ask).to_string();
+        let json = [("content-type", "application/json")];
+        // A client of its own: what is dropped must be a connection.
+        let client = Client::new().with_header("anthropic-version", "2023-06-01");
+        client.open(&Method::POST, &self.gateway.url(front.path()), &json, body).await.unwrap()
     }
 
     /// What a good answer says.

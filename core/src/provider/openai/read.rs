@@ -7,9 +7,10 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::message::{self, Message};
-use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Reasoning, Tool, ToolChoice};
+use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Tool, ToolChoice};
 use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
+use crate::provider::words;
 use crate::reply::Reply;
 
 /// Most stop texts, as in OpenAI's API.
@@ -126,7 +127,11 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
         presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
         logprobs: document.logprobs.filter(|asked| *asked).map(|_| document.top_logprobs.unwrap_or(0)),
         format: document.response_format.map(format).transpose()?.unwrap_or_default(),
-        reasoning: document.reasoning_effort.as_deref().map(effort).transpose()?,
+        reasoning: document
+            .reasoning_effort
+            .as_deref()
+            .map(|e| words::effort("reasoning_effort", e))
+            .transpose()?,
     })
 }
 
@@ -166,18 +171,6 @@ fn format(format: Format) -> Result<OutputFormat, Reply> {
     }
 }
 
-/// `xhigh` is what few models know beyond `high`.
-fn effort(effort: &str) -> Result<Reasoning, Reply> {
-    Ok(Reasoning::Effort(match effort {
-        "none" => return Ok(Reasoning::Off),
-        "minimal" => Effort::Minimal,
-        "low" => Effort::Low,
-        "medium" => Effort::Medium,
-        "high" | "xhigh" => Effort::High,
-        _ => return Err(wrong("reasoning_effort", "none, minimal, low, medium or high")),
-    }))
-}
-
 fn stops(stop: Option<TextOr<String>>) -> Result<Vec<String>, Reply> {
     match stop {
         None => Ok(Vec::new()),
@@ -203,11 +196,6 @@ fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<T
 fn choice(choice: Choice) -> Result<ToolChoice, Reply> {
     match choice {
         Choice::Named { function } => Ok(ToolChoice::Named(function.name)),
-        Choice::Mode(mode) => match mode.as_str() {
-            "auto" => Ok(ToolChoice::Auto),
-            "none" => Ok(ToolChoice::None),
-            "required" => Ok(ToolChoice::Any),
-            _ => Err(wrong("tool_choice", "auto, none, required or a function")),
-        },
+        Choice::Mode(mode) => words::tool_mode(&mode),
     }
 }

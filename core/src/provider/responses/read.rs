@@ -7,9 +7,10 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::items::{Conversation, Item};
-use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Part, Reasoning, Role, Tool, ToolChoice};
+use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Part, Role, Tool, ToolChoice};
 use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
+use crate::provider::words;
 use crate::reply::Reply;
 
 /// Fields that may be left out without changing the answer, and those that the gateway itself
@@ -118,7 +119,11 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
         parallel_tools: document.parallel_tool_calls,
         user: document.user,
         format: document.text.and_then(|text| text.format).map(format).transpose()?.unwrap_or_default(),
-        reasoning: document.reasoning.and_then(|r| r.effort).map(|e| effort(&e)).transpose()?,
+        reasoning: document
+            .reasoning
+            .and_then(|r| r.effort)
+            .map(|e| words::effort("reasoning.effort", &e))
+            .transpose()?,
         ..ChatRequest::default()
     })
 }
@@ -141,12 +146,7 @@ fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<T
 fn choice(choice: Choice) -> Result<ToolChoice, Reply> {
     match choice {
         Choice::Named { name } => Ok(ToolChoice::Named(name)),
-        Choice::Mode(mode) => match mode.as_str() {
-            "auto" => Ok(ToolChoice::Auto),
-            "none" => Ok(ToolChoice::None),
-            "required" => Ok(ToolChoice::Any),
-            _ => Err(wrong("tool_choice", "auto, none, required or a function")),
-        },
+        Choice::Mode(mode) => words::tool_mode(&mode),
     }
 }
 
@@ -162,17 +162,6 @@ fn format(format: Format) -> Result<OutputFormat, Reply> {
         }
         _ => Err(wrong("text.format.type", "text, json_object or json_schema")),
     }
-}
-
-fn effort(effort: &str) -> Result<Reasoning, Reply> {
-    Ok(Reasoning::Effort(match effort {
-        "none" => return Ok(Reasoning::Off),
-        "minimal" => Effort::Minimal,
-        "low" => Effort::Low,
-        "medium" => Effort::Medium,
-        "high" | "xhigh" => Effort::High,
-        _ => return Err(wrong("reasoning.effort", "none, minimal, low, medium or high")),
-    }))
 }
 
 #[derive(Deserialize)]

@@ -70,8 +70,10 @@ pub async fn run(
 ) -> Result<Response, Reply> {
     let target = picked.provider.engine.target();
     if task == Task::Complete(Endpoint::Embeddings) && target.format != Format::OpenAi {
-        let call =
-            |request, body| async move { call(task, picked, caller, headers, request, body, false).await };
+        let call = |request, body| async move {
+            let sent = Sent { body, stream: false, asks_usage: false };
+            call(task, picked, caller, headers, request, sent).await
+        };
         return embedded::answer(target.vendor, headers, request, call).await;
     }
     let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front, &target.dialect));

@@ -1,13 +1,21 @@
 //! Providers that fail, each in its own way.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use tidegate_core::provider::Vendor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
-use super::gateway::{DEADLINE, Gateway, openai};
+use super::gateway::{DEADLINE, Gateway, openai, remote};
 use super::provider::TestProvider;
+use crate::llm::{ProviderKind, ProviderSettings};
 
 const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
 /// Time given to providers that will never answer.
@@ -88,6 +96,55 @@ async fn a_refused_connection_is_unreachable() {
     assert_eq!((got.status.as_u16(), got.error_code().as_str()), (502, "upstream_unreachable"));
     assert_eq!(got.headers["x-should-retry"], "true");
     assert!(!got.text().contains(&nobody.to_string()), "addresses are the operator's business");
+}
+
+/// The provider, at another address.
+fn at(base_url: &str) -> Vec<ProviderSettings> {
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut remote = remote(Vendor::OpenAi, anywhere, &["key-1"]);
+    remote.base_url = base_url.parse().expect("a URL");
+    vec![ProviderSettings { kind: ProviderKind::Remote(remote), ..openai("p", anywhere) }]
+}
+
+#[tokio::test]
+async fn a_host_that_no_name_server_knows_is_unreachable() {
+    // A domain that never exists (RFC 6761, 6.4).
+    let gateway = Gateway::start(at("http://no-such-host.invalid/v1")).await;
+    let got = gateway.chat(BODY).await;
+    assert_eq!((got.status.as_u16(), got.error_code().as_str()), (502, "upstream_unreachable"));
+    assert!(!got.text().contains("no-such-host"), "addresses are the operator's business");
+}
+
+/// Serves TLS with a certificate that nobody signed, and tells of every handshake whether the
+/// other side went through with it.
+async fn untrusted() -> (SocketAddr, mpsc::UnboundedReceiver<bool>) {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("testdata/untrusted.crt.pem"));
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/untrusted.key.pem"));
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("a certificate")], key.expect("a key"))
+        .expect("a pair");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (shaken, handshakes) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let _ = shaken.send(acceptor.accept(socket).await.is_ok());
+        }
+    });
+    (address, handshakes)
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_signed_is_not_talked_to() {
+    let (address, mut handshakes) = untrusted().await;
+    let gateway = Gateway::start(at(&format!("https://{address}/v1"))).await;
+    let got = gateway.chat(BODY).await;
+    assert_eq!((got.status.as_u16(), got.error_code().as_str()), (502, "upstream_unreachable"));
+    assert_eq!(handshakes.recv().await, Some(false), "no request goes to somebody else");
 }
 
 #[tokio::test]
