@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::ErrorKind;
 use super::exemplar::{Library, lowered};
 use super::features::{cosine, features};
+use super::{ErrorKind, StatusClass};
 
 /// What each kind of evidence weighs. Full evidence of the first kinds together is a score above 1,
 /// which is shown as 1.
@@ -34,6 +34,8 @@ impl Default for Weights {
 
 /// Below this score the words of an error say nothing, and the status decides alone.
 pub const SCORE_MIN: f32 = 0.22;
+/// Below this score a caller is not blamed against a status that blames the server.
+const BLAME_SCORE_MIN: f32 = 0.35;
 /// What one phrase counts, before what it shares with other meanings.
 const PHRASE_STRENGTH: f32 = 0.6;
 /// Below this cosine an embedding says nothing: unrelated sentences are not at right angles.
@@ -74,12 +76,16 @@ impl Library {
     pub fn judge(&self, observed: &Observed<'_>, weights: &Weights) -> Judgement {
         let totals = self.evidence(observed, weights);
         let best = totals.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let kind_of = |index: usize| self.meanings.get(index).map_or(ErrorKind::Unknown, |m| m.kind);
+        let blames_server = StatusClass::of(observed.status) == StatusClass::Server;
+        let is_said = |index, score: f32| {
+            score >= BLAME_SCORE_MIN
+                || score >= SCORE_MIN && !(blames_server && kind_of(index).is_callers_fault())
+        };
         match best {
-            Some((index, score)) if score >= SCORE_MIN => Judgement {
-                meaning: Some(index),
-                kind: self.meanings.get(index).map_or(ErrorKind::Unknown, |m| m.kind),
-                score: score.min(1.0),
-            },
+            Some((index, score)) if is_said(index, score) => {
+                Judgement { meaning: Some(index), kind: kind_of(index), score: score.min(1.0) }
+            }
             _ => {
                 let kind = Self::kind_of_status(observed.status);
                 let score = if kind == ErrorKind::Unknown { 0.0 } else { weights.status };
@@ -247,6 +253,23 @@ mod tests {
         let (_, all) = kind(Some(429), &["no_credit"], "Your credit balance is too low");
         assert!(all > words && words > 0.5, "{all} {words}");
         assert_eq!(kind(Some(504), &[], "xyzzy").0, ErrorKind::Timeout);
+        let whole = Library::new(vec![Meaning {
+            name: "shape".to_owned(),
+            kind: ErrorKind::InvalidRequest,
+            codes: Vec::new(),
+            statuses: vec![400],
+            phrases: vec!["is null".to_owned()],
+            examples: vec!["the field is null".to_owned()],
+        }])
+        .unwrap();
+        let judged = |status| {
+            let observed =
+                Observed { status: Some(status), codes: &[], template: "foo is null", embedding: None };
+            let weights = Weights { words: 0.0, ..Weights::default() };
+            whole.judge(&observed, &weights).kind
+        };
+        assert_eq!(judged(500), ErrorKind::UpstreamBug, "a word or two do not blame the caller for a 500");
+        assert_eq!(judged(400), ErrorKind::InvalidRequest);
         assert_eq!(kind(None, &[], "xyzzy"), (ErrorKind::Unknown, 0.0));
     }
 

@@ -16,6 +16,7 @@ pub mod kind;
 pub mod mask;
 pub mod matcher;
 pub mod miner;
+pub mod page;
 pub mod proposal;
 pub mod signature;
 pub mod text;

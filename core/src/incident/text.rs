@@ -3,6 +3,7 @@
 //! and bodies arrive cut off, so this looks for the fields and does not parse the whole.
 
 use super::mask::{TEXT_BYTES_MAX, head, mask};
+use super::page::{self, PAGE_CODE};
 
 /// Most codes kept of one error.
 pub const CODES_MAX: usize = 4;
@@ -13,8 +14,25 @@ const DEPTH_MAX: usize = 4;
 /// Most fields looked at in one text.
 const FIELDS_MAX: usize = 64;
 
-const MESSAGE_FIELDS: [&str; 8] =
-    ["message", "msg", "error_message", "error_msg", "errorMessage", "detail", "Message", "raw"];
+const MESSAGE_FIELDS: [&str; 14] = [
+    "message",
+    "msg",
+    "error_message",
+    "error_msg",
+    "errorMessage",
+    "err_msg",
+    "errmsg",
+    "errMsg",
+    "ErrorMessage",
+    "status_msg",
+    "detail",
+    "Message",
+    "raw",
+    "faultstring",
+];
+/// Fields that are the message where there is no other: Ollama, TGI and Hugging Face write
+/// `{"error": "..."}`, OAuth servers `error_description`, and RFC 9457 has a title.
+const SPARE_FIELDS: [&str; 3] = ["error_description", "error", "title"];
 const CODE_FIELDS: [&str; 12] = [
     "code",
     "type",
@@ -48,8 +66,13 @@ impl ErrorText {
     #[must_use]
     pub fn read(text: &str) -> Self {
         let text = head(text, TEXT_BYTES_MAX);
+        let page = page::words(text);
+        let text = page.as_deref().unwrap_or(text);
         let mut found = Self { status: status_in(text), ..Self::default() };
         found.message = found.look(text, 0).unwrap_or_else(|| text.to_owned());
+        if page.is_some() {
+            found.note(PAGE_CODE);
+        }
         found.exceptions(text);
         found
     }
@@ -63,6 +86,7 @@ impl ErrorText {
     /// The innermost message of `text`; notes the codes on the way.
     fn look(&mut self, text: &str, depth: usize) -> Option<String> {
         let mut message: Option<String> = None;
+        let mut spare: Option<(usize, &str)> = None;
         let mut rest = text;
         for _ in 0..FIELDS_MAX {
             let Some((name, value, after)) = next_field(rest) else { break };
@@ -74,9 +98,19 @@ impl ErrorText {
                 let inner = (depth < DEPTH_MAX).then(|| self.look(value, depth + 1)).flatten();
                 message = Some(inner.unwrap_or_else(|| value.trim().to_owned()));
             }
+            let rank = SPARE_FIELDS.iter().position(|spare| *spare == name);
+            if let Some(rank) = rank.filter(|_| !value.trim().is_empty())
+                && spare.is_none_or(|(best, _)| rank < best)
+            {
+                spare = Some((rank, value.trim()));
+            }
             rest = after;
         }
-        message
+        message.or_else(|| {
+            let (_, value) = spare?;
+            let inner = (depth < DEPTH_MAX).then(|| self.look(value, depth + 1)).flatten();
+            Some(inner.unwrap_or_else(|| value.to_owned()))
+        })
     }
 
     fn code(&mut self, value: &str) {
@@ -121,7 +155,10 @@ fn next_field(text: &str) -> Option<(&str, &str, &str)> {
         let attached =
             text.get(..start)?.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
         let known = MESSAGE_FIELDS.contains(&name) || CODE_FIELDS.contains(&name);
-        if known
+        // Outside of quotes these are words like any other.
+        let spare =
+            || SPARE_FIELDS.contains(&name) && after.trim_start_matches('\\').starts_with(['"', '\'']);
+        if (known || spare())
             && !attached
             && let Some((value, after)) = value_of(after, CODE_FIELDS.contains(&name))
         {
@@ -249,6 +286,22 @@ mod tests {
                 None,
             ),
             ("429 Too many tokens", "429 Too many tokens", "", Some(429)),
+            (
+                r#"{"error":"Model is overloaded","error_type":"overloaded"}"#,
+                "Model is overloaded",
+                "overloaded",
+                None,
+            ),
+            (
+                r#"{"status":500,"error":"Internal Server Error","message":"it broke"}"#,
+                "it broke",
+                "",
+                Some(500),
+            ),
+            (r#"{"error":"invalid_grant","error_description":"Token expired"}"#, "Token expired", "", None),
+            (r#"{"title":"Too slow","type":"about:blank"}"#, "Too slow", "", None),
+            ("the last error: none, title: none", "the last error: none, title: none", "", None),
+            ("<html><title>502 Bad Gateway</title>", "502 Bad Gateway", "html_page", Some(502)),
             ("", "", "", None),
         ] {
             assert_eq!(read(text), (message.to_owned(), codes.to_owned(), status), "{text}");
