@@ -10,6 +10,9 @@ use tidegate_core::usage::{Month, Price};
 use super::{Account, Ledger, Totals};
 use crate::keys::unix_ms;
 
+/// Longest body that is read again to compare its estimate with the provider's count.
+const SAMPLE_BYTES_MAX: usize = 64 << 10;
+
 /// Who pays for a request; among the extensions of every request to the LLM API.
 #[derive(Debug, Clone)]
 pub struct Payer {
@@ -28,8 +31,10 @@ pub struct Bill {
     provider: Box<str>,
     model: String,
     price: Price,
-    /// Kept for an estimate until the provider has said what the prompt has.
+    /// Kept for an estimate until the provider has said what the prompt has, and of samples until the
+    /// end.
     body: Bytes,
+    is_sample: bool,
     reported: Option<Usage>,
     /// Events of the answer, which are about its tokens.
     events: u64,
@@ -40,12 +45,14 @@ impl Bill {
     /// A request that is about to leave.
     #[must_use]
     pub fn open(payer: &Payer, provider: &str, model: &str, price: Price, body: Bytes) -> Self {
+        let is_sample = body.len() <= SAMPLE_BYTES_MAX && payer.ledger.calibration().wants();
         Self {
             payer: payer.clone(),
             provider: provider.into(),
             model: model.to_owned(),
             price,
             body,
+            is_sample,
             reported: None,
             events: 0,
             answered: false,
@@ -56,7 +63,9 @@ impl Bill {
     pub fn report(&mut self, usage: Usage) {
         self.reported = Some(usage);
         self.answered = true;
-        self.body = Bytes::new();
+        if !self.is_sample {
+            self.body = Bytes::new();
+        }
     }
 
     /// So many events of an answer have come by.
@@ -65,12 +74,22 @@ impl Bill {
         self.answered = true;
     }
 
+    /// Learns from a prompt that was counted by its provider.
+    fn compare(&self) {
+        if let (true, Some(Usage { prompt_tokens, .. })) = (self.is_sample, self.reported) {
+            let estimated = estimate_json_tokens(&self.body);
+            self.payer.ledger.calibration().learn(&self.provider, &self.model, estimated, prompt_tokens);
+        }
+    }
+
     /// What it comes to; nothing if there was no answer.
     fn totals(&self) -> Option<Totals> {
         let (usage, estimated) = match self.reported {
             Some(usage) => (usage, 0),
             None if self.answered => {
-                let prompt_tokens = estimate_json_tokens(&self.body);
+                let estimated = estimate_json_tokens(&self.body);
+                let prompt_tokens =
+                    self.payer.ledger.calibration().correct(&self.provider, &self.model, estimated);
                 (Usage { prompt_tokens, completion_tokens: self.events, ..Usage::default() }, 1)
             }
             None => return None,
@@ -89,6 +108,7 @@ impl Bill {
 
 impl Drop for Bill {
     fn drop(&mut self) {
+        self.compare();
         let Some(totals) = self.totals() else { return };
         let account = Account {
             tenant: std::mem::take(&mut self.payer.tenant),
@@ -97,5 +117,38 @@ impl Drop for Bill {
             model: std::mem::take(&mut self.model),
         };
         self.payer.ledger.record(Month::of_ms(unix_ms()), account, &totals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_prompt_that_nobody_counted_is_estimated_as_the_provider_counted_the_others() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Arc::new(Store::open(&folder.path().join("state.redb")).expect("opens"));
+        let ledger = Arc::new(Ledger::start(store).expect("starts"));
+        let payer = Payer { ledger: ledger.clone(), tenant: "acme".into(), key: None };
+        let body = Bytes::from_static(br#"{"messages":[{"role":"user","content":"which rivers are long"}]}"#);
+        let estimate = estimate_json_tokens(&body);
+        let open = |model| Bill::open(&payer, "p", model, Price::default(), body.clone());
+        for _ in 0..20 {
+            let reported = Usage { prompt_tokens: 3 * estimate, ..Usage::default() };
+            open("counted").report(reported);
+        }
+        open("left").seen(7);
+        drop(open("refused"));
+        let rows = ledger.rows(Month::of_ms(unix_ms()), None);
+        let of =
+            |model: &str| rows.iter().find(|(account, _)| account.model == model).map(|(_, totals)| *totals);
+        let left = of("left").expect("a row");
+        assert_eq!(
+            (left.prompt_tokens, left.completion_tokens, left.estimated_requests),
+            (3 * estimate, 7, 1)
+        );
+        assert_eq!(of("counted").map(|totals| totals.prompt_tokens), Some(60 * estimate));
+        assert_eq!(of("refused"), None);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::usage::Month;
+use tidegate_core::usage::{Calibration, Month};
 use tokio::sync::watch;
 
 use crate::store::{Store, StoreError, Table};
@@ -107,6 +107,7 @@ impl Rows {
 #[derive(Debug)]
 pub struct Ledger {
     rows: Mutex<Rows>,
+    calibration: Mutex<Calibration>,
     store: Arc<Store>,
 }
 
@@ -122,7 +123,7 @@ impl Ledger {
                 rows.add(month, account, &totals);
             }
         }
-        Ok(Self { rows: Mutex::new(rows), store })
+        Ok(Self { rows: Mutex::new(rows), calibration: Mutex::default(), store })
     }
 
     /// A request of `account` came to this.
@@ -130,6 +131,11 @@ impl Ledger {
         let mut rows = self.lock();
         let id = rows.add(month, account, used);
         rows.unwritten.insert(id);
+    }
+
+    /// How providers' counts of prompts compare with estimates.
+    pub fn calibration(&self) -> MutexGuard<'_, Calibration> {
+        self.calibration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a tenant has spent in a month, in nanodollars.
