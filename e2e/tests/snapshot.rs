@@ -72,12 +72,15 @@ async fn a_corrupt_policy_is_refused_and_the_last_good_one_stays() {
         .unwrap();
     limit_becomes(&gateway, "500").await;
 
+    let good: serde_json::Value = serde_json::from_str(&corruptor.last_snapshot()).unwrap();
+    let format = format!("\"format\":{}", good["format"]);
+    assert!(corruptor.last_snapshot().contains(&format), "or the replacement below changes nothing");
     let nonsense = [
-        r#"{"format":2,"revision":"bad","limits":"#.to_owned(),
+        format!("{{{format},\"revision\":\"bad\",\"limits\":"),
         "<html>not a policy</html>".to_owned(),
         String::new(),
         corruptor.last_snapshot().replace("\"rate\":", "\"rate\":-"),
-        corruptor.last_snapshot().replacen("\"format\":2", "\"format\":1", 1),
+        corruptor.last_snapshot().replacen(&format, "\"format\":1", 1),
         corruptor.last_snapshot().replacen('{', "{\"surprise\":1,", 1),
     ];
     let stat = "wasmcustom.tidegate.snapshot.refused";

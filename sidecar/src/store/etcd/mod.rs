@@ -177,16 +177,14 @@ impl Etcd {
 
     fn wait_for(&self, head: i64) -> Result<(), StoreError> {
         let mut progress = self.progress.clone();
-        let arrived =
-            tokio::time::timeout(
-                self.timeout,
-                async move { progress.wait_for(|p| p.head >= head).await.is_ok() },
-            );
-        match self.runtime.1.block_on(arrived) {
-            Ok(true) => Ok(()),
-            _ => {
-                Err(StoreError::Unreachable("a change of another gateway did not arrive in time".to_owned()))
-            }
+        // Made inside, where there is a runtime: a timer cannot be made on a thread that has none.
+        let arrived = async {
+            let news = progress.wait_for(|p| p.head >= head);
+            tokio::time::timeout(self.timeout, news).await.is_ok_and(|news| news.is_ok())
+        };
+        if self.runtime.1.block_on(arrived) {
+            return Ok(());
         }
+        Err(StoreError::Unreachable("a change of another gateway did not arrive in time".to_owned()))
     }
 }
