@@ -36,6 +36,8 @@ auth:
   api_keys:
     - {name: bench, key: bench-key-0123456789, tenant: bench}
 limiter:
+  default_rate: 1000000.0
+  max_rate: 1000000.0
   rules:
     - {tenant: bench, tokens_per_day: 1000000000}
 ";
