@@ -14,4 +14,4 @@ pub use canonical::{
 };
 pub use json::{DEPTH_MAX, JsonError, Tape, VALUES_MAX};
 pub use request::{OutputBound, RequestView};
-pub use tokens::{estimate_json_tokens, estimate_request_tokens, estimate_tokens};
+pub use tokens::{estimate_json_tokens, estimate_prompt_tokens, estimate_request_tokens, estimate_tokens};

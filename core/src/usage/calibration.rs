@@ -1,43 +1,72 @@
 //! How many tokens a provider makes of a prompt, against the estimate that knows no vocabulary
-//! ([`crate::chat::estimate_json_tokens`]). Providers count what they report with their own
-//! tokenizers; from those counts the ratio to the estimate is learned for each model, and applied to
-//! the few prompts whose count nobody reports. A model of which nothing is known has the ratio of its
-//! provider, and a provider of which nothing is known has 1.
+//! ([`crate::chat::estimate_prompt_tokens`]). Providers count what they report with their own
+//! tokenizers; from those counts a line through estimate and count is learned for each model (least
+//! squares, newer samples counting for more), and applied to the few prompts whose count nobody
+//! reports. A model of which nothing is known has the line of its provider; where nothing is known of
+//! the provider either, the estimate stands.
 
 use std::collections::BTreeMap;
 
-/// Ratios that are told apart.
-const RATIOS_MAX: usize = 512;
-/// Samples before a ratio is believed.
+/// Lines that are told apart.
+const LINES_MAX: usize = 512;
+/// Samples before a line is believed.
 const SAMPLES_MIN: u32 = 8;
 /// Each sample fades those before it by one part in this many.
 const FADE: f64 = 256.0;
-/// Largest ratio, either way; beyond it something else is wrong.
+/// Largest correction, either way; beyond it something else is wrong.
 const RATIO_MAX: f64 = 4.0;
+/// Prompts have to differ by this share of their mean (one standard deviation) for a slope of its own;
+/// else the line goes through zero.
+const SPREAD_MIN: f64 = 0.1;
 /// Requests that are all taken as samples, at first.
 const ALL: u64 = 64;
 /// Of those after them, one in this many: estimating reads the whole body.
 const SHARE: u64 = 16;
 
+/// Faded sums over samples of estimate (`x`) and count (`y`).
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    reported: f64,
-    estimated: f64,
     samples: u32,
+    n: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
 }
 
 impl Sums {
-    fn learn(&mut self, estimated: f64, reported: f64) {
+    fn learn(&mut self, x: f64, y: f64) {
         let kept = 1.0 - 1.0 / FADE;
-        self.reported = self.reported * kept + reported;
-        self.estimated = self.estimated * kept + estimated;
+        for (sum, value) in [
+            (&mut self.n, 1.0),
+            (&mut self.x, x),
+            (&mut self.y, y),
+            (&mut self.xx, x * x),
+            (&mut self.xy, x * y),
+        ] {
+            *sum = *sum * kept + value;
+        }
         self.samples = self.samples.saturating_add(1);
     }
 
-    fn ratio(&self) -> Option<f64> {
-        let ratio = self.reported / self.estimated;
-        (self.samples >= SAMPLES_MIN).then(|| ratio.clamp(1.0 / RATIO_MAX, RATIO_MAX))
+    /// The count to expect for an estimate of `x`; `None` while too little is known.
+    fn count(&self, x: f64) -> Option<f64> {
+        if self.samples < SAMPLES_MIN {
+            return None;
+        }
+        let (mean_x, mean_y) = (self.x / self.n, self.y / self.n);
+        let variance = self.xx / self.n - mean_x * mean_x;
+        let slope = if variance > (SPREAD_MIN * mean_x).powi(2) {
+            (self.xy / self.n - mean_x * mean_y) / variance
+        } else {
+            return Some(bounded(x * mean_y / mean_x, x));
+        };
+        Some(bounded(mean_y + slope * (x - mean_x), x))
     }
+}
+
+fn bounded(count: f64, estimate: f64) -> f64 {
+    count.clamp(estimate / RATIO_MAX, estimate * RATIO_MAX)
 }
 
 /// What was learned of all providers.
@@ -77,18 +106,20 @@ impl Calibration {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "token counts are far below 2^52, and ratios above 0"
+        reason = "token counts are far below 2^52, and corrected ones above 0"
     )]
     pub fn correct(&self, provider: &str, model: &str, estimated: u64) -> u64 {
-        let of_model = self.models.get(&(provider.to_owned(), model.to_owned())).and_then(Sums::ratio);
-        let ratio = of_model.or_else(|| self.providers.get(provider)?.ratio());
-        ratio.map_or(estimated, |ratio| (estimated as f64 * ratio).round() as u64)
+        let x = estimated as f64;
+        let of_model =
+            self.models.get(&(provider.to_owned(), model.to_owned())).and_then(|sums| sums.count(x));
+        let count = of_model.or_else(|| self.providers.get(provider)?.count(x));
+        count.map_or(estimated, |count| count.round() as u64)
     }
 }
 
 /// The place of `key`, unless all are taken.
 fn place<K: Ord>(table: &mut BTreeMap<K, Sums>, key: K) -> Option<&mut Sums> {
-    if table.len() >= RATIOS_MAX && !table.contains_key(&key) {
+    if table.len() >= LINES_MAX && !table.contains_key(&key) {
         return None;
     }
     Some(table.entry(key).or_default())
@@ -101,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_s_ratio_goes_before_the_provider_s_and_strangers_are_left_alone() {
+    fn the_model_s_line_goes_before_the_provider_s_and_strangers_are_left_alone() {
         let mut calibration = Calibration::default();
         for _ in 0..SAMPLES_MIN {
             assert_eq!(calibration.correct("p", "m", 100), 100, "too few to be believed");
@@ -123,21 +154,22 @@ mod tests {
         for number in 0..5000 {
             calibration.learn("p", &number.to_string(), 10, 20);
         }
-        assert!(calibration.models.len() <= RATIOS_MAX);
+        assert!(calibration.models.len() <= LINES_MAX);
         assert_eq!(calibration.correct("p", "4999", 10), 20, "by its provider");
         let taken = (0..ALL + 10 * SHARE).filter(|_| calibration.wants()).count() as u64;
         assert_eq!(taken, ALL + 10);
     }
 
     proptest! {
-        /// Whatever the lengths: where a provider's tokens are in one proportion to the estimate, the
-        /// corrected sum is within 1 % of its count.
+        /// Whatever the lengths, and though every prompt has a frame of its own: the corrected sum is
+        /// within 1 % of the provider's count.
         #[test]
-        fn a_constant_proportion_is_found(
+        fn a_proportion_and_a_frame_are_found(
             ratio in 0.5..2.0_f64,
+            frame in 0.0..10.0_f64,
             prompts in prop::collection::vec(20_u64..5_000, 64..256),
         ) {
-            let reported = |estimated: u64| (estimated as f64 * ratio).round() as u64;
+            let reported = |estimated: u64| (estimated as f64 * ratio + frame).round() as u64;
             let mut calibration = Calibration::default();
             for prompt in &prompts {
                 calibration.learn("p", "m", *prompt, reported(*prompt));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_core::chat::estimate_json_tokens;
+use tidegate_core::chat::estimate_prompt_tokens;
 use tidegate_core::sse::Usage;
 use tidegate_core::usage::{Month, Price};
 
@@ -77,7 +77,7 @@ impl Bill {
     /// Learns from a prompt that was counted by its provider.
     fn compare(&self) {
         if let (true, Some(Usage { prompt_tokens, .. })) = (self.is_sample, self.reported) {
-            let estimated = estimate_json_tokens(&self.body);
+            let estimated = estimate_prompt_tokens(&self.body);
             self.payer.ledger.calibration().learn(&self.provider, &self.model, estimated, prompt_tokens);
         }
     }
@@ -87,7 +87,7 @@ impl Bill {
         let (usage, estimated) = match self.reported {
             Some(usage) => (usage, 0),
             None if self.answered => {
-                let estimated = estimate_json_tokens(&self.body);
+                let estimated = estimate_prompt_tokens(&self.body);
                 let prompt_tokens =
                     self.payer.ledger.calibration().correct(&self.provider, &self.model, estimated);
                 (Usage { prompt_tokens, completion_tokens: self.events, ..Usage::default() }, 1)
@@ -132,7 +132,7 @@ mod tests {
         let ledger = Arc::new(Ledger::start(store).expect("starts"));
         let payer = Payer { ledger: ledger.clone(), tenant: "acme".into(), key: None };
         let body = Bytes::from_static(br#"{"messages":[{"role":"user","content":"which rivers are long"}]}"#);
-        let estimate = estimate_json_tokens(&body);
+        let estimate = estimate_prompt_tokens(&body);
         let open = |model| Bill::open(&payer, "p", model, Price::default(), body.clone());
         for _ in 0..20 {
             let reported = Usage { prompt_tokens: 3 * estimate, ..Usage::default() };
