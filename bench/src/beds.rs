@@ -3,65 +3,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use tempfile::TempDir;
-use tidegate_e2e::harness::{
-    Client, Envoy, Gateway, ManagedProcess, Port, Spec, eventually, sibling_binary, workspace_root,
-};
+use tidegate_e2e::harness::{Envoy, Gateway, Port, workspace_root};
 
 use crate::cases::{Bed, KEY, Link};
 use crate::envoy_config;
 use crate::error::BenchError;
 use crate::machine;
 use crate::peers::RunningPeer;
+use crate::provider::{Provider, wait_for_200};
 
 /// One worker, so that figures are those of one core's Envoy.
 const WORKERS: u32 = 1;
-const READY_DEADLINE: Duration = Duration::from_secs(60);
-
-/// The emulated provider, in a process of its own so that its CPU is not counted.
-pub(crate) struct Provider {
-    _process: ManagedProcess,
-    port: Port,
-    dir: TempDir,
-}
-
-impl Provider {
-    pub(crate) async fn start() -> Result<Self, BenchError> {
-        let dir = tempfile::tempdir().map_err(BenchError::doing("making a directory"))?;
-        let port = Port::lease()?;
-        let fix = "build it with `cargo build --release -p tidegate-e2e --bin emulator`";
-        let process = ManagedProcess::start(Spec {
-            name: "emulator",
-            program: sibling_binary("emulator", "the emulated provider", fix)?,
-            arguments: ["--no-request-log", "--port", &port.number().to_string()].map(Into::into).to_vec(),
-            environment: Vec::new(),
-            log: dir.path().join("emulator.log"),
-        })?;
-        wait_for_200(&format!("http://127.0.0.1:{}/__stats", port.number())).await?;
-        Ok(Self { _process: process, port, dir })
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Lets every answer take so long, from now on.
-    pub(crate) async fn delay_all(&self, ms: u64) -> Result<(), BenchError> {
-        let url = format!("http://127.0.0.1:{}/__faults", self.port.number());
-        let answer = Client::new().post_json(&url, format!(r#"{{"delay_ms":{ms}}}"#)).await?;
-        if answer.status.is_success() {
-            Ok(())
-        } else {
-            Err(BenchError::new(format!("{url}: {}", answer.text())))
-        }
-    }
-
-    pub(crate) fn base_url(&self) -> String {
-        format!("http://127.0.0.1:{}/openai/v1", self.port.number())
-    }
-}
 
 /// CPU seconds used so far, or MiB resident, of the two programs that count.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +25,15 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// A figure of both programs of a gateway.
+    pub(crate) fn of(
+        gateway: &Gateway,
+        figure: impl Fn(u32) -> Result<f64, BenchError>,
+    ) -> Result<Self, BenchError> {
+        let envoy = figure(gateway.envoy.process.id())?;
+        Ok(Self { envoy, sidecar: figure(gateway.sidecar().id())? })
+    }
+
     pub(crate) fn sum(self) -> f64 {
         self.envoy + self.sidecar
     }
@@ -132,10 +94,7 @@ impl RunningBed {
             Parts::Plain { envoy, .. } => Ok(Pair { envoy: figure(envoy.process.id())?, sidecar: 0.0 }),
             // Where there is no Envoy, there is one process all the same.
             Parts::Peer(peer) => Ok(Pair { envoy: 0.0, sidecar: figure(peer.process.id())? }),
-            Parts::Gateway(gateway) => Ok(Pair {
-                envoy: figure(gateway.envoy.process.id())?,
-                sidecar: figure(gateway.sidecar().id())?,
-            }),
+            Parts::Gateway(gateway) => Pair::of(gateway, figure),
         }
     }
 }
@@ -147,8 +106,8 @@ async fn plain(
 ) -> Result<(SocketAddr, Parts), BenchError> {
     let ports = [Port::lease()?, Port::lease()?];
     let [port, admin] = [ports[0].number(), ports[1].number()];
-    let config = envoy_config::plain(port, admin, provider.port.number(), filter);
-    let mut envoy = Envoy::start(provider.dir.path(), name, &config, WORKERS)?;
+    let config = envoy_config::plain(port, admin, provider.port(), filter);
+    let mut envoy = Envoy::start(provider.folder(), name, &config, WORKERS)?;
     let ready = wait_for_200(&format!("http://127.0.0.1:{admin}/ready")).await;
     envoy.process.check_running()?;
     ready?;
@@ -158,7 +117,7 @@ async fn plain(
 async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), BenchError> {
     let settings = match bed {
         Bed::Full(Link::Socket) => {
-            let socket = provider.dir.path().join("sidecar.sock");
+            let socket = provider.folder().join("sidecar.sock");
             format!("server: {{sidecar_socket: \"{}\"}}\n", socket.display())
         }
         Bed::Full(Link::H2c) => "server: {sidecar_protocol: h2c}\n".to_owned(),
@@ -170,7 +129,7 @@ async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), B
         .workers(WORKERS)
         .config_yaml(&format!("{settings}{}", gateway_config(rules)))
         .provider_url(&provider.base_url());
-    let upstream = provider.port.number();
+    let upstream = provider.port();
     if matches!(bed, Bed::FilterOnly | Bed::StoreAll | Bed::Limits | Bed::Settings) {
         builder = builder.patch_envoy(move |yaml| {
             let yaml = envoy_config::straight_to_provider(&yaml, upstream)?;
@@ -220,12 +179,6 @@ fn noop_filter() -> Result<std::path::PathBuf, BenchError> {
         return Ok(path);
     }
     Err(BenchError::new(format!("{} is not there: run `make wasm`", path.display())))
-}
-
-async fn wait_for_200(url: &str) -> Result<(), BenchError> {
-    let client = Client::new();
-    let up = || async { client.get(url).await.ok().filter(|a| a.status == 200).map(|_| ()) };
-    Ok(eventually(&format!("{url} answers 200"), READY_DEADLINE, up).await?)
 }
 
 fn loopback(port: u16) -> SocketAddr {

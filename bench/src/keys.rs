@@ -43,9 +43,9 @@ pub(crate) async fn run() -> Result<String, BenchError> {
             let some = keys.iter().take(used as usize).cloned().collect();
             let some: Arc<[String]> = some;
             ask(&gateway, &some).await?;
-            let before = cpu(&gateway)?;
+            let before = Pair::of(&gateway, machine::cpu_seconds)?;
             ask(&gateway, &some).await?;
-            let after = cpu(&gateway)?;
+            let after = Pair::of(&gateway, machine::cpu_seconds)?;
             let per_thousand = |seconds: f64| seconds * 1e6 / REQUESTS as f64;
             let cost = Pair {
                 envoy: per_thousand(after.envoy - before.envoy),
@@ -104,13 +104,6 @@ async fn ask(gateway: &Gateway, keys: &Arc<[String]>) -> Result<(), BenchError> 
     Ok(())
 }
 
-fn cpu(gateway: &Gateway) -> Result<Pair, BenchError> {
-    Ok(Pair {
-        envoy: machine::cpu_seconds(gateway.envoy.process.id())?,
-        sidecar: machine::cpu_seconds(gateway.sidecar().id())?,
-    })
-}
-
 fn row(
     text: &mut String,
     keys: u64,
@@ -118,8 +111,7 @@ fn row(
     gateway: &Gateway,
     cost: Option<Pair>,
 ) -> Result<(), BenchError> {
-    let envoy = machine::rss_mib(gateway.envoy.process.id())?;
-    let sidecar = machine::rss_mib(gateway.sidecar().id())?;
+    let Pair { envoy, sidecar } = Pair::of(gateway, machine::rss_mib)?;
     let cost = cost.map_or_else(
         || ("-".to_owned(), "-".to_owned()),
         |cost| (format!("{:.1}", cost.envoy), format!("{:.1}", cost.sidecar)),

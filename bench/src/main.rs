@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 mod options;
 mod peers;
+mod provider;
 mod providers;
 mod scenarios;
 mod semantic;

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::beds::{Pair, Provider, RunningBed};
+use crate::beds::{Pair, RunningBed};
 use crate::cases::Case;
 use crate::error::BenchError;
 use crate::load::{Load, Target, Until};
+use crate::provider::Provider;
 use crate::table::mib;
 
 const CONNECTIONS: usize = 32;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tidegate_e2e::harness::{Client, ManagedProcess, Port, Spec, eventually, peer_file};
 
-use crate::beds::Provider;
 use crate::cases::KEY;
 use crate::error::BenchError;
+use crate::provider::Provider;
 
 /// Python programs take their time to start.
 const READY_DEADLINE: Duration = Duration::from_secs(90);

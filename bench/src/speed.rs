@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::beds::{Pair, Provider, RunningBed};
+use crate::beds::{Pair, RunningBed};
 use crate::cases::{CONNECTIONS, Case};
 use crate::error::BenchError;
 use crate::load::{Load, Target, Until};
+use crate::provider::Provider;
 use crate::stats::median;
 
 /// Before each measurement: fills pools and caches, and lets the verdict on the key be cached.

@@ -8,8 +8,8 @@ use tidegate_e2e::harness::{Client, Gateway, streamed_content};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Provider;
 use crate::error::BenchError;
+use crate::provider::Provider;
 
 const PROVIDERS: usize = 3;
 const CONNECTIONS: usize = 32;
@@ -46,7 +46,7 @@ pub(crate) async fn run(length: Duration) -> Result<String, BenchError> {
     let mut config = String::from("providers:\n");
     for index in 0..PROVIDERS {
         let provider = Provider::start().await?;
-        let url = provider.url("/openai/v1");
+        let url = provider.base_url();
         config.push_str(&format!(
             "  - {{name: p{index}, type: openai, base_url: \"{url}\", api_key: sk-bench-0123456789, models: [gpt-4o]}}\n"
         ));

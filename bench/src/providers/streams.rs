@@ -8,9 +8,10 @@ use serde_json::json;
 use tidegate_e2e::harness::{Client, Gateway, streamed_content};
 use tokio::task::JoinSet;
 
-use super::Provider;
+use crate::beds::Pair;
 use crate::error::BenchError;
 use crate::machine;
+use crate::provider::Provider;
 
 const STREAMS: usize = 1000;
 /// Time between two events of a stream, in milliseconds.
@@ -26,22 +27,15 @@ cache:
   l1: {enabled: false}
 ";
 
-/// Resident memory in MiB.
-#[derive(Debug, Clone, Copy, Default)]
-struct Memory {
-    envoy: f64,
-    sidecar: f64,
-}
-
 /// Runs the streams, each for about `length`, and returns the table.
 pub(crate) async fn run(length: Duration) -> Result<String, BenchError> {
     let provider = Provider::start().await?;
     provider.arm(&format!("{{\"chunk_delay_ms\":{EVENT_MS}}}")).await?;
-    let url = provider.url("/openai/v1");
+    let url = provider.base_url();
     let models = "api_key: sk-bench-0123456789, models: [gpt-4o]";
     let config = format!("providers:\n  - {{name: p, type: openai, base_url: \"{url}\", {models}}}\n{REST}");
     let gateway = Gateway::builder().workers(1).config_yaml(&config).start().await?;
-    let at_rest = memory(&gateway)?;
+    let at_rest = Pair::of(&gateway, machine::rss_mib)?;
     let words = u64::try_from(length.as_millis()).unwrap_or(u64::MAX) / EVENT_MS;
     let mut streams = JoinSet::new();
     for stream in 0..STREAMS {
@@ -57,13 +51,13 @@ pub(crate) async fn run(length: Duration) -> Result<String, BenchError> {
                 None => break,
             },
             _ = looks.tick() => {
-                let now = memory(&gateway)?;
+                let now = Pair::of(&gateway, machine::rss_mib)?;
                 highest.envoy = highest.envoy.max(now.envoy);
                 highest.sidecar = highest.sidecar.max(now.sidecar);
             }
         }
     }
-    drop(provider.process);
+    drop(provider);
     let mut text = format!("\n| {STREAMS} streams at a time, {words} events each | |\n|---|---|\n");
     // Writing to a String cannot fail.
     let _ = writeln!(text, "| whole and in order | {whole} |");
@@ -74,7 +68,7 @@ pub(crate) async fn run(length: Duration) -> Result<String, BenchError> {
         "| sidecar at rest, at most | {:.1} MiB, {:.1} MiB |",
         at_rest.sidecar, highest.sidecar
     );
-    let added = highest.envoy + highest.sidecar - at_rest.envoy - at_rest.sidecar;
+    let added = highest.sum() - at_rest.sum();
     let _ = writeln!(text, "| both, for each stream | {:.1} KiB |", added * 1024.0 / STREAMS as f64);
     Ok(text)
 }
@@ -87,12 +81,5 @@ async fn one(url: String, stream: usize, words: u64) -> bool {
     let answer = Client::new().post_json(&url, body).await;
     answer.is_ok_and(|answer| {
         answer.status == 200 && streamed_content(&answer) == format!("You said: {prompt}")
-    })
-}
-
-fn memory(gateway: &Gateway) -> Result<Memory, BenchError> {
-    Ok(Memory {
-        envoy: machine::rss_mib(gateway.envoy.process.id())?,
-        sidecar: machine::rss_mib(gateway.sidecar().id())?,
     })
 }

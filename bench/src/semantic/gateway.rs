@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use super::adversarial::Dice;
 use super::index::reworded;
-use crate::beds::Provider;
 use crate::cases::KEY;
 use crate::error::BenchError;
 use crate::histogram::Histogram;
+use crate::provider::Provider;
 
 /// Longest prompt, in words: some 32 tokens.
 const WORDS_MAX: usize = 20;
@@ -81,7 +81,7 @@ pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, B
             ms(&latency, 0.99)
         );
     }
-    provider.delay_all(PROVIDER_MS).await?;
+    provider.arm(&format!("{{\"delay_ms\":{PROVIDER_MS}}}")).await?;
     let (with, without) = misses(&gateway, &mut dice).await?;
     Ok(format!(
         "\n### Through Envoy\n\n{stored} entries in one partition, stored at {:.0} a second; prompts of at most {WORDS_MAX} words, \
