@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{UsageWritten, reason};
-use super::stream_write::{fail, push};
+use super::stream_write::{Envelope, fail, push};
 use crate::chat::{ChatAnswer, ChatRequest, Finish, Part, Role, StreamEvent, TokenUsage, Turn};
 use crate::provider::document::{self, TextOr, unsupported, wrong};
 use crate::provider::{Exchange, Fit};
@@ -80,17 +80,6 @@ pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatReques
 }
 
 #[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: &'a [Choice<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageWritten>,
-}
-
-#[derive(Serialize)]
 struct Choice<'a> {
     text: &'a str,
     index: u32,
@@ -106,7 +95,7 @@ impl<'a> Choice<'a> {
 
 /// Writes an answer.
 pub fn write_completions_answer(answer: &ChatAnswer, exchange: &Exchange) -> Vec<u8> {
-    document::write(&Completion {
+    document::write(&Envelope {
         id: &answer.id,
         object: "text_completion",
         created: exchange.created,
@@ -167,6 +156,6 @@ impl CompletionsWriter {
 
     fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
         let Self { id, model, created, .. } = self;
-        push(out, &Completion { id, object: "text_completion", created: *created, model, choices, usage });
+        push(out, &Envelope { id, object: "text_completion", created: *created, model, choices, usage });
     }
 }

@@ -28,15 +28,16 @@ pub struct Writer {
     usage: TokenUsage,
 }
 
+/// What chunks of a stream and the older completions have around their choices.
 #[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: &'a [Choice<'a>],
+pub(super) struct Envelope<'a, C> {
+    pub(super) id: &'a str,
+    pub(super) object: &'static str,
+    pub(super) created: u64,
+    pub(super) model: &'a str,
+    pub(super) choices: &'a [C],
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageWritten>,
+    pub(super) usage: Option<UsageWritten>,
 }
 
 #[derive(Serialize)]
@@ -208,7 +209,7 @@ impl Writer {
     fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
         let Self { id, model, created, .. } = self;
         let object = "chat.completion.chunk";
-        push(out, &Chunk { id, object, created: *created, model, choices, usage });
+        push(out, &Envelope { id, object, created: *created, model, choices, usage });
     }
 }
 
