@@ -7,19 +7,10 @@
 
 const assert = require("node:assert/strict");
 const Anthropic = require("@anthropic-ai/sdk");
+const { SAID, PICTURE, SCHEMA, user, failOnce, run } = require("./common.cjs");
 
-const SAID = "hello from node";
-const PICTURE =
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
-const SCHEMA = {
-  type: "object",
-  properties: { text: { type: "string" }, numbers: { type: "array", items: { type: "integer" } } },
-  required: ["text", "numbers"],
-  additionalProperties: false,
-};
 const TOOL = { name: "weather", description: "Tells the weather.", input_schema: SCHEMA };
 const LIMIT = { max_tokens: 100 };
-const user = (content) => ({ role: "user", content });
 
 async function chats(api, model) {
   const asked = { model, ...LIMIT, system: "Repeat.", messages: [user(SAID)] };
@@ -74,25 +65,10 @@ async function fails(api, model, emulator) {
   await assert.rejects(create({ model: `${provider}/claude-9` }), Anthropic.NotFoundError);
 
   // A failure that passes: the client tries again, as soon as it is told to.
-  const fault = { status: 503, headers: { "retry-after-ms": "1" }, times: 1, match: { contains: "try again" } };
-  const armed = await fetch(`${emulator}/__faults`, { method: "POST", body: JSON.stringify(fault) });
-  assert.equal(armed.status, 201);
+  await failOnce(emulator);
   const asked = { model, ...LIMIT, messages: [user("try again")] };
   const again = await api.messages.create(asked, { maxRetries: 1 });
   assert.equal(again.content[0].text, "You said: try again");
 }
 
-async function main() {
-  const [baseURL, apiKey, emulator, ...models] = process.argv.slice(2);
-  const api = new Anthropic({ baseURL, apiKey, maxRetries: 0, timeout: 30_000 });
-  for (const model of models) {
-    for (const part of [chats, usesTools, structures, sees, fails]) {
-      await part(api, model, emulator).catch((cause) => {
-        throw new Error(`${part.name} on ${model}`, { cause });
-      });
-    }
-  }
-  console.log("ok");
-}
-
-main();
+run(Anthropic, [chats, usesTools, structures, sees, fails]);

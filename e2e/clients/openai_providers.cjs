@@ -7,21 +7,12 @@
 
 const assert = require("node:assert/strict");
 const OpenAI = require("openai");
+const { SAID, PICTURE, SCHEMA, user, failOnce, run } = require("./common.cjs");
 
-const SAID = "hello from node";
-const PICTURE =
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
-const SCHEMA = {
-  type: "object",
-  properties: { text: { type: "string" }, numbers: { type: "array", items: { type: "integer" } } },
-  required: ["text", "numbers"],
-  additionalProperties: false,
-};
 const TOOL = {
   type: "function",
   function: { name: "weather", description: "Tells the weather.", parameters: SCHEMA },
 };
-const user = (content) => ({ role: "user", content });
 
 async function chats(api, model) {
   const messages = [{ role: "developer", content: "Repeat." }, user(SAID)];
@@ -89,24 +80,9 @@ async function fails(api, model, emulator) {
   await assert.rejects(create({ model: `${provider}/gpt-9` }), OpenAI.NotFoundError);
 
   // A failure that passes: the client tries again, as soon as it is told to.
-  const fault = { status: 503, headers: { "retry-after-ms": "1" }, times: 1, match: { contains: "try again" } };
-  const armed = await fetch(`${emulator}/__faults`, { method: "POST", body: JSON.stringify(fault) });
-  assert.equal(armed.status, 201);
+  await failOnce(emulator);
   const again = await api.chat.completions.create({ model, messages: [user("try again")] }, { maxRetries: 1 });
   assert.equal(again.choices[0].message.content, "You said: try again");
 }
 
-async function main() {
-  const [baseURL, apiKey, emulator, ...models] = process.argv.slice(2);
-  const api = new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 30_000 });
-  for (const model of models) {
-    for (const part of [chats, usesTools, structures, sees, responds, fails]) {
-      await part(api, model, emulator).catch((cause) => {
-        throw new Error(`${part.name} on ${model}`, { cause });
-      });
-    }
-  }
-  console.log("ok");
-}
-
-main();
+run(OpenAI, [chats, usesTools, structures, sees, responds, fails]);
