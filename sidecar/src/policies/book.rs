@@ -332,39 +332,11 @@ fn manual(id: &str, edit: &Edit, by: &str, now_ms: u64) -> Result<Record, BookEr
         return Err(BookError::Invalid("id", "must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()));
     }
     let ttl_ms = edit.ttl_ms.unwrap_or(3_600_000);
+    let cluster = MANUAL.to_owned();
     Ok(Record {
-        id: id.to_owned(),
-        cluster_id: MANUAL.to_owned(),
-        kind: ErrorKind::Unknown,
-        rule: None,
-        action,
-        measure: None,
-        mode: Mode::Enforce,
-        scope: Attributes::new(),
-        members: Vec::new(),
-        precision: 0.0,
-        precision_low: 0.0,
-        recall: 0.0,
-        significance: 0.0,
-        share: 0.0,
-        requests: 0,
-        failures: 0,
-        tenants: 0,
-        statuses: Vec::new(),
-        examples: Vec::new(),
         sentence: format!("An operator has closed requests with {} for now.", describe(scope)),
         created_by: by.to_owned(),
-        created_ms: now_ms,
-        expires_ms: now_ms.saturating_add(ttl_ms),
-        ttl_ms,
-        renewal: 0,
-        pinned: false,
-        silenced: false,
-        retry: true,
-        state: "open".to_owned(),
-        refused: 0,
-        probes_ok: 0,
-        probes_failed: 0,
+        ..Record::begun(id.to_owned(), cluster, ErrorKind::Unknown, action, (now_ms, ttl_ms))
     })
 }
 

@@ -150,11 +150,7 @@ impl Record {
         statuses.truncate(STATUSES_MAX);
         let state = if matches!(measure, Some(Measure::Limit { .. })) { "limiting" } else { "open" };
         Self {
-            id,
-            cluster_id,
-            kind,
             rule: Some(rule),
-            action,
             measure,
             mode,
             scope,
@@ -171,14 +167,50 @@ impl Record {
             examples,
             sentence,
             created_by: "learned".to_owned(),
+            retry,
+            state: state.to_owned(),
+            ..Self::begun(id, cluster_id, kind, action, (now_ms, ttl_ms))
+        }
+    }
+
+    /// A record of which no more is known than what it is to do; enforced, and open.
+    pub(super) fn begun(
+        id: String,
+        cluster_id: String,
+        kind: ErrorKind,
+        action: Action,
+        (now_ms, ttl_ms): (u64, u64),
+    ) -> Self {
+        Self {
+            id,
+            cluster_id,
+            kind,
+            rule: None,
+            action,
+            measure: None,
+            mode: Mode::Enforce,
+            scope: Attributes::new(),
+            members: Vec::new(),
+            precision: 0.0,
+            precision_low: 0.0,
+            recall: 0.0,
+            significance: 0.0,
+            share: 0.0,
+            requests: 0,
+            failures: 0,
+            tenants: 0,
+            statuses: Vec::new(),
+            examples: Vec::new(),
+            sentence: String::new(),
+            created_by: String::new(),
             created_ms: now_ms,
             expires_ms: now_ms.saturating_add(ttl_ms),
             ttl_ms,
             renewal: 0,
             pinned: false,
             silenced: false,
-            retry,
-            state: state.to_owned(),
+            retry: true,
+            state: "open".to_owned(),
             refused: 0,
             probes_ok: 0,
             probes_failed: 0,
