@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod cache;
 pub mod chat;
 pub mod event;
+pub mod hash;
 pub mod incident;
 pub mod limit;
 pub mod policy;

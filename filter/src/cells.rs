@@ -2,6 +2,8 @@
 //!
 //! The prefix carries the version of the encodings: cells outlive the code that wrote them.
 
+use tidegate_core::hash::hash;
+
 use crate::ports::{Cell, Clock, SharedCells};
 
 /// Compare-and-swap attempts before a caller must decide without.
@@ -115,20 +117,6 @@ pub fn name(table: Table, number: u32) -> Name {
     Name { bytes }
 }
 
-/// 64-bit FNV-1a; good for spreading names over cells, not against an adversary who can choose
-/// them freely. Names here come from the operator, or are checked by their full text elsewhere.
-#[must_use]
-pub fn hash(parts: &[&[u8]]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for part in parts {
-        for byte in *part {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        hash = (hash ^ 0xff).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash
-}
-
 /// A number that no other VM of this process has, mixed with the time: a name for a VM among all
 /// gateways, for all practical purposes.
 pub fn unique(host: &(impl SharedCells + Clock)) -> u64 {
@@ -196,6 +184,5 @@ mod tests {
         let names: std::collections::BTreeSet<_> = (0..5000).map(|n| name(Table::L1Data, n)).collect();
         assert_eq!(names.len(), 5000);
         assert_ne!(name(Table::Requests, 1), name(Table::Verdicts, 1));
-        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
     }
 }

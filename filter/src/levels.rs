@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
+use tidegate_core::hash::hash;
 use tidegate_core::limit::{Attribute, Level, RuleSet, Subject};
 use tidegate_core::policy::Limits;
-
-use crate::cells::hash;
 
 /// Resolutions that one VM remembers; another with the same slot is merely made again.
 const SLOTS: usize = 256;

@@ -5,6 +5,7 @@
 //! invented ones displaces only each other; the bucket of all callers has a cell to itself.
 
 use tidegate_core::address::ClientAddress;
+use tidegate_core::hash::hash;
 use tidegate_core::limit::fair::Sharer;
 use tidegate_core::limit::{Attribute, Kind, Level, Rate};
 use tidegate_core::policy::Scope;
@@ -64,7 +65,7 @@ impl Place {
     /// Its number among the buckets of all kinds: the kinds of one level have one tag.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.tag ^ cells::hash(&[&[self.kind as u8]])
+        self.tag ^ hash(&[&[self.kind as u8]])
     }
 
     /// The number of its pool, if all gateways of the fleet share it.

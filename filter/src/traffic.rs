@@ -12,10 +12,9 @@ use std::rc::Rc;
 use tidegate_core::event::{
     ATTRIBUTES, Attribute, Attributes, ROW_SIGNATURES_MAX, ROWS_MAX, TrafficRow, VALUE_BYTES_MAX,
 };
+use tidegate_core::hash::hash;
 use tidegate_core::incident::Signature;
 use tidegate_core::incident::matcher::Values;
-
-use crate::cells::hash;
 
 /// Tuples remembered between requests.
 const TUPLES_MAX: usize = 1024;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
+use tidegate_core::hash::hash;
 use tidegate_core::incident::enforcement::Measure;
 use tidegate_core::incident::matcher::Matcher;
 use tidegate_core::limit::OutputLengths;
@@ -14,7 +15,6 @@ use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::policy::{Invalid, Scope, Snapshot};
 
 use crate::answers;
-use crate::cells::hash;
 use crate::config::PluginConfig;
 use crate::full_sets::FullSets;
 use crate::levels::Levels;

@@ -25,8 +25,7 @@ impl Default for Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Whether the question of `tag` ([`crate::cache::CacheKey::tag`]) was here before; from now on
-    /// it was.
+    /// Whether the question of `tag`, a hash of it, was here before; from now on it was.
     pub fn knows(&mut self, tag: u64) -> bool {
         let (place, mark) = (tag as usize % TAGS, (tag >> 32) as u32);
         self.tags.get_mut(place).is_some_and(|tag| std::mem::replace(tag, mark) == mark)

@@ -47,20 +47,6 @@ impl CacheKey {
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
-
-    /// The set this key falls into, of `sets`.
-    #[must_use]
-    pub fn set(&self, sets: u32) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d]) % sets.max(1)
-    }
-
-    /// 64 bits of the digest, independent of [`CacheKey::set`].
-    #[must_use]
-    pub const fn tag(&self) -> u64 {
-        let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
-    }
 }
 
 #[cfg(test)]

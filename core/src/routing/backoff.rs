@@ -1,6 +1,6 @@
 //! How long to wait before trying again.
 
-use super::hash::unit;
+use crate::hash::unit;
 
 /// Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015):
 /// anything from nothing to the doubled ceiling, so that callers who failed together do not

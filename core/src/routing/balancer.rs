@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::candidate::Candidate;
-use super::hash::{hash, mix, unit};
 use super::ring::Ring;
 use super::strategy::{Draw, Strategy};
+use crate::hash::{hash, mix, unit};
 
 /// Sets of candidates that turns are remembered for; beyond it all start anew. Requests for
 /// different models have different sets, and each set its own turn: with one turn for all, two
@@ -142,7 +142,7 @@ fn of_two(candidates: &[Candidate], random: u64) -> usize {
 /// only its own keys with it.
 fn rendezvous(candidates: &[Candidate], key: u64) -> Option<usize> {
     let score = |c: &Candidate| {
-        let drawn = unit(mix(key ^ hash(&c.id.to_le_bytes()))).max(f64::MIN_POSITIVE);
+        let drawn = unit(mix(key ^ hash(&[&c.id.to_le_bytes()]))).max(f64::MIN_POSITIVE);
         -f64::from(c.weight.max(1)) / drawn.ln()
     };
     (0..candidates.len())

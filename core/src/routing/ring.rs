@@ -3,7 +3,7 @@
 //! providers that already have more than their share of what is in flight.
 
 use super::candidate::Candidate;
-use super::hash::mix;
+use crate::hash::mix;
 
 /// Points of a provider of average weight. With 256 of them the shares of equal providers lie
 /// within a few per cent of each other.
@@ -52,13 +52,13 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::hash::hash;
+    use crate::hash::hash;
 
     fn nodes(names: impl IntoIterator<Item = u32>) -> Vec<Candidate> {
         names
             .into_iter()
             .map(|name| Candidate {
-                id: hash(format!("node-{name}").as_bytes()),
+                id: hash(&[b"node", &name.to_le_bytes()]),
                 weight: 1,
                 in_flight: 0,
                 latency_ms: None,
@@ -82,7 +82,7 @@ mod tests {
                 let rest = nodes((0..n).filter(|i| *i != gone));
                 let smaller = Ring::new(&rest);
                 let mut moved = 0;
-                for key in (0..KEYS).map(|k| hash(&k.to_le_bytes())) {
+                for key in (0..KEYS).map(|k| hash(&[&k.to_le_bytes()])) {
                     let (before, after) = (owner(&all, &whole, key), owner(&rest, &smaller, key));
                     if before != after {
                         assert_eq!(before, all[gone as usize].id, "a key moved that had no reason to");
@@ -101,7 +101,7 @@ mod tests {
         candidates[0].weight = 3;
         let ring = Ring::new(&candidates);
         let first =
-            (0..20_000_u64).filter(|k| ring.pick(hash(&k.to_le_bytes()), &candidates) == Some(0)).count();
+            (0..20_000_u64).filter(|k| ring.pick(hash(&[&k.to_le_bytes()]), &candidates) == Some(0)).count();
         assert!((13_500..16_500).contains(&first), "{first}");
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn an_overloaded_node_is_passed_by() {
         let mut candidates = nodes(0..4);
         let ring = Ring::new(&candidates);
-        let key = hash(b"session");
+        let key = hash(&[b"session"]);
         let home = ring.pick(key, &candidates).expect("somebody");
         candidates[home].in_flight = 10;
         let other = ring.pick(key, &candidates).expect("somebody");

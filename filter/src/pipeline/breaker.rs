@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use tidegate_core::breaker::{Admission, Breaker, Phase};
 use tidegate_core::event::{BreakerChange, Counter};
+use tidegate_core::hash::hash;
 use tidegate_core::policy::BreakerPolicy;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
@@ -31,14 +32,14 @@ impl Guard {
     /// The breaker of an LLM operation on one model.
     #[must_use]
     pub fn of_model(endpoint: Endpoint, path: &str, model_raw: &[u8], tenant: &str) -> Self {
-        let tag = cells::hash(&[path.as_bytes(), model_raw, tenant.as_bytes()]);
+        let tag = hash(&[path.as_bytes(), model_raw, tenant.as_bytes()]);
         Self { tag, label: Cow::Borrowed(endpoint.label()), is_probe: false }
     }
 
     /// The breaker of one of the operator's own routes.
     #[must_use]
     pub fn of_route(mut route: String, tenant: &str) -> Self {
-        let tag = cells::hash(&[b"route", route.as_bytes(), tenant.as_bytes()]);
+        let tag = hash(&[b"route", route.as_bytes(), tenant.as_bytes()]);
         if let Some((cut, _)) = route.char_indices().nth(LABEL_BYTES_MAX / 4) {
             route.truncate(cut);
         }

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use tidegate_core::address::{Network, client_of};
 use tidegate_core::cache::control::RequestControl;
+use tidegate_core::hash::hash;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{RouteClass, classify_with};
 use tidegate_core::wire::signature::Authorization;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
 use super::signed::Signed;
-use crate::cells::hash;
 use crate::headers::HeaderMap;
 use crate::ports::{EditHeaders, StreamInfo};
 

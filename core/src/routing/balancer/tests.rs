@@ -8,7 +8,14 @@ const REQUESTS: u32 = 100_000;
 const TOLERANCE: f64 = 0.02;
 
 fn candidate(name: &str, weight: u32) -> Candidate {
-    Candidate { id: hash(name.as_bytes()), weight, in_flight: 0, latency_ms: None, cost: None, quality: 1.0 }
+    Candidate {
+        id: hash(&[name.as_bytes()]),
+        weight,
+        in_flight: 0,
+        latency_ms: None,
+        cost: None,
+        quality: 1.0,
+    }
 }
 
 fn three(weights: [u32; 3]) -> Vec<Candidate> {
@@ -24,7 +31,7 @@ fn shares(strategy: Strategy, candidates: &[Candidate]) -> Vec<f64> {
     let mut balancer = Balancer::default();
     let mut counts = vec![0_u32; candidates.len()];
     for request in 0..REQUESTS {
-        let draw = draw(request, Some(hash(&request.to_be_bytes())));
+        let draw = draw(request, Some(hash(&[&request.to_be_bytes()])));
         counts[balancer.pick(strategy, candidates, &draw).expect("one")] += 1;
     }
     counts.into_iter().map(|count| f64::from(count) / f64::from(REQUESTS)).collect()
@@ -145,7 +152,7 @@ fn a_session_stays_and_goes_elsewhere_only_when_its_provider_is_gone() {
     let candidates = three([1, 1, 1]);
     let mut balancer = Balancer::default();
     for session in 0..1000_u64 {
-        let key = Some(hash(&session.to_le_bytes()));
+        let key = Some(hash(&[&session.to_le_bytes()]));
         let mut pick = |candidates: &[Candidate]| {
             balancer.pick(Strategy::StickySession, candidates, &draw(0, key)).expect("one")
         };

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
+use tidegate_core::hash::hash;
 use tidegate_core::limit::fair::Sharer;
 use tidegate_core::limit::{
     Attribute, BucketName, IN_FLIGHT_RETRY_MS, Kind, Level, Permitted, Rate, Subject,
@@ -108,7 +109,7 @@ impl Taking {
         if model.is_empty() && !is_counted {
             return Ok(());
         }
-        self.model = crate::cells::hash(&[subject.model.unwrap_or_default().as_bytes()]);
+        self.model = hash(&[subject.model.unwrap_or_default().as_bytes()]);
         let need = if is_counted { need(vm, self.model) } else { Need::default() };
         fits(vm, &caller, &model, need, subject)?;
         let wants = || requests(&model).chain(quotas(&caller, need)).chain(quotas(&model, need));

@@ -23,9 +23,9 @@ use axum::{Extension, Router};
 use http::HeaderMap;
 use http::header::HeaderName;
 use http::request::Parts;
+use tidegate_core::hash::hash;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
-use tidegate_core::routing::hash;
 use tidegate_core::wire::{Identity, header};
 
 pub use self::cached::replay;
@@ -284,7 +284,7 @@ impl Front {
 /// that the caller names, else how its conversation begins, which is what providers cache by.
 fn session(headers: &HeaderMap, request: &LlmRequest) -> Option<u64> {
     let named = headers.get(SESSION).map(|value| value.as_bytes());
-    Some(hash(named.unwrap_or_else(|| request.body.get(..PREFIX_BYTES).unwrap_or(&request.body))))
+    Some(hash(&[named.unwrap_or_else(|| request.body.get(..PREFIX_BYTES).unwrap_or(&request.body))]))
 }
 
 fn request_id(headers: &HeaderMap) -> &str {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use tidegate_core::hash::hash;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
-use tidegate_core::routing::{FaultKind, hash};
+use tidegate_core::routing::FaultKind;
 
 use super::settings::Target;
 use super::steering::Stance;
@@ -170,7 +171,7 @@ impl Plan {
 
     fn add_tier(&mut self, provider: Option<&str>, model: &str) {
         let model: Arc<str> = model.into();
-        let model_hash = hash(model.as_bytes());
+        let model_hash = hash(&[model.as_bytes()]);
         let is_new = |p: &Provider| !self.routes().any(|r| r.provider.name == p.name && r.model == model);
         let able = self.table.list.iter().filter(|p| {
             provider.is_none_or(|name| &*p.name == name)

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tidegate_core::routing::{Balancer, Budget, Candidate, Draw, Strategy, hash, mix, slow_start_weight};
+use tidegate_core::hash::{hash, mix};
+use tidegate_core::routing::{Balancer, Budget, Candidate, Draw, Strategy, slow_start_weight};
 
 use super::clock::Clock;
 use super::plan::{Plan, Route};
@@ -251,7 +252,7 @@ fn candidate(route: &Route, plan: &Plan, settings: &RoutingSettings) -> Candidat
     let slow_start = if is_mapped { Duration::ZERO } else { settings.slow_start };
     let slow_start_ms = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX);
     Candidate {
-        id: hash(route.provider.name.as_bytes()),
+        id: hash(&[route.provider.name.as_bytes()]),
         weight: slow_start_weight(route.provider.weight(), view.age_ms, slow_start_ms),
         in_flight: view.in_flight,
         latency_ms: view.latency_ms,
