@@ -16,8 +16,8 @@ use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
 use crate::gateway::Gateway;
-use crate::keys::random::NoRandomness;
-use crate::keys::{Digest, KeyError, Keys};
+use crate::keys::random::{self, NoRandomness};
+use crate::keys::{Digest, KeyError, Keys, unix_ms};
 use crate::l2::{self, SemanticCache};
 use crate::learn;
 use crate::leases::Leases;
@@ -34,6 +34,8 @@ use crate::store::{Store, StoreError, TokenError, internal_token};
 const BAD_CREDENTIALS: Allowance = Allowance { burst: 100, interval_ms: 200 };
 /// The operator's key, from the environment.
 const ADMIN_KEY: &str = "GATEWAY_ADMIN_KEY";
+/// Under which the store keeps this gateway's id.
+const GATEWAY_ID: &str = "gateway_id";
 
 /// Why the gateway did not start.
 #[derive(Debug)]
@@ -132,7 +134,12 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let provisioning = Provisioning::start(&config, store.clone(), seal, origin.env.clone(), &mut registry)
         .map_err(StartError::Provider)?;
 
-    let ledger = Arc::new(Ledger::start(store.clone()).map_err(StartError::Store)?);
+    let ledger = Ledger::start(store.clone()).map_err(StartError::Store)?;
+    let ledger = match &redis {
+        Some(_) => ledger.shared(gateway_id(&store)?, unix_ms()),
+        None => ledger,
+    };
+    let ledger = Arc::new(ledger);
 
     // Late, because a key that is made here can be shown only if the start succeeds.
     let (keys, admin_key) =
@@ -167,6 +174,16 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         probe: Probe::default(),
     };
     Ok(Ready { gateway: Arc::new(gateway), config, drain, observed, listeners, metrics_listener, admin_key })
+}
+
+/// What this gateway is called among others, for as long as its store is kept.
+fn gateway_id(store: &Store) -> Result<String, StartError> {
+    if let Some(id) = store.get(GATEWAY_ID).map_err(StartError::Store)? {
+        return Ok(id);
+    }
+    let id = random::name().map_err(StartError::Randomness)?;
+    store.write(|writer| writer.put(GATEWAY_ID, &id)).map_err(StartError::Store)?;
+    Ok(id)
 }
 
 /// Opening blocks, on the disk and on etcd.
@@ -238,6 +255,9 @@ impl Ready {
         let tending = tokio::spawn(gateway.clusters.clone().tend());
         let remembering = tokio::spawn(l2::tend(gateway.cache.clone(), gateway.control.clone()));
         let accounting = tokio::spawn(limits::keep(gateway.ledger.clone(), gateway.draining.clone()));
+        if let Some(redis) = gateway.redis.clone() {
+            tokio::spawn(limits::share(gateway.ledger.clone(), redis, gateway.draining.clone()));
+        }
         let mut serving = JoinSet::new();
         let (control, providers) = (gateway.control.clone(), gateway.providers.clone());
         let clusters = gateway.clusters.clone();
@@ -266,6 +286,9 @@ impl Ready {
             task.abort();
             // Until it has ended, it holds the store open.
             drop(task.await);
+        }
+        if let Some(redis) = &gateway.redis {
+            limits::tell(&gateway.ledger, redis).await;
         }
         let ledger = gateway.ledger.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.write()).await {

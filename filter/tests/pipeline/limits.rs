@@ -179,7 +179,7 @@ fn a_million_keys_and_addresses_stay_within_the_bound() {
     let levels = &vm.policy.clone().expect("a policy").levels;
     for i in 0..1_000_000_u32 {
         let ip = Some(ClientAddress::V4(i.wrapping_mul(2_654_435_761)));
-        let key = format!("key-{}", i / 1000);
+        let key = format!("key-{i}");
         let subject = Subject { tenant: "acme", key: Some(&key), ip, route: "models", model: None };
         for level in &*levels.of_caller(&subject) {
             let rate = level.requests.expect("a rate").rate;

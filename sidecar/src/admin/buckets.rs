@@ -47,7 +47,10 @@ struct Simulated {
 #[derive(Debug, Serialize)]
 struct Budget {
     month: String,
+    /// At all gateways that share a Redis.
     spent_usd: f64,
+    /// Of it, at this gateway.
+    spent_here_usd: f64,
     limit_usd: f64,
     exceeded: bool,
 }
@@ -120,6 +123,7 @@ pub async fn simulate(State(gateway): State<Arc<Gateway>>, body: Body) -> Respon
         let budget = budgets.of(&tenant).map(|limit| Budget {
             month: month.to_string(),
             spent_usd: limits::usd(gateway.ledger.spent(month, &tenant)),
+            spent_here_usd: limits::usd(gateway.ledger.spent_here(month, &tenant)),
             limit_usd: limits::usd(limit),
             exceeded: refused.is_some(),
         });

@@ -13,7 +13,7 @@ use tidegate_core::usage::Month;
 use super::respond;
 use crate::gateway::Gateway;
 use crate::keys::unix_ms;
-use crate::limits::{Account, Totals, usd};
+use crate::limits::{self, Account, Totals, View, usd};
 use crate::refusal::json;
 
 /// Which rows.
@@ -51,7 +51,43 @@ impl From<Totals> for Used {
 struct Shown {
     month: String,
     total: Used,
+    /// Of this gateway.
     rows: Vec<Row>,
+    /// Of all that share a Redis, this one included; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<FleetShown>,
+}
+
+#[derive(Debug, Serialize)]
+struct FleetShown {
+    /// `heard`, or `alone` while Redis is away: then it is what was known before.
+    state: &'static str,
+    /// Gateways that have used anything this month.
+    gateways: usize,
+    total: Used,
+    tenants: Vec<TenantRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct TenantRow {
+    tenant: String,
+    #[serde(flatten)]
+    used: Used,
+}
+
+impl FleetShown {
+    fn of(is_heard: bool, view: View, wanted: Option<&str>) -> Self {
+        let mut total = Totals::default();
+        let tenants =
+            view.tenants.into_iter().filter(|(tenant, _)| wanted.is_none_or(|wanted| wanted == tenant));
+        let tenants = tenants.map(|(tenant, totals)| {
+            total.add(&totals);
+            TenantRow { tenant, used: totals.into() }
+        });
+        let tenants = tenants.collect();
+        let state = if is_heard { "heard" } else { "alone" };
+        Self { state, gateways: view.gateways, total: total.into(), tenants }
+    }
 }
 
 /// The rows of a month: `?month=2026-11&tenant=acme`; this month of all tenants by default.
@@ -59,7 +95,8 @@ pub async fn show(
     State(gateway): State<Arc<Gateway>>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Response {
-    let result = which.map_err(|_| usage()).and_then(|Query(Which { month, tenant })| {
+    let result = async {
+        let Query(Which { month, tenant }) = which.map_err(|_| usage())?;
         let month = match month {
             Some(text) => text.parse().map_err(|()| usage())?,
             None => Month::of_ms(unix_ms()),
@@ -71,9 +108,21 @@ pub async fn show(
             Row { account, used: totals.into() }
         });
         let rows = rows.collect();
-        Ok(json(StatusCode::OK, &Shown { month: month.to_string(), total: total.into(), rows }))
-    });
-    respond(result)
+        let fleet = fleet(&gateway, month, tenant.as_deref()).await;
+        Ok(json(StatusCode::OK, &Shown { month: month.to_string(), total: total.into(), rows, fleet }))
+    };
+    respond(result.await)
+}
+
+/// This month is known here; earlier ones are in Redis.
+async fn fleet(gateway: &Gateway, month: Month, tenant: Option<&str>) -> Option<FleetShown> {
+    let is_heard = gateway.ledger.is_fleet_heard()?;
+    if let Some(view) = gateway.ledger.fleet_view(month) {
+        return Some(FleetShown::of(is_heard, view, tenant));
+    }
+    let fetched = limits::fetch(gateway.redis.as_ref()?, month).await;
+    let is_heard = fetched.is_ok();
+    Some(FleetShown::of(is_heard, fetched.unwrap_or_default(), tenant))
 }
 
 fn usage() -> Reply {

@@ -101,8 +101,11 @@ pub struct RuleDocument {
     route: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
-    #[serde(alias = "requests_per_second", skip_serializing_if = "Option::is_none")]
+    /// Short for `requests_per_second`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,12 +291,13 @@ fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mu
             problems.add(path, "is empty; fill it in or remove it");
             continue;
         };
+        let rate_field = rule.rate_field();
         let rule = rule.validate(&path, max, problems);
         let is_fleet = rule.scope == Scope::Fleet;
         let other = found.get(&(rule.select.clone(), !is_fleet));
         let is_double = |kind: &str| other.is_some_and(|other| other.kinds().any(|k| k == kind));
         if let Some(kind) = rule.kinds().find(|kind| is_double(kind)) {
-            let field = if kind == "requests" { "rate" } else { kind };
+            let field = if kind == "requests" { rate_field } else { kind };
             let what =
                 "is limited by another rule with the same attributes too, of another scope; choose one";
             problems.add(format!("{path}.{field}"), what);
@@ -309,7 +313,13 @@ fn written(path: &str, rules: Vec<Option<RuleDocument>>, max: f64, problems: &mu
 }
 
 impl RuleDocument {
+    /// The name under which it has a rate.
+    const fn rate_field(&self) -> &'static str {
+        if self.requests_per_second.is_some() { "requests_per_second" } else { "rate" }
+    }
+
     fn validate(self, path: &str, max: f64, problems: &mut Problems) -> Rule {
+        let rate_path = format!("{path}.{}", self.rate_field());
         let Self {
             tenant,
             key,
@@ -317,6 +327,7 @@ impl RuleDocument {
             route,
             model,
             rate,
+            requests_per_second,
             burst,
             tokens_per_minute,
             tokens_per_day,
@@ -348,10 +359,14 @@ impl RuleDocument {
             problems.add(format!("{path}.concurrency"), what);
         }
         let limits_else = minute.is_some() || day.is_some() || at_a_time.is_some();
+        if rate.is_some() && requests_per_second.is_some() {
+            problems.add(format!("{path}.rate"), "is short for requests_per_second; write one of them");
+        }
+        let rate = requests_per_second.or(rate);
         let requests = if limits_else && rate.is_none() && burst.is_none() {
             None
         } else {
-            bucket(path, (rate, burst), max, problems)
+            bucket(rate_path, &format!("{path}.burst"), (rate, burst), max, problems)
         };
         Rule {
             select,
@@ -365,19 +380,19 @@ impl RuleDocument {
 }
 
 fn bucket(
-    path: &str,
+    rate_path: String,
+    burst_path: &str,
     (rate, burst): (Option<f64>, Option<u64>),
     max: f64,
     problems: &mut Problems,
 ) -> Option<BucketPolicy> {
-    let rate_path = format!("{path}.rate");
     let example = "`rate: 50`, or limit tokens_per_minute, tokens_per_day or concurrency";
     let rate = problems.required(&rate_path, rate, example)?;
     let rate = problems.within(&rate_path, rate, RATE_MIN..=RATE_MAX, PER_SECOND);
     if rate > max {
         problems.add(rate_path, format!("is {rate}; must be at most max_rate, which is {max}"));
     }
-    let burst = burst_of(&format!("{path}.burst"), burst, rate, problems);
+    let burst = burst_of(burst_path, burst, rate, problems);
     Some(BucketPolicy { rate, burst })
 }
 

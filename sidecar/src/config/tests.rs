@@ -154,6 +154,12 @@ fn messages_say_what_to_write_in_words_of_yaml() {
             "limiter: {rules: [{key: '*', tokens_per_day: 9999999999999999}]}",
             "must be 1 to 1000000000000 tokens",
         ),
+        (
+            "limiter: {rules: [{key: '*', requests_per_second: 0}]}",
+            "rules[0].requests_per_second: is 0; must be",
+        ),
+        ("limiter: {rules: [{key: '*', rate: -1}]}", "rules[0].rate: is -1; must be"),
+        ("limiter: {rules: [{key: '*', rate: 1, requests_per_second: 2}]}", "write one of them"),
         ("limiter: {rules: [{key: '*', concurrency: 0}]}", "must be 1 to 1000000 requests at a time"),
         ("limiter: {rules: [{route: /shop, rate: 1}]}", "the name of an upstream"),
         ("server: {trusted_proxies: [10.0.0.0/33]}", "must be an address or a network"),

@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Script;
+use ::redis::Script;
 use tidegate_core::wire::leases::{LeaseAnswer, LeaseGrant, LeaseRequest};
 
 use super::GATEWAY_LIFE;
-use crate::redis::{CallError, Redis};
+use crate::redis::{self, CallError, Redis};
 
 /// Before every key; the braces keep all of them in one slot of a cluster.
 const KEY_PREFIX: &str = "{tidegate:leases}";
@@ -18,7 +18,7 @@ const VISITORS_MAX: usize = 32;
 /// Longest that a filter's call waits for Redis; the filter gives up after two seconds.
 const LONGEST: Duration = Duration::from_millis(1_500);
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("exchange.lua")));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| redis::script("lease"));
 
 /// One exchange.
 pub async fn exchange(redis: &Redis, request: &LeaseRequest) -> Result<LeaseAnswer, CallError> {

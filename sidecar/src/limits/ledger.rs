@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::usage::{Calibration, Month};
 use tokio::sync::watch;
 
+use super::fleet::{Answer, Batch, Fleet, View};
+use super::{Account, Totals};
 use crate::store::{Store, StoreError, Table};
 
 /// Most rows with a key and a model of their own.
@@ -22,49 +24,9 @@ const OTHERS: &str = "others";
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows written in one transaction.
 const ROWS_A_WRITE: usize = 1_000;
-
-/// Whose row, and for what.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Account {
-    /// Tenant.
-    pub tenant: String,
-    /// Id of the key or user; absent for anonymous callers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Provider that answered.
-    pub provider: String,
-    /// Model that answered.
-    pub model: String,
-}
-
-/// What was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Totals {
-    /// Requests that used anything.
-    pub requests: u64,
-    /// Of these, such whose usage was estimated, because nobody reported it.
-    pub estimated_requests: u64,
-    /// Tokens of prompts, cached ones included.
-    pub prompt_tokens: u64,
-    /// Tokens of prompts that the provider had cached.
-    pub cached_tokens: u64,
-    /// Tokens of answers.
-    pub completion_tokens: u64,
-    /// Money, in nanodollars.
-    pub cost_nano_usd: u64,
-}
-
-impl Totals {
-    /// Adds another sum.
-    pub const fn add(&mut self, more: &Self) {
-        self.requests = self.requests.saturating_add(more.requests);
-        self.estimated_requests = self.estimated_requests.saturating_add(more.estimated_requests);
-        self.prompt_tokens = self.prompt_tokens.saturating_add(more.prompt_tokens);
-        self.cached_tokens = self.cached_tokens.saturating_add(more.cached_tokens);
-        self.completion_tokens = self.completion_tokens.saturating_add(more.completion_tokens);
-        self.cost_nano_usd = self.cost_nano_usd.saturating_add(more.cost_nano_usd);
-    }
-}
+/// How old a month may be that is told to other gateways after a restart, in milliseconds: the end
+/// of the last month may not have reached them.
+const TOLD_AGAIN_MS: u64 = 7 * 86_400_000;
 
 /// A row as the store has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,7 +43,7 @@ type RowId = (Month, Account);
 #[derive(Debug, Default)]
 struct Rows {
     totals: BTreeMap<RowId, Totals>,
-    spent: BTreeMap<(Month, String), u64>,
+    tenants: BTreeMap<(Month, String), Totals>,
     unwritten: BTreeSet<RowId>,
 }
 
@@ -92,11 +54,10 @@ impl Rows {
             account = Account { tenant: account.tenant, key: None, provider: others(), model: others() };
         }
         // Callers cannot invent tenants, but the issuers of tokens can.
-        if self.spent.len() >= ROWS_MAX && !self.spent.contains_key(&(month, account.tenant.clone())) {
+        if self.tenants.len() >= ROWS_MAX && !self.tenants.contains_key(&(month, account.tenant.clone())) {
             OTHERS.clone_into(&mut account.tenant);
         }
-        let spent = self.spent.entry((month, account.tenant.clone())).or_default();
-        *spent = spent.saturating_add(more.cost_nano_usd);
+        self.tenants.entry((month, account.tenant.clone())).or_default().add(more);
         let id = (month, account);
         self.totals.entry(id.clone()).or_default().add(more);
         id
@@ -108,6 +69,8 @@ impl Rows {
 pub struct Ledger {
     rows: Mutex<Rows>,
     calibration: Mutex<Calibration>,
+    /// Locked after `rows`, where both are.
+    fleet: Option<Mutex<Fleet>>,
     store: Arc<Store>,
 }
 
@@ -123,14 +86,34 @@ impl Ledger {
                 rows.add(month, account, &totals);
             }
         }
-        Ok(Self { rows: Mutex::new(rows), calibration: Mutex::default(), store })
+        Ok(Self { rows: Mutex::new(rows), calibration: Mutex::default(), fleet: None, store })
+    }
+
+    /// The same, shared with other gateways, among which this one is called `gateway`: budgets are
+    /// then held against what all have spent.
+    #[must_use]
+    pub fn shared(mut self, gateway: String, now_ms: u64) -> Self {
+        let oldest = Month::of_ms(now_ms.saturating_sub(TOLD_AGAIN_MS));
+        let own: Vec<_> =
+            self.lock().tenants.iter().map(|((m, tenant), used)| (*m, tenant.clone(), *used)).collect();
+        let own = own.into_iter().filter(|(month, ..)| *month >= oldest);
+        self.fleet = Some(Mutex::new(Fleet::new(gateway, own)));
+        self
     }
 
     /// A request of `account` came to this.
     pub fn record(&self, month: Month, account: Account, used: &Totals) {
+        let id = self.note(month, account, used);
+        if let Some(mut fleet) = self.fleet() {
+            fleet.raise(month, id.1.tenant, used);
+        }
+    }
+
+    fn note(&self, month: Month, account: Account, used: &Totals) -> RowId {
         let mut rows = self.lock();
         let id = rows.add(month, account, used);
-        rows.unwritten.insert(id);
+        rows.unwritten.insert(id.clone());
+        id
     }
 
     /// How providers' counts of prompts compare with estimates.
@@ -138,10 +121,56 @@ impl Ledger {
         self.calibration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a tenant has spent in a month, in nanodollars.
+    /// What a tenant has spent in a month, in nanodollars: at all gateways, as far as they are
+    /// known here, or at this one if it is alone.
     #[must_use]
     pub fn spent(&self, month: Month, tenant: &str) -> u64 {
-        self.lock().spent.get(&(month, tenant.to_owned())).copied().unwrap_or(0)
+        match self.fleet() {
+            Some(fleet) => fleet.of_tenant(month, tenant).cost_nano_usd,
+            None => self.spent_here(month, tenant),
+        }
+    }
+
+    /// What of it was spent at this gateway.
+    #[must_use]
+    pub fn spent_here(&self, month: Month, tenant: &str) -> u64 {
+        self.lock().tenants.get(&(month, tenant.to_owned())).map_or(0, |totals| totals.cost_nano_usd)
+    }
+
+    /// Whether the other gateways were heard at the last exchange; `None` where there are none.
+    #[must_use]
+    pub fn is_fleet_heard(&self) -> Option<bool> {
+        self.fleet().map(|fleet| fleet.is_heard())
+    }
+
+    /// What all gateways have used in a month, as far as that is remembered here.
+    #[must_use]
+    pub fn fleet_view(&self, month: Month) -> Option<View> {
+        self.fleet().and_then(|fleet| fleet.view(month))
+    }
+
+    /// What the other gateways may not know yet.
+    pub(super) fn fleet_batches(&self, now: Month) -> Vec<(Month, Batch)> {
+        self.fleet().map(|mut fleet| fleet.batches(now)).unwrap_or_default()
+    }
+
+    /// Takes over what the others said. What this gateway had told them and lost in a crash comes
+    /// back.
+    pub(super) fn fleet_answered(&self, month: Month, sent: &Batch, answer: Answer) {
+        let lost = self.fleet().map(|mut fleet| fleet.heard(month, sent, answer)).unwrap_or_default();
+        for (tenant, totals) in lost {
+            let others = || OTHERS.to_owned();
+            self.note(month, Account { tenant, key: None, provider: others(), model: others() }, &totals);
+        }
+    }
+
+    /// Whether the last exchange was one; returns whether that has changed.
+    pub(super) fn fleet_is_heard(&self, is_heard: bool) -> bool {
+        self.fleet().is_some_and(|mut fleet| fleet.set_heard(is_heard))
+    }
+
+    fn fleet(&self) -> Option<MutexGuard<'_, Fleet>> {
+        self.fleet.as_ref().map(|fleet| fleet.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The rows of a month, of one tenant or of all.
@@ -265,6 +294,6 @@ mod tests {
         assert!(rows.totals.len() <= ROWS_MAX + 1);
         let sum: u64 = rows.totals.values().map(|totals| totals.cost_nano_usd).sum();
         assert_eq!(sum, (ROWS_MAX as u64 + 1000) * USED.cost_nano_usd);
-        assert_eq!(rows.spent.get(&(month, "acme".into())), Some(&sum));
+        assert_eq!(rows.tenants[&(month, "acme".into())].cost_nano_usd, sum);
     }
 }

@@ -6,10 +6,14 @@
 
 mod bill;
 mod budgets;
+mod fleet;
 mod ledger;
 mod probe;
+mod totals;
 
 pub use bill::{Bill, Payer};
 pub use budgets::{Budgets, NANO_PER_USD, check, usd};
-pub use ledger::{Account, Ledger, ROWS_MAX, Totals, keep};
+pub use fleet::{View, fetch, share, tell};
+pub use ledger::{Ledger, ROWS_MAX, keep};
 pub use probe::Probe;
+pub use totals::{Account, Totals};

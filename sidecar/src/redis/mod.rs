@@ -6,6 +6,7 @@
 
 mod health;
 mod link;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::config::redis::RedisSettings;
 
 pub use health::State;
 pub use link::Link;
+pub use script::script;
 
 /// Calls under way at a time.
 const CALLS_MAX: usize = 256;

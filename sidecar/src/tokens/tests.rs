@@ -189,13 +189,24 @@ async fn another_issuers_tokens_are_believed_by_its_published_key() {
     assert_eq!(bad(verify(claims(|_| ()), 1_030_000).await), TokenError::Expired);
     let user = verify(claims(|c| c["groups"] = json!(["staff"])), 0).await.expect("good").0;
     assert_eq!(user.role, Role::User);
+}
 
-    // The published key as an HMAC secret.
+#[tokio::test]
+async fn a_published_rsa_key_is_no_hmac_secret_and_an_hmac_secret_no_rsa_key() {
+    let (folder, sessions) = sessions();
+    let file = folder.path().join("jwks.json");
+    let key = SigningKey::of_pem(Algorithm::Rs256, RSA.as_bytes()).expect("RSA");
+    std::fs::write(&file, json!({"keys": [jwk(&key, None)]}).to_string()).expect("writes");
+    let tokens = issuer(&format!("jwks_path: '{}'", file.display()));
     let VerifyingKey::Rs256(public) = key.verifying() else { panic!("RSA") };
     for secret in [RSA.as_bytes(), &public.n] {
         let token = SigningKey::of_secret(secret).sign(&claims(|_| ())).expect("signed");
         assert_eq!(bad(tokens.verify(&token, &sessions, 0).await), TokenError::Algorithm);
     }
+    let ours = Tokens::new(&own(&alice("user"))).expect("usable");
+    let payload = json!({"iss": "tidegate", "aud": "tidegate", "sub": "alice", "exp": 1}).to_string();
+    let token = key.sign(payload.as_bytes()).expect("signed");
+    assert_eq!(bad(ours.verify(&token, &sessions, 0).await), TokenError::Algorithm);
 }
 
 /// Serves what `set` holds, and counts.
