@@ -50,6 +50,7 @@ pub struct Document {
     location: Option<String>,
     service_account: Option<String>,
     lenient: Option<bool>,
+    stream_usage: Option<bool>,
 }
 
 /// US dollars per million tokens, as they may be written.
@@ -143,6 +144,7 @@ fn local(path: &str, document: Document, check: &mut Check<'_>) -> Option<Provid
         ("base_url", document.base_url.is_some()),
         ("api_key", has_key),
         ("lenient", document.lenient.is_some()),
+        ("stream_usage", document.stream_usage.is_some()),
     ] {
         misplaced(path, field, present, "type: openai` or another that is elsewhere", check);
     }

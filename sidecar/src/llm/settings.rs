@@ -59,6 +59,8 @@ pub struct Remote {
     pub account: Account,
     /// Whether fields that the server has no word for are left out instead of refused.
     pub lenient: bool,
+    /// Whether it is asked for the usage of streams (`stream_options`).
+    pub stream_usage: bool,
 }
 
 /// What a server wants to know of who pays, where a key is not enough.

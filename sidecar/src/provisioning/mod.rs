@@ -480,6 +480,7 @@ pub fn describe(settings: &ProviderSettings) -> Value {
         fields.insert("api_key".to_owned(), key);
         fields.insert("keys".to_owned(), json!(remote.api_keys.len()));
         fields.insert("lenient".to_owned(), json!(remote.lenient));
+        fields.insert("stream_usage".to_owned(), json!(remote.stream_usage));
     }
     shown
 }

@@ -62,20 +62,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// The request as `vendor` wants it; none when it can go as it is. Type `openai` stands for
-/// servers that nothing is known of, so their callers know best.
+/// The request as a `vendor` of this dialect wants it; none when it can go as it is. Type `openai`
+/// stands for servers that nothing is known of, so their callers know best: only what such a server
+/// has refused, or its operator has switched off, is taken out.
 #[must_use]
-pub fn adapt(body: &[u8], vendor: Vendor) -> Option<Vec<u8>> {
-    if vendor == Vendor::OpenAi {
+pub fn adapt(body: &[u8], vendor: Vendor, dialect: &Dialect) -> Option<Vec<u8>> {
+    let is_known = vendor != Vendor::OpenAi;
+    if !is_known && dialect.stream_options {
         return None;
     }
-    let dialect = &vendor.dialect();
-    let renames = renames(dialect);
+    let renames = if is_known { renames(dialect) } else { BTreeMap::new() };
     let holds = |name: &str| {
         let quoted = format!("\"{name}\"");
         body.windows(quoted.len()).any(|window| window == quoted.as_bytes())
     };
-    let developer = !dialect.developer && holds("developer");
+    let developer = is_known && !dialect.developer && holds("developer");
     let options = !dialect.stream_options && holds("stream_options");
     if !(developer || options || renames.keys().any(|name| holds(name))) {
         return None;
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     fn adapted(vendor: Vendor, body: &str) -> Option<String> {
-        adapt(body.as_bytes(), vendor).map(|b| String::from_utf8(b).expect("UTF-8"))
+        adapt(body.as_bytes(), vendor, &vendor.dialect()).map(|b| String::from_utf8(b).expect("UTF-8"))
     }
 
     #[test]
@@ -171,6 +172,15 @@ mod tests {
                 .as_deref(),
             Some(r#"{"random_seed":1,"stream":true}"#)
         );
+    }
+
+    #[test]
+    fn a_server_that_refuses_stream_options_gets_none_and_all_else() {
+        let refusing = Dialect { stream_options: false, ..Vendor::OpenAi.dialect() };
+        let body = br#"{"max_completion_tokens":5,"stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"developer"}]}"#;
+        let expected = br#"{"max_completion_tokens":5,"stream":true,"messages":[{"role":"developer"}]}"#;
+        assert_eq!(adapt(body, Vendor::OpenAi, &refusing).as_deref(), Some(&expected[..]));
+        assert_eq!(adapt(expected, Vendor::OpenAi, &refusing), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use http::Uri;
 use serde::Deserialize;
-use tidegate_core::provider::Vendor;
+use tidegate_core::provider::{Format, Vendor};
 
 use super::{Document, keys_of, misplaced};
 use crate::config::Check;
@@ -22,12 +22,15 @@ pub fn remote(path: &str, vendor: Vendor, document: Document, check: &mut Check<
     let account = account(path, vendor, &document, check);
     let api_version = document.api_version.map(|text| word(path, "api_version", text, check));
     let lenient = document.lenient.unwrap_or(false);
+    let asks_anyway = vendor.format() != Format::OpenAi && document.stream_usage.is_some();
+    misplaced(path, "stream_usage", asks_anyway, "type: openai` or another that speaks its protocol", check);
+    let stream_usage = document.stream_usage.unwrap_or(true);
     // Baidu's key goes for tokens, never as a header.
     let api_keys = match vendor {
         Vendor::ErnieClassic => Vec::new(),
         _ => keys_of(path, document.api_key, document.api_keys, check),
     };
-    Some(Remote { vendor, base_url: base_url?, api_keys, api_version, account: account?, lenient })
+    Some(Remote { vendor, base_url: base_url?, api_keys, api_version, account: account?, lenient, stream_usage })
 }
 
 /// Refuses fields that belong to other types than `vendor`'s; none is the type `local`.

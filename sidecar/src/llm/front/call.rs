@@ -18,8 +18,8 @@ use crate::limits::Bill;
 use crate::llm::metrics::Observation;
 use crate::llm::providers::Engine;
 use crate::llm::routing::Picked;
-use crate::llm::translate::Translation;
-use crate::llm::upstream::{Call, Caller, Operation};
+use crate::llm::translate::{Target, Translation};
+use crate::llm::upstream::{Call, Caller, Heard, Operation};
 use crate::refusal::json;
 
 /// What a path is for.
@@ -57,7 +57,8 @@ struct Count {
     input_tokens: u64,
 }
 
-/// Has the provider answer, in the caller's protocol whichever its own is.
+/// Has the provider answer, in the caller's protocol whichever its own is. One that turns out not
+/// to know `stream_options`, which no answer depends on, is asked once more without.
 ///
 /// # Errors
 /// What is wrong with the request, or why there is no answer.
@@ -68,7 +69,30 @@ pub async fn run(
     headers: &HeaderMap,
     request: &LlmRequest,
 ) -> Result<Response, Reply> {
-    let target = picked.provider.engine.target();
+    let engine = &picked.provider.engine;
+    let target = engine.target();
+    let response = ask(&target, task, picked, caller, headers, request).await?;
+    match &**engine {
+        Engine::Remote(upstream) if target.dialect.stream_options && refuses_stream_options(&response) => {
+            upstream.stop_stream_options();
+            ask(&upstream.target(), task, picked, caller, headers, request).await
+        }
+        _ => Ok(response),
+    }
+}
+
+fn refuses_stream_options(response: &Response) -> bool {
+    response.extensions().get::<Heard>().is_some_and(|heard| heard.refuses_stream_options)
+}
+
+async fn ask(
+    target: &Target,
+    task: Task,
+    picked: &Picked,
+    caller: &Caller<'_>,
+    headers: &HeaderMap,
+    request: &LlmRequest,
+) -> Result<Response, Reply> {
     if task == Task::Complete(Endpoint::Embeddings) && target.format != Format::OpenAi {
         let call = |request, body| async move {
             let sent = Sent { body, stream: false, asks_usage: false };
@@ -92,7 +116,7 @@ pub async fn run(
     if request.lost {
         return Err(unknown_previous());
     }
-    let (translation, body) = Translation::begin(caller, front, &target, &request.body)?;
+    let (translation, body) = Translation::begin(caller, front, target, &request.body)?;
     let translation = translation.keeping(request.keep.clone());
     let chat = Task::Complete(Endpoint::ChatCompletions);
     let sent = Sent { body, stream: translation.is_stream(), asks_usage: false };

@@ -99,6 +99,7 @@ pub fn remote(vendor: Vendor, addr: SocketAddr, keys: &[&str]) -> Remote {
         api_version: None,
         account: Account::None,
         lenient: false,
+        stream_usage: true,
     }
 }
 

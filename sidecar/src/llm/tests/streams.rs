@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::gateway::{DEADLINE, Gateway, openai, piece};
 use super::provider::{Connection, TestProvider};
+use crate::llm::ProviderKind;
 
 const BODY: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"你\"}}]}\n\n";
@@ -79,6 +80,72 @@ async fn usage_is_asked_for_and_kept_from_callers_who_did_not() {
             gateway.counts(r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 4.0"#)
         );
     }
+}
+
+const REFUSAL: &str = r#"{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#;
+
+/// Refuses the first request, as servers do that take no field they do not know; answers all others.
+async fn refusing_once(status: u16) -> TestProvider {
+    TestProvider::start(move |number, mut connection: Connection| async move {
+        if number == 0 {
+            connection.respond(status, "", REFUSAL).await;
+            return Some(connection);
+        }
+        connection.open_stream().await;
+        connection.chunk([FIRST, DONE].concat().as_bytes()).await;
+        connection.close_stream().await;
+        Some(connection)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_tell_usage_is_asked_without_and_that_is_remembered() {
+    let chat = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let message =
+        r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    let cases = [
+        ("/v1/chat/completions", chat, 400),
+        ("/v1/chat/completions", BODY, 422),
+        ("/v1/messages", message, 422),
+    ];
+    for (path, body, status) in cases {
+        let provider = refusing_once(status).await;
+        let gateway = Gateway::before(&provider).await;
+        for _ in 0..2 {
+            let got = gateway.post(path, &[], body).await;
+            assert_eq!(got.status, 200, "{path}: {}", got.text());
+            assert!(got.text().contains('你'), "{path}: {}", got.text());
+            assert_eq!(got.headers["x-gateway-attempts"], "1", "nothing failed that routing should hear of");
+        }
+        let asks: Vec<_> = provider
+            .requests()
+            .iter()
+            .map(|request| String::from_utf8_lossy(&request.body).contains("stream_options"))
+            .collect();
+        assert_eq!(asks, [true, false, false], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn usage_is_not_asked_for_where_the_operator_says_so() {
+    let provider = streaming(vec![[FIRST, DONE].concat().into_bytes()], true).await;
+    let mut settings = openai("p", provider.addr);
+    let ProviderKind::Remote(remote) = &mut settings.kind else { panic!("a server") };
+    remote.stream_usage = false;
+    let gateway = Gateway::start(vec![settings]).await;
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user"}]}"#;
+    assert_eq!(gateway.chat(body).await.status, 200);
+    assert_eq!(provider.requests()[0].body, body.as_bytes());
+}
+
+#[tokio::test]
+async fn another_refusal_is_the_callers() {
+    let provider = TestProvider::answering(400, "", r#"{"error":{"message":"temperature"}}"#).await;
+    let gateway = Gateway::before(&provider).await;
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(gateway.chat(body).await.status, 400);
+    assert_eq!(provider.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Target {
     #[must_use]
     pub fn adapted(&self, endpoint: Endpoint, body: &Bytes) -> (Bytes, bool) {
         let adapted = match endpoint {
-            Endpoint::ChatCompletions => adapt_openai_request(body, self.vendor),
+            Endpoint::ChatCompletions => adapt_openai_request(body, self.vendor, &self.dialect),
             _ => None,
         };
         let body = adapted.map_or_else(|| body.clone(), Bytes::from);

@@ -186,6 +186,7 @@ mod tests {
             api_version: None,
             account: Account::None,
             lenient: false,
+            stream_usage: true,
         };
         Addresses::new(&remote).expect("usable")
     }

@@ -9,6 +9,9 @@ use tidegate_core::routing::{FaultKind, RateSignals, classify};
 /// Bytes of a refusal's body that are looked at.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
+/// What a refusal of `stream_options` names: the field, or what is in it.
+const STREAM_OPTIONS: [&str; 2] = ["stream_options", "include_usage"];
+
 /// What a provider said about limits, and what kind its refusal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
@@ -16,20 +19,27 @@ pub struct Heard {
     pub signals: RateSignals,
     /// The kind of the refusal; `None` for an answer.
     pub fault: Option<FaultKind>,
+    /// Whether it does not know `stream_options`.
+    pub refuses_stream_options: bool,
 }
 
 impl Heard {
     /// From an answer.
     #[must_use]
     pub fn in_answer(headers: &HeaderMap) -> Self {
-        Self { signals: signals(headers, ""), fault: None }
+        Self { signals: signals(headers, ""), fault: None, refuses_stream_options: false }
     }
 
     /// From a refusal.
     #[must_use]
     pub fn in_refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body.get(..BODY_BYTES_MAX).unwrap_or(body));
-        Self { signals: signals(headers, &text), fault: Some(classify(status, &text)) }
+        Self {
+            signals: signals(headers, &text),
+            fault: Some(classify(status, &text)),
+            refuses_stream_options: matches!(status, 400 | 422)
+                && STREAM_OPTIONS.iter().any(|word| text.contains(word)),
+        }
     }
 }
 

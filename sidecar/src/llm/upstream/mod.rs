@@ -15,6 +15,7 @@ mod ping;
 mod sigv4;
 mod stream;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -106,6 +107,8 @@ pub struct Upstream {
     keys: Vec<HeaderValue>,
     signer: Signer,
     timeout: Duration,
+    /// Whether it has refused to be asked for the usage of streams.
+    refuses_stream_options: AtomicBool,
 }
 
 impl Upstream {
@@ -120,9 +123,10 @@ impl Upstream {
         timeout: Duration,
         connect_timeout: Duration,
     ) -> Result<Self, Unusable> {
-        let Remote { vendor, base_url, api_keys, lenient, .. } = remote;
+        let Remote { vendor, base_url, api_keys, lenient, stream_usage, .. } = remote;
         let (vendor, lenient) = (*vendor, *lenient);
-        let dialect = vendor.dialect_at(base_url.host().unwrap_or_default());
+        let mut dialect = vendor.dialect_at(base_url.host().unwrap_or_default());
+        dialect.stream_options &= stream_usage;
         let keys = api_keys.iter().enumerate();
         Ok(Self {
             name: name.into(),
@@ -137,13 +141,23 @@ impl Upstream {
             keys: keys.map(|key| connect::credential(vendor.credential(), key)).collect::<Result<_, _>>()?,
             signer: Signer::new(remote, connect_timeout)?,
             timeout,
+            refuses_stream_options: AtomicBool::new(false),
         })
     }
 
     /// How requests for it are written.
     #[must_use]
-    pub const fn target(&self) -> Target {
-        self.target
+    pub fn target(&self) -> Target {
+        let mut target = self.target;
+        target.dialect.stream_options &= !self.refuses_stream_options.load(Ordering::Relaxed);
+        target
+    }
+
+    /// It does not know `stream_options`: none are sent any more, until it is configured anew.
+    pub fn stop_stream_options(&self) {
+        if !self.refuses_stream_options.swap(true, Ordering::Relaxed) {
+            tracing::info!(provider = &*self.name, "provider refuses stream_options: usage is estimated");
+        }
     }
 
     /// Whether it can be asked this at all.
