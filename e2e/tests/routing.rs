@@ -32,9 +32,13 @@ struct Setup {
 
 impl Setup {
     async fn new(routing: &str) -> Self {
+        Self::of(&format!("{CONFIG}{routing}")).await
+    }
+
+    async fn of(config: &str) -> Self {
         let others = [Emulator::start(0).await.unwrap(), Emulator::start(0).await.unwrap()];
-        let config = CONFIG.replace("{{b}}", &others[0].base_url()).replace("{{c}}", &others[1].base_url());
-        let gateway = Gateway::builder().config_yaml(&(config + routing)).start().await.unwrap();
+        let config = config.replace("{{b}}", &others[0].base_url()).replace("{{c}}", &others[1].base_url());
+        let gateway = Gateway::builder().config_yaml(&config).start().await.unwrap();
         Self { gateway, others, client: Client::new() }
     }
 
@@ -109,6 +113,35 @@ async fn one_of_three_providers_goes_down_and_nobody_notices() {
         stats["providers"]["b"]["failures"].as_u64() < Some(10),
         "it was soon not asked any more: {stats}"
     );
+}
+
+/// A model that is overloaded is left alone; its sister at the same provider is asked as before.
+#[tokio::test]
+async fn an_overloaded_model_does_not_take_its_sister_along() {
+    let sisters = CONFIG.replace("models: [gpt-4o]}", "models: [gpt-4o, gpt-4o-mini]}");
+    let setup = Setup::of(&(sisters + "  strategy: round_robin\n")).await;
+    let matches = FaultMatch { model: Some("gpt-4o".to_owned()), ..FaultMatch::default() };
+    let error =
+        json!({"error": {"message": "The model is overloaded.", "type": "server_error", "code": null}});
+    let overloaded = Fault { body: Some(error), matches, ..refusing(503) };
+    setup.gateway.emulator.arm(overloaded).unwrap();
+    let [a, b, c] = setup.answered_by(30).await;
+    assert_eq!((a, b + c), (0, 30));
+    let url = setup.gateway.url("/v1/routing/stats");
+    let shown = setup.gateway.admin().get(&url).await.unwrap().json();
+    let failures = shown["providers"]["a"]["failures"].as_u64();
+    assert!(failures < Some(10), "the model was soon not asked any more: {shown}");
+    assert_eq!(
+        (&shown["providers"]["a"]["status"], &shown["providers"]["a"]["unhealthy_models"]),
+        (&json!("healthy"), &json!(["gpt-4o"]))
+    );
+    let mut by_a = 0;
+    for i in 0..30 {
+        let answer = setup.ask(chat_with("gpt-4o-mini", &format!("sister {i}"))).await;
+        assert_eq!(answer.header("x-gateway-attempts"), Some("1"), "{}", answer.text());
+        by_a += u32::from(provider(&answer) == "a");
+    }
+    assert_eq!(by_a, 10, "its turn comes as often as the others'");
 }
 
 #[tokio::test]

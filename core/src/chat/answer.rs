@@ -55,6 +55,21 @@ pub struct TokenUsage {
     pub reasoning: u64,
 }
 
+impl std::ops::Add for TokenUsage {
+    type Output = Self;
+
+    /// What two answers used together.
+    fn add(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+        }
+    }
+}
+
 /// A step of a streamed answer.
 #[derive(Debug, Clone)]
 pub enum StreamEvent {

@@ -48,6 +48,8 @@ pub struct ChatRequest {
     pub format: OutputFormat,
     /// How much the model thinks before it answers; its own habit without it.
     pub reasoning: Option<Reasoning>,
+    /// Answers wanted beside the first.
+    pub alternatives: u64,
 }
 
 /// What an answer's text must be.

@@ -8,6 +8,7 @@
 
 mod anthropic;
 mod bedrock;
+mod choices;
 mod document;
 mod embedding;
 mod ernie;
@@ -27,6 +28,7 @@ use crate::reply::Reply;
 use crate::route::{Endpoint, Protocol};
 
 pub use bedrock::{FrameDecoder, FrameError};
+pub use choices::{CHOICES_MAX, ChoicesTranslator};
 pub use embedding::{EmbeddingApi, embeds_nothing};
 pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};
@@ -178,10 +180,18 @@ pub fn read_answer(format: Format, exchange: &Exchange, body: &[u8]) -> Result<C
 #[must_use]
 pub fn write_answer(front: Front, exchange: &Exchange, answer: &ChatAnswer) -> Vec<u8> {
     match front {
-        Front::Chat => openai::write_answer(answer, exchange.created),
-        Front::Completions => openai::write_completions_answer(answer, exchange),
+        Front::Chat | Front::Completions => write_choices(front, exchange, std::slice::from_ref(answer)),
         Front::Responses => responses::write_answer(answer, exchange),
         Front::Messages => anthropic::write_answer(answer),
+    }
+}
+
+/// Writes several answers for one of OpenAI's callers, as the choices of one.
+#[must_use]
+pub fn write_choices(front: Front, exchange: &Exchange, answers: &[ChatAnswer]) -> Vec<u8> {
+    match front {
+        Front::Completions => openai::write_completions_answers(answers, exchange),
+        _ => openai::write_answers(answers, exchange.created),
     }
 }
 

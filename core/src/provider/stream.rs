@@ -1,6 +1,6 @@
 //! A provider's event stream as the caller's, chunk by chunk: a chunk may end anywhere.
 
-use crate::chat::{StreamError, StreamEvent};
+use crate::chat::{StreamError, StreamEvent, TokenUsage};
 use crate::reply::Code;
 use crate::sse::{Event, Parser};
 
@@ -15,7 +15,14 @@ pub struct StreamTranslator {
     reader: Reader,
     restore: Restore,
     writer: Writer,
-    ended: bool,
+    end: Option<End>,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Badly,
 }
 
 #[derive(Debug)]
@@ -53,15 +60,41 @@ impl StreamTranslator {
             Front::Messages => Writer::Anthropic(anthropic::Writer::new(&exchange.request_id)),
         };
         let restore = Restore::new(exchange.schema_tool.clone());
-        Self { parser: Parser::new(), reader, restore, writer, ended: false }
+        Self { parser: Parser::new(), reader, restore, writer, end: None }
+    }
+
+    /// A translator of one of several choices of OpenAI's: no event of its own ends it.
+    pub(super) fn of_choice(
+        provider: Format,
+        caller: Front,
+        exchange: &Exchange,
+        index: u32,
+        id: &str,
+    ) -> Self {
+        let mut translator = Self::new(provider, caller, exchange);
+        translator.writer = match translator.writer {
+            Writer::OpenAi(writer) => Writer::OpenAi(writer.of_choice(index, id)),
+            Writer::Completions(writer) => Writer::Completions(writer.of_choice(index, id)),
+            writer => writer,
+        };
+        translator
+    }
+
+    /// The model that answers and what it used, as far as OpenAI's callers are told.
+    pub(super) fn told(&self) -> Option<(&str, TokenUsage)> {
+        match &self.writer {
+            Writer::OpenAi(writer) => Some(writer.told()),
+            Writer::Completions(writer) => Some(writer.told()),
+            Writer::Responses(_) | Writer::Anthropic(_) => None,
+        }
     }
 
     /// Feeds a chunk and appends to `out` what can be said of it.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let Self { parser, reader, restore, writer, ended } = self;
+        let Self { parser, reader, restore, writer, end } = self;
         parser.push(chunk, |event| {
-            if !*ended {
-                *ended = translate(reader, restore, writer, &event, out);
+            if end.is_none() {
+                *end = translate(reader, restore, writer, &event, out);
             }
         });
     }
@@ -75,7 +108,8 @@ impl StreamTranslator {
             Reader::Bedrock(reader) => reader.is_complete(),
             Reader::Ernie(reader) => reader.is_complete(),
         };
-        if complete && !std::mem::replace(&mut self.ended, true) {
+        if complete && self.end.is_none() {
+            self.end = Some(End::Well);
             self.writer.write(StreamEvent::End, out);
         }
     }
@@ -91,28 +125,38 @@ impl StreamTranslator {
     /// Whether the caller's stream has had its last event, good or bad.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
-        self.ended
+        self.end.is_some()
+    }
+
+    /// Whether that was an error.
+    #[must_use]
+    pub(super) fn has_failed(&self) -> bool {
+        self.end == Some(End::Badly)
     }
 }
 
-/// One event; true when it was the last.
+/// One event; how the stream ended, if it was the last.
 fn translate(
     reader: &mut Reader,
     restore: &mut Restore,
     writer: &mut Writer,
     event: &Event<'_>,
     out: &mut Vec<u8>,
-) -> bool {
-    let mut ended = false;
+) -> Option<End> {
+    let mut end = None;
     let mut each = |event: StreamEvent| {
-        let Some(event) = restore.event(event).filter(|_| !ended) else { return };
+        let Some(event) = restore.event(event).filter(|_| end.is_none()) else { return };
         let event = match event {
             StreamEvent::ToolInput { index, .. } if !writer.takes_input_of(index) => {
                 failure("The provider mixed the inputs of several tools; the answer is incomplete.")
             }
             event => event,
         };
-        ended = matches!(event, StreamEvent::End | StreamEvent::Error(_));
+        end = match event {
+            StreamEvent::End => Some(End::Well),
+            StreamEvent::Error(_) => Some(End::Badly),
+            _ => None,
+        };
         writer.write(event, out);
     };
     let read = match reader {
@@ -130,7 +174,7 @@ fn translate(
     if read.is_err() {
         each(failure("The provider sent an event that is not of its protocol; the answer is incomplete."));
     }
-    ended
+    end
 }
 
 /// Reads an event, which may be an error in one of several shapes.

@@ -152,9 +152,46 @@ pub fn classify(status: u16, body: &str) -> FaultKind {
     }
 }
 
+/// What providers say of one model that has too much to do.
+const OVERLOADED: [&str; 5] =
+    ["overload", "at capacity", "out of capacity", "model is not ready", "modelnotready"];
+
+/// Whether a refusal is about one model and says nothing about the provider's others: it has too much
+/// to do, or is not there.
+#[must_use]
+pub fn is_about_model(status: u16, body: &str) -> bool {
+    match status {
+        404 | 429 | 529 => true,
+        500..=599 => {
+            let text = body.to_ascii_lowercase();
+            OVERLOADED.iter().any(|word| text.contains(word))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_with_too_much_to_do_is_not_a_server_that_fails() {
+        let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        let googles =
+            r#"{"error":{"code":503,"message":"The model is overloaded. Please try again later."}}"#;
+        for (status, body, wanted) in [
+            (529, overloaded, true),
+            (503, googles, true),
+            (500, overloaded, true),
+            (429, "", true),
+            (404, "", true),
+            (503, "<h1>Service Unavailable</h1>", false),
+            (500, "", false),
+            (401, overloaded, false),
+        ] {
+            assert_eq!(is_about_model(status, body), wanted, "{status} {body}");
+        }
+    }
 
     #[test]
     fn providers_own_words_are_understood() {

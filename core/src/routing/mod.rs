@@ -21,7 +21,7 @@ pub use budget::Budget;
 pub use candidate::{Candidate, slow_start_weight};
 pub use concurrency::AdaptiveLimit;
 pub use ewma::Ewma;
-pub use fault::{FaultKind, classify};
+pub use fault::{FaultKind, classify, is_about_model};
 pub use quantile::Quantiles;
 pub use rate_signals::{Allowance, RateSignals};
 pub use strategy::{Draw, Strategy};

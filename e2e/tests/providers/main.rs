@@ -5,6 +5,7 @@ mod faults;
 mod front;
 mod hear;
 mod setup;
+mod wishes;
 
 use serde_json::json;
 

@@ -2,11 +2,15 @@
 
 use http::Method;
 use serde_json::Value;
-use tidegate_e2e::emulator::{Emulator, Fault};
-use tidegate_e2e::harness::{Answer, Client, EMULATED, EmulatedProvider, Gateway, StreamingAnswer};
+use tidegate_e2e::emulator::{Emulator, Fault, Outcome};
+use tidegate_e2e::harness::{
+    Answer, Client, EMULATED, EmulatedProvider, Gateway, StreamingAnswer, eventually,
+};
 
 use super::front::{Ask, Front, Heard};
 
+/// Longest that a provider waits to see a caller leave.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 /// What stands after `providers:`. No second attempt hides a first one that failed.
 const REST: &str = "\
 auth:
@@ -58,6 +62,17 @@ impl Setup {
         let name = answer.header("x-gateway-provider").map(str::to_owned);
         assert_eq!(name.as_deref(), Some(provider.name), "{front:?} on {}: {}", provider.name, answer.text());
         front.heard(&answer, ask.stream)
+    }
+
+    /// Waits until the provider has seen so many callers leave.
+    pub async fn all_calls_end(&self, calls: usize) {
+        eventually("the provider's calls end", DEADLINE, || async {
+            let requests = self.gateway.emulator.requests();
+            let left = requests.iter().filter(|record| record.outcome == Outcome::ClientLeft);
+            (left.count() == calls).then_some(())
+        })
+        .await
+        .unwrap();
     }
 
     /// Arms a fault for the next request of a chat.

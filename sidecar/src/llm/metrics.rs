@@ -211,6 +211,7 @@ pub struct Observation {
     ticket: Option<Ticket>,
     started: Instant,
     outcome: Outcome,
+    of_model: bool,
     first_seen: bool,
     bill: Option<Bill>,
 }
@@ -220,7 +221,7 @@ impl Observation {
     #[must_use]
     pub fn start(metrics: Arc<ProviderMetrics>, ticket: Option<Ticket>) -> Self {
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
-        Self { metrics, ticket, started, outcome, first_seen: false, bill: None }
+        Self { metrics, ticket, started, outcome, of_model: false, first_seen: false, bill: None }
     }
 
     /// What the request uses is written on this bill.
@@ -265,13 +266,18 @@ impl Observation {
     pub const fn ended(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
+
+    /// The provider says that its failure is the model's alone.
+    pub const fn blame_model(&mut self) {
+        self.of_model = true;
+    }
 }
 
 impl Drop for Observation {
     fn drop(&mut self) {
         self.metrics.outcomes[self.outcome as usize].inc();
         self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
-        self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome));
+        self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome, self.of_model));
     }
 }
 

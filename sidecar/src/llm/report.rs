@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tidegate_core::breaker::Phase;
+use tidegate_core::hash::hash;
 use tidegate_core::reply::Reply;
 use tidegate_core::route::Endpoint;
 use tidegate_core::routing::{Allowance, FaultKind};
@@ -46,7 +47,18 @@ pub fn statuses(table: &Table) -> BTreeMap<String, &'static str> {
 /// Its health as it is known.
 #[must_use]
 pub fn health(provider: &Provider) -> Value {
-    json!({"status": status(provider), "last_check": provider.state.last_check()})
+    json!({
+        "status": status(provider),
+        "unhealthy_models": unhealthy_models(provider),
+        "last_check": provider.state.last_check(),
+    })
+}
+
+/// Its models that are passed by although the provider is well.
+fn unhealthy_models(provider: &Provider) -> Vec<Box<str>> {
+    let mut models = provider.catalog.list();
+    models.retain(|model| provider.state.phase_of(hash(model.as_bytes())) != Phase::Closed);
+    models
 }
 
 /// Its health, after a look at it now.
@@ -56,6 +68,7 @@ pub async fn look(provider: &Provider, timeout: Duration) -> Value {
     json!({
         "name": provider.name,
         "status": status,
+        "unhealthy_models": unhealthy_models(provider),
         "healthy": checked.ok,
         "latency_ms": checked.latency_ms,
         "last_check": checked,
@@ -125,6 +138,7 @@ pub fn stats(table: &Table) -> Value {
         let counts = whole.counts;
         json!({
             "status": status(provider),
+            "unhealthy_models": unhealthy_models(provider),
             "requests": counts.requests,
             "successes": counts.ok,
             "failures": counts.failed,

@@ -140,7 +140,7 @@ struct Completion<'a> {
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: [Choice<'a>; 1],
+    choices: Vec<Choice<'a>>,
     usage: UsageWritten,
 }
 
@@ -215,8 +215,21 @@ impl From<TokenUsage> for UsageWritten {
     }
 }
 
-/// Writes an answer.
-pub fn write_answer(answer: &ChatAnswer, created: u64) -> Vec<u8> {
+/// Writes answers as the choices of one.
+pub fn write_answers(answers: &[ChatAnswer], created: u64) -> Vec<u8> {
+    let (id, model) = answers.first().map_or(("", ""), |first| (&first.id, &first.model));
+    let usage = answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
+    document::write(&Completion {
+        id,
+        object: "chat.completion",
+        created,
+        model,
+        choices: (0..).zip(answers).map(choice).collect(),
+        usage: usage.into(),
+    })
+}
+
+fn choice((index, answer): (u32, &ChatAnswer)) -> Choice<'_> {
     let tool_calls: Vec<_> = answer.tool_uses.iter().map(Call::from).collect();
     let content = Some(answer.text.as_str()).filter(|text| !text.is_empty() || tool_calls.is_empty());
     let thoughts: String = answer.thoughts.iter().map(|thought| thought.text.as_str()).collect();
@@ -228,13 +241,5 @@ pub fn write_answer(answer: &ChatAnswer, created: u64) -> Vec<u8> {
         thinking_blocks: answer.thoughts.iter().filter_map(thinking_block).collect(),
         tool_calls,
     };
-    let logprobs = answer.logprobs.as_deref();
-    document::write(&Completion {
-        id: &answer.id,
-        object: "chat.completion",
-        created,
-        model: &answer.model,
-        choices: [Choice { index: 0, message, logprobs, finish_reason: reason(&answer.finish) }],
-        usage: answer.usage.into(),
-    })
+    Choice { index, message, logprobs: answer.logprobs.as_deref(), finish_reason: reason(&answer.finish) }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{UsageWritten, reason};
-use super::stream_write::{Envelope, fail, push};
+use super::answer::reason;
+use super::read::alternatives;
+use super::stream_write::{End, Envelope, end, fail, push};
 use crate::chat::{ChatAnswer, ChatRequest, Finish, Part, Role, StreamEvent, TokenUsage, Turn};
 use crate::provider::document::{self, TextOr, unsupported, wrong};
 use crate::provider::{Exchange, Fit};
@@ -45,8 +46,9 @@ struct StreamOptions {
 /// Reads a request.
 pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
-    fit.cannot_if(document.n.is_some_and(|n| n != 1), || wrong("n", "1"))?;
-    fit.cannot_if(document.best_of.is_some_and(|n| n != 1), || wrong("best_of", "1"))?;
+    let alternatives = alternatives(document.n, fit)?;
+    let chosen = document.best_of.is_some_and(|best_of| best_of != alternatives + 1);
+    fit.cannot_if(chosen, || wrong("best_of", "the same as n"))?;
     fit.cannot_if(document.echo == Some(true), || wrong("echo", "false"))?;
     for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
         fit.cannot(unsupported(field))?;
@@ -75,6 +77,7 @@ pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatReques
         frequency_penalty: document.frequency_penalty.filter(|p| *p != 0.0),
         presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
         user: document.user,
+        alternatives,
         ..ChatRequest::default()
     })
 }
@@ -88,20 +91,25 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    const fn new(text: &'a str, finish_reason: Option<&'static str>) -> Self {
-        Self { text, index: 0, logprobs: None, finish_reason }
+    const fn new(index: u32, text: &'a str, finish_reason: Option<&'static str>) -> Self {
+        Self { text, index, logprobs: None, finish_reason }
     }
 }
 
-/// Writes an answer.
-pub fn write_completions_answer(answer: &ChatAnswer, exchange: &Exchange) -> Vec<u8> {
+/// Writes answers as the choices of one.
+pub fn write_completions_answers(answers: &[ChatAnswer], exchange: &Exchange) -> Vec<u8> {
+    let (id, model) = answers.first().map_or(("", ""), |first| (&first.id, &first.model));
+    let numbered = (0..).zip(answers);
+    let choices: Vec<_> =
+        numbered.map(|(index, a)| Choice::new(index, &a.text, Some(reason(&a.finish)))).collect();
+    let usage = answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
     document::write(&Envelope {
-        id: &answer.id,
+        id,
         object: "text_completion",
         created: exchange.created,
-        model: &answer.model,
-        choices: &[Choice::new(&answer.text, Some(reason(&answer.finish)))],
-        usage: Some(answer.usage.into()),
+        model,
+        choices: &choices,
+        usage: Some(usage.into()),
     })
 }
 
@@ -109,6 +117,8 @@ pub fn write_completions_answer(answer: &ChatAnswer, exchange: &Exchange) -> Vec
 #[derive(Debug)]
 pub struct CompletionsWriter {
     created: u64,
+    /// One of several choices: its number. Who writes all of them writes the end.
+    choice: Option<u32>,
     include_usage: bool,
     id: String,
     model: String,
@@ -120,6 +130,7 @@ impl CompletionsWriter {
     pub fn new(exchange: &Exchange) -> Self {
         Self {
             created: exchange.created,
+            choice: None,
             include_usage: exchange.include_usage,
             id: String::new(),
             model: String::new(),
@@ -127,22 +138,36 @@ impl CompletionsWriter {
         }
     }
 
+    /// The writer of one of several choices of the answer `id`.
+    pub fn of_choice(self, index: u32, id: &str) -> Self {
+        Self { choice: Some(index), id: id.to_owned(), ..self }
+    }
+
+    /// The model, and what was used.
+    pub fn told(&self) -> (&str, TokenUsage) {
+        (&self.model, self.usage)
+    }
+
     /// Appends what `event` is; thoughts and tools have no place in a completion.
     pub fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
         match event {
-            StreamEvent::Start { id, model } => (self.id, self.model) = (id, model),
-            StreamEvent::Text(text) => self.chunk(&[Choice::new(&text, None)], None, out),
+            StreamEvent::Start { id, model } => {
+                self.model = model;
+                if self.choice.is_none() {
+                    self.id = id;
+                }
+            }
+            StreamEvent::Text(text) => self.chunk(&text, None, out),
             StreamEvent::Finish(finish) => {
                 let finish = if finish == Finish::ToolUse { Finish::Stop } else { finish };
-                self.chunk(&[Choice::new("", Some(reason(&finish)))], None, out);
+                self.chunk("", Some(reason(&finish)), out);
             }
             StreamEvent::Usage(usage) => self.usage = usage,
             StreamEvent::Ping => out.extend_from_slice(b": ping\n\n"),
+            StreamEvent::End if self.choice.is_some() => {}
             StreamEvent::End => {
-                if self.include_usage {
-                    self.chunk(&[], Some(self.usage.into()), out);
-                }
-                out.extend_from_slice(b"data: [DONE]\n\n");
+                let Self { id, model, usage, created, .. } = self;
+                end("text_completion", *created, &End { id, model, usage: *usage }, self.include_usage, out);
             }
             StreamEvent::Error(error) => fail(&error, out),
             StreamEvent::Thought(_)
@@ -154,8 +179,12 @@ impl CompletionsWriter {
         }
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
+    fn chunk(&self, text: &str, finish_reason: Option<&'static str>, out: &mut Vec<u8>) {
         let Self { id, model, created, .. } = self;
-        push(out, &Envelope { id, object: "text_completion", created: *created, model, choices, usage });
+        let choices = &[Choice::new(self.choice.unwrap_or(0), text, finish_reason)];
+        push(
+            out,
+            &Envelope { id, object: "text_completion", created: *created, model, choices, usage: None },
+        );
     }
 }

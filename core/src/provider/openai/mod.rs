@@ -12,10 +12,10 @@ mod write;
 mod write_message;
 
 pub use adapt::adapt;
-pub(super) use answer::{read_answer, write_answer};
-pub(super) use completions::{CompletionsWriter, read_completions_request, write_completions_answer};
+pub(super) use answer::{read_answer, write_answers};
+pub(super) use completions::{CompletionsWriter, read_completions_request, write_completions_answers};
 pub(super) use read::read_request;
 pub(super) use stream_read::Reader;
-pub(super) use stream_write::Writer;
+pub(super) use stream_write::{End, Writer, write_end};
 pub use usage::{ask_for_usage, without_usage};
 pub(super) use write::write_request;

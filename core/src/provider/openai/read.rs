@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::message::{self, Message};
 use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Tool, ToolChoice};
+use crate::provider::choices::CHOICES_MAX;
 use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
 use crate::provider::words;
@@ -101,6 +102,7 @@ struct NamedFunction {
 /// Reads a request.
 pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
+    let alternatives = alternatives(document.n, fit)?;
     document.check(fit)?;
     let (system, turns) = message::conversation(document.messages, fit)?;
     let mut tools = Vec::new();
@@ -132,12 +134,20 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
             .as_deref()
             .map(|e| words::effort("reasoning_effort", e))
             .transpose()?,
+        alternatives,
     })
+}
+
+/// The answers asked for beside the first.
+pub(super) fn alternatives(n: Option<u64>, fit: &mut Fit) -> Result<u64, Reply> {
+    let n = n.unwrap_or(1);
+    let possible = (1..=CHOICES_MAX).contains(&n);
+    fit.cannot_if(!possible, || wrong("n", &format!("1 to {CHOICES_MAX}")))?;
+    Ok(if possible { n - 1 } else { 0 })
 }
 
 impl Document {
     fn check(&self, fit: &mut Fit) -> Result<(), Reply> {
-        fit.cannot_if(self.n.is_some_and(|n| n != 1), || wrong("n", "1"))?;
         for (field, limit) in
             [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)]
         {

@@ -6,9 +6,11 @@ use serde_json::value::RawValue;
 use super::answer::{ThinkingBlock, UsageWritten, reason};
 use super::write_message::Extra;
 use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
-use crate::provider::{document, error_kind};
+use crate::provider::{Exchange, Front, document, error_kind};
 use crate::route::Protocol;
 
+/// `object` of a chat's chunks.
+const CHUNK: &str = "chat.completion.chunk";
 /// Longest thought kept for its seal, in bytes.
 const THOUGHT_BYTES_MAX: usize = 1 << 20;
 
@@ -17,6 +19,8 @@ const THOUGHT_BYTES_MAX: usize = 1 << 20;
 pub struct Writer {
     created: u64,
     include_usage: bool,
+    /// One of several choices: its number. Who writes all of them writes the end.
+    choice: Option<u32>,
     id: String,
     model: String,
     /// Tool calls begun; OpenAI numbers them from 0, whatever else the answer holds.
@@ -100,6 +104,7 @@ impl Writer {
         Self {
             created,
             include_usage,
+            choice: None,
             id: String::new(),
             model: String::new(),
             tools: 0,
@@ -109,11 +114,24 @@ impl Writer {
         }
     }
 
+    /// The writer of one of several choices of the answer `id`.
+    pub fn of_choice(self, index: u32, id: &str) -> Self {
+        Self { choice: Some(index), id: id.to_owned(), ..self }
+    }
+
+    /// The model, and what was used.
+    pub fn told(&self) -> (&str, TokenUsage) {
+        (&self.model, self.usage)
+    }
+
     /// Appends what `event` is in OpenAI's words; nothing for what only the end will tell.
     pub fn write(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
         match event {
             StreamEvent::Start { id, model } => {
-                (self.id, self.model) = (id, model);
+                self.model = model;
+                if self.choice.is_none() {
+                    self.id = id;
+                }
                 let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
                 self.say(delta, None, out);
             }
@@ -134,9 +152,7 @@ impl Writer {
                 self.say(Delta { thinking_blocks: Some([block]), ..Delta::default() }, None, out);
             }
             StreamEvent::Logprobs(logprobs) => {
-                let delta = Delta::default();
-                let choice = Choice { index: 0, delta, logprobs: Some(&logprobs), finish_reason: None };
-                self.chunk(&[choice], None, out);
+                self.chunk(Delta::default(), Some(&logprobs), None, out);
             }
             StreamEvent::ToolStart { index, id, name, signature } => {
                 self.tool(index, &id, &name, signature.as_deref(), out);
@@ -196,21 +212,59 @@ impl Writer {
     }
 
     fn end(&self, out: &mut Vec<u8>) {
-        if self.include_usage {
-            self.chunk(&[], Some(self.usage.into()), out);
+        if self.choice.is_none() {
+            let Self { id, model, usage, created, .. } = self;
+            end(CHUNK, *created, &End { id, model, usage: *usage }, self.include_usage, out);
         }
-        out.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     fn say(&self, delta: Delta<'_>, finish_reason: Option<&'static str>, out: &mut Vec<u8>) {
-        self.chunk(&[Choice { index: 0, delta, logprobs: None, finish_reason }], None, out);
+        self.chunk(delta, None, finish_reason, out);
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<UsageWritten>, out: &mut Vec<u8>) {
+    fn chunk(
+        &self,
+        delta: Delta<'_>,
+        logprobs: Option<&RawValue>,
+        finish_reason: Option<&'static str>,
+        out: &mut Vec<u8>,
+    ) {
         let Self { id, model, created, .. } = self;
-        let object = "chat.completion.chunk";
-        push(out, &Envelope { id, object, created: *created, model, choices, usage });
+        let choices = &[Choice { index: self.choice.unwrap_or(0), delta, logprobs, finish_reason }];
+        push(out, &Envelope { id, object: CHUNK, created: *created, model, choices, usage: None });
     }
+}
+
+/// What the end of a stream tells.
+pub struct End<'a> {
+    /// The answer's id.
+    pub id: &'a str,
+    /// Who gave it.
+    pub model: &'a str,
+    /// What it used.
+    pub usage: TokenUsage,
+}
+
+/// Ends a stream of chunks of this kind: with the usage, if it is wanted.
+pub(super) fn end(
+    object: &'static str,
+    created: u64,
+    said: &End<'_>,
+    include_usage: bool,
+    out: &mut Vec<u8>,
+) {
+    if include_usage {
+        let End { id, model, usage } = *said;
+        let choices: &[Choice<'_>] = &[];
+        push(out, &Envelope { id, object, created, model, choices, usage: Some(usage.into()) });
+    }
+    out.extend_from_slice(b"data: [DONE]\n\n");
+}
+
+/// Ends the stream of several choices.
+pub fn write_end(front: Front, exchange: &Exchange, said: &End<'_>, out: &mut Vec<u8>) {
+    let object = if front == Front::Completions { "text_completion" } else { CHUNK };
+    end(object, exchange.created, said, exchange.include_usage, out);
 }
 
 pub(super) fn fail(error: &StreamError, out: &mut Vec<u8>) {

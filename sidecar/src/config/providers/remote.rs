@@ -30,7 +30,15 @@ pub fn remote(path: &str, vendor: Vendor, document: Document, check: &mut Check<
         Vendor::ErnieClassic => Vec::new(),
         _ => keys_of(path, document.api_key, document.api_keys, check),
     };
-    Some(Remote { vendor, base_url: base_url?, api_keys, api_version, account: account?, lenient, stream_usage })
+    Some(Remote {
+        vendor,
+        base_url: base_url?,
+        api_keys,
+        api_version,
+        account: account?,
+        lenient,
+        stream_usage,
+    })
 }
 
 /// Refuses fields that belong to other types than `vendor`'s; none is the type `local`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidegate_core::chat::estimate_request_tokens;
@@ -100,7 +101,12 @@ async fn ask(
         };
         return embedded::answer(target.vendor, headers, request, call).await;
     }
-    let translated = Front::of(task.endpoint()).filter(|front| !target.format.takes(*front, &target.dialect));
+    let translated = Front::of(task.endpoint()).filter(|front| {
+        // The model in this process gives one answer at a time, but speaks as OpenAI.
+        let asks_local_for_several =
+            request.several && *front == Front::Chat && matches!(&*picked.provider.engine, Engine::Local(_));
+        asks_local_for_several || !target.format.takes(*front, &target.dialect)
+    });
     let Some(front) = translated else {
         let (body, asks_usage) = match &*picked.provider.engine {
             Engine::Remote(_) => target.adapted(task.endpoint(), &request.body),
@@ -116,12 +122,15 @@ async fn ask(
     if request.lost {
         return Err(unknown_previous());
     }
-    let (translation, body) = Translation::begin(caller, front, target, &request.body)?;
+    let (translation, bodies) = Translation::begin(caller, front, target, &request.body)?;
     let translation = translation.keeping(request.keep.clone());
     let chat = Task::Complete(Endpoint::ChatCompletions);
-    let sent = Sent { body, stream: translation.is_stream(), asks_usage: false };
-    let response = call(chat, picked, caller, headers, request, sent).await?;
-    translation.finish(&picked.provider.name, response).await
+    let stream = translation.is_stream();
+    let calls = bodies
+        .into_iter()
+        .map(|body| call(chat, picked, caller, headers, request, Sent { body, stream, asks_usage: false }));
+    let responses = try_join_all(calls).await?;
+    translation.finish(&picked.provider.name, responses).await
 }
 
 /// What is sent in a caller's place.
@@ -143,7 +152,7 @@ async fn call(
 ) -> Result<Response, Reply> {
     let Sent { body, stream, asks_usage } = sent;
     let provider = &picked.provider;
-    let ticket = provider.state.begin(request.stream, picked.probe);
+    let ticket = provider.state.begin(picked.model_hash(), request.stream, picked.probe);
     let payer = caller.payer.filter(|_| task != Task::CountTokens);
     let price = provider.price().unwrap_or_default();
     let bill = payer.map(|p| Bill::open(p, &provider.name, &request.model, price, body.clone()));

@@ -33,6 +33,8 @@ pub struct LlmRequest {
     pub stream: bool,
     /// Whether tools are offered.
     pub has_tools: bool,
+    /// Whether several answers are asked for.
+    pub several: bool,
     /// Bytes of the body as it came in.
     pub bytes: usize,
     /// The most tokens that the answer may have, if the caller said.
@@ -68,6 +70,8 @@ struct Peek<'a> {
     #[serde(borrow, default)]
     functions: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    n: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     max_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
     max_completion_tokens: Option<&'a RawValue>,
@@ -87,7 +91,7 @@ impl LlmRequest {
         peek.check_content(endpoint)?;
         peek.check_stream()?;
         let (stream, answer_tokens) = (peek.wants_stream(), peek.answer_tokens());
-        let (has_tools, bytes) = (peek.has_tools(), body.len());
+        let (has_tools, several, bytes) = (peek.has_tools(), peek.wants_several(), body.len());
         let is_bridge = endpoint.protocol() != Protocol::Anthropic;
         let provider = peek.provider().filter(|_| is_bridge);
         let lifted = match (&provider, peek.parameters) {
@@ -96,7 +100,18 @@ impl LlmRequest {
             _ => None,
         };
         let body = lifted.unwrap_or(body);
-        Ok(Self { model, provider, stream, has_tools, bytes, answer_tokens, body, keep: None, lost: false })
+        Ok(Self {
+            model,
+            provider,
+            stream,
+            has_tools,
+            several,
+            bytes,
+            answer_tokens,
+            body,
+            keep: None,
+            lost: false,
+        })
     }
 
     /// Takes over what is known of the response that it goes on from.
@@ -192,6 +207,10 @@ impl<'a> Peek<'a> {
 
     fn wants_stream(&self) -> bool {
         self.stream.map(RawValue::get) == Some("true")
+    }
+
+    fn wants_several(&self) -> bool {
+        self.n.is_some_and(|n| !matches!(n.get(), "null" | "1"))
     }
 
     /// As the filter has it in `RequestView`.

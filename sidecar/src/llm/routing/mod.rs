@@ -7,6 +7,7 @@
 
 mod clock;
 mod health;
+mod judged;
 mod keys;
 mod metrics;
 mod plan;

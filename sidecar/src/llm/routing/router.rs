@@ -164,7 +164,7 @@ impl Router {
                 let place = (tier_index, index);
                 let (standing, course) = match course(&plan.stance, route) {
                     Course::Avoid => (Standing::PassedBy, Course::Avoid),
-                    course => (route.provider.state.standing(), course),
+                    course => (route.provider.state.standing(route.model_hash), course),
                 };
                 match (standing, course) {
                     (Standing::PassedBy, _) => ill.push(place),

@@ -1,24 +1,26 @@
 //! What is known of a provider from the requests that it got.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use tidegate_core::breaker::{Admission, Breaker, Phase};
+use tidegate_core::breaker::Phase;
 use tidegate_core::policy::BreakerPolicy;
-use tidegate_core::routing::{AdaptiveLimit, Ewma, Quantiles, RateSignals};
+use tidegate_core::routing::{Ewma, Quantiles, RateSignals};
 
 use super::clock::Clock;
 use super::health::Checked;
+use super::judged::{Heard, Judged, Judgement};
 use super::keys::KeyPool;
 use super::settings::RoutingSettings;
 use crate::llm::metrics::Outcome;
 
 /// Half-life of the latency averages, in milliseconds.
 const LATENCY_HALF_LIFE_MS: f64 = 10_000.0;
-/// Share of the requests that must fail before a provider is passed by: that refuses nobody, so half is
-/// enough.
-const FAILING_MIN: f64 = 0.5;
+/// Models of a provider whose health is known apart. Callers may invent names where a provider lists
+/// none, so one that is well and not asked gives way.
+const MODELS_MAX: usize = 1024;
 /// The quantile of waits after which a request is hedged.
 const HEDGE_QUANTILE: f64 = 0.95;
 
@@ -59,18 +61,24 @@ pub struct ProviderState {
 #[derive(Debug)]
 struct Inner {
     policy: BreakerPolicy,
-    breaker: Breaker,
-    successes: u32,
+    concurrency_max: u32,
+    judged: Judged,
+    models: BTreeMap<u64, ModelState>,
     whole: Ewma,
     first: Ewma,
     whole_waits: Quantiles,
     first_waits: Quantiles,
-    limit: AdaptiveLimit,
     keys: KeyPool,
     checked: Option<Checked>,
     signals: RateSignals,
     since_ms: u64,
     counts: Counts,
+}
+
+#[derive(Debug)]
+struct ModelState {
+    judged: Judged,
+    in_flight: u32,
 }
 
 /// What a strategy and an operator want to know.
@@ -103,13 +111,13 @@ impl ProviderState {
         let latency = Ewma::new(LATENCY_HALF_LIFE_MS);
         let inner = Inner {
             policy: routing.outlier,
-            breaker: Breaker::default(),
-            successes: 0,
+            concurrency_max: routing.concurrency_max,
+            judged: Judged::new(routing.concurrency_max),
+            models: BTreeMap::new(),
             whole: latency,
             first: latency,
             whole_waits: Quantiles::default(),
             first_waits: Quantiles::default(),
-            limit: AdaptiveLimit::new(routing.concurrency_max),
             keys: KeyPool::new(keys),
             checked: None,
             signals: RateSignals::default(),
@@ -127,7 +135,9 @@ impl ProviderState {
     pub fn judge_by(&self, routing: &RoutingSettings) {
         let mut inner = self.lock();
         inner.policy = routing.outlier;
-        inner.limit = AdaptiveLimit::new(routing.concurrency_max);
+        inner.concurrency_max = routing.concurrency_max;
+        inner.judged.relearn(routing.concurrency_max);
+        inner.models.values_mut().for_each(|model| model.judged.relearn(routing.concurrency_max));
     }
 
     /// What is known now; `stream` says which latency is meant.
@@ -145,28 +155,40 @@ impl ProviderState {
             latency_ms: average.get(now_ms).or_else(|| other.get(now_ms)),
             p95_ms: waits.get(HEDGE_QUANTILE),
             age_ms: now_ms.saturating_sub(inner.since_ms),
-            phase: inner.breaker.phase(),
-            limit: inner.limit.limit(),
+            phase: inner.judged.phase(),
+            limit: inner.judged.limit(),
             counts: inner.counts,
             keys: (inner.keys.count(), inner.keys.resting(now_ms)),
             signals: inner.signals,
         }
     }
 
-    /// Whether it should be asked; counts as an offer to a recovering provider.
-    pub fn standing(&self) -> Standing {
+    /// Whether it should be asked for the model with this hash; counts as an offer to one that
+    /// recovers.
+    pub fn standing(&self, model: u64) -> Standing {
         let now_ms = self.clock.now_ms();
         let mut inner = self.lock();
-        let policy = inner.policy;
         if inner.checked.as_ref().is_some_and(Checked::is_down) {
             return Standing::PassedBy;
         }
-        match inner.breaker.admit(now_ms, &policy) {
-            Admission::Refuse(_) => Standing::PassedBy,
-            Admission::Probe => Standing::Probe,
-            Admission::Pass if inner.limit.admits(self.in_flight.load(Ordering::Relaxed)) => Standing::Well,
-            Admission::Pass => Standing::PassedBy,
+        let Inner { policy, judged, models, .. } = &mut *inner;
+        let of_provider = judged.standing(self.in_flight.load(Ordering::Relaxed), now_ms, policy);
+        if of_provider == Standing::PassedBy {
+            return of_provider;
         }
+        match models.get_mut(&model) {
+            None => of_provider,
+            Some(ModelState { judged, in_flight }) => match judged.standing(*in_flight, now_ms, policy) {
+                Standing::Well => of_provider,
+                of_model => of_model,
+            },
+        }
+    }
+
+    /// What is believed about the health of the model with this hash, apart from the provider's.
+    #[must_use]
+    pub fn phase_of(&self, model: u64) -> Phase {
+        self.lock().models.get(&model).map_or(Phase::Closed, |model| model.judged.phase())
     }
 
     /// Milliseconds until a key may be used for the model with this hash, as the provider said.
@@ -218,11 +240,13 @@ impl ProviderState {
         self.lock().checked.clone()
     }
 
-    /// A request is on its way.
+    /// A request for the model with this hash is on its way.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, stream: bool, probe: bool) -> Ticket {
+    pub fn begin(self: &Arc<Self>, model: u64, stream: bool, probe: bool) -> Ticket {
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        Ticket { state: self.clone(), stream, probe, in_flight, started_ms: self.clock.now_ms() }
+        let model_in_flight = self.lock().enter(model);
+        let started_ms = self.clock.now_ms();
+        Ticket { state: self.clone(), model, stream, probe, in_flight, model_in_flight, started_ms }
     }
 }
 
@@ -230,9 +254,11 @@ impl ProviderState {
 #[derive(Debug)]
 pub struct Ticket {
     state: Arc<ProviderState>,
+    model: u64,
     stream: bool,
     probe: bool,
     in_flight: u32,
+    model_in_flight: u32,
     started_ms: u64,
 }
 
@@ -249,30 +275,29 @@ impl Ticket {
         }
     }
 
-    /// How the request ended; called once.
+    /// How the request ended; called once. `of_model`: the provider said that a failure is the
+    /// model's alone.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 ms")]
-    pub fn ended(&self, outcome: Outcome) {
+    pub fn ended(&self, outcome: Outcome, of_model: bool) {
         let now_ms = self.state.clock.now_ms();
         let waited_ms = now_ms.saturating_sub(self.started_ms);
         let mut inner = self.state.lock();
         inner.count(outcome);
-        match outcome {
-            Outcome::Ok => {
-                if !self.stream {
-                    inner.whole.observe(waited_ms as f64, now_ms);
-                    inner.whole_waits.observe(waited_ms as f64);
-                }
-                inner.limit.success(self.in_flight);
-                inner.success(self.probe, now_ms);
-            }
-            Outcome::ClientError => inner.success(self.probe, now_ms),
-            Outcome::RateLimited => inner.limit.overload(self.in_flight, waited_ms, now_ms),
-            Outcome::Timeout | Outcome::ServerError => {
-                inner.limit.overload(self.in_flight, waited_ms, now_ms);
-                inner.failure(self.probe, now_ms);
-            }
-            Outcome::Unreachable | Outcome::Interrupted => inner.failure(self.probe, now_ms),
-            Outcome::Cancelled => {}
+        if outcome == Outcome::Ok && !self.stream {
+            inner.whole.observe(waited_ms as f64, now_ms);
+            inner.whole_waits.observe(waited_ms as f64);
+        }
+        let (of_provider, of_its_model) = Judgement::of(outcome, of_model);
+        let heard = Heard { probe: self.probe, in_flight: self.in_flight, waited_ms, now_ms };
+        let Inner { policy, judged, models, since_ms, .. } = &mut *inner;
+        let before = judged.phase();
+        judged.hear(of_provider, &heard, policy);
+        if before == Phase::HalfOpen && judged.phase() == Phase::Closed {
+            *since_ms = now_ms;
+        }
+        if let Some(model) = models.get_mut(&self.model) {
+            let heard = Heard { in_flight: self.model_in_flight, ..heard };
+            model.judged.hear(of_its_model, &heard, policy);
         }
     }
 }
@@ -280,6 +305,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(model) = self.state.lock().models.get_mut(&self.model) {
+            model.in_flight = model.in_flight.saturating_sub(1);
+        }
     }
 }
 
@@ -298,21 +326,20 @@ impl Inner {
         }
     }
 
-    fn success(&mut self, probe: bool, now_ms: u64) {
-        if !probe {
-            self.successes = self.successes.saturating_add(1);
-            return;
+    /// Counts a request for a model; how many there are of it now.
+    fn enter(&mut self, model: u64) -> u32 {
+        if !self.models.contains_key(&model) && self.models.len() >= MODELS_MAX {
+            let is_idle = |state: &ModelState| state.in_flight == 0 && state.judged.phase() == Phase::Closed;
+            let Some(idle) = self.models.iter().find(|(_, state)| is_idle(state)).map(|(model, _)| *model)
+            else {
+                return 0;
+            };
+            self.models.remove(&idle);
         }
-        let policy = self.policy;
-        self.breaker.record_probe_success(now_ms, &policy);
-        if self.breaker.phase() == Phase::Closed {
-            self.since_ms = now_ms;
-        }
-    }
-
-    fn failure(&mut self, probe: bool, now_ms: u64) {
-        let (policy, successes) = (self.policy, std::mem::take(&mut self.successes));
-        self.breaker.record_failure_from(FAILING_MIN, probe, successes, now_ms, &policy);
+        let fresh = || ModelState { judged: Judged::new(self.concurrency_max), in_flight: 0 };
+        let state = self.models.entry(model).or_insert_with(fresh);
+        state.in_flight = state.in_flight.saturating_add(1);
+        state.in_flight
     }
 }
 
@@ -320,6 +347,8 @@ impl Inner {
 mod tests {
     use super::*;
 
+    const MODEL: u64 = 1;
+    const SISTER: u64 = 2;
     const POLICY: BreakerPolicy = BreakerPolicy {
         failure_threshold: 2,
         window_ms: 10_000,
@@ -343,16 +372,16 @@ mod tests {
     async fn failures_set_it_aside_until_probes_succeed() {
         let state = state();
         for _ in 0..2 {
-            assert_eq!(state.standing(), Standing::Well);
-            state.begin(false, false).ended(Outcome::Unreachable);
+            assert_eq!(state.standing(MODEL), Standing::Well);
+            state.begin(MODEL, false, false).ended(Outcome::Unreachable, false);
         }
-        assert_eq!(state.standing(), Standing::PassedBy);
+        assert_eq!(state.standing(MODEL), Standing::PassedBy);
         pass(1_000).await;
         for _ in 0..2 {
-            assert_eq!(state.standing(), Standing::Probe);
-            state.begin(false, true).ended(Outcome::Ok);
+            assert_eq!(state.standing(MODEL), Standing::Probe);
+            state.begin(MODEL, false, true).ended(Outcome::Ok, false);
         }
-        assert_eq!(state.standing(), Standing::Well);
+        assert_eq!(state.standing(MODEL), Standing::Well);
         assert_eq!(state.view(false).age_ms, 0, "it is back: its share grows slowly");
     }
 
@@ -360,23 +389,70 @@ mod tests {
     async fn what_callers_do_wrong_is_not_held_against_it() {
         let state = state();
         for outcome in [Outcome::ClientError, Outcome::RateLimited, Outcome::Cancelled] {
-            (0..20).for_each(|_| state.begin(false, false).ended(outcome));
+            (0..20).for_each(|_| state.begin(MODEL, false, false).ended(outcome, false));
         }
-        assert_eq!(state.standing(), Standing::Well);
+        assert_eq!(state.standing(MODEL), Standing::Well);
         let counts = state.view(false).counts;
         assert_eq!((counts.requests, counts.rate_limited, counts.cancelled, counts.failed), (60, 20, 20, 0));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_model_in_trouble_does_not_take_its_sisters_along() {
+        for outcome in [Outcome::ServerError, Outcome::ClientError, Outcome::Timeout] {
+            let state = state();
+            (0..2).for_each(|_| state.begin(MODEL, false, false).ended(outcome, true));
+            assert_eq!((state.standing(MODEL), state.standing(SISTER)), (Standing::PassedBy, Standing::Well));
+            assert_eq!((state.phase_of(MODEL), state.phase_of(SISTER)), (Phase::Open, Phase::Closed));
+            pass(1_000).await;
+            assert_eq!(state.standing(MODEL), Standing::Probe);
+            (0..2).for_each(|_| state.begin(MODEL, false, true).ended(Outcome::Ok, false));
+            assert_eq!(state.standing(MODEL), Standing::Well);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_gone_takes_all_of_its_models_along() {
+        for outcome in [Outcome::ServerError, Outcome::Unreachable, Outcome::Interrupted] {
+            let state = state();
+            (0..2).for_each(|_| state.begin(MODEL, false, false).ended(outcome, false));
+            assert_eq!(
+                (state.standing(MODEL), state.standing(SISTER)),
+                (Standing::PassedBy, Standing::PassedBy)
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_at_its_limit_leaves_room_for_its_sisters() {
+        let state = state();
+        let busy: Vec<_> = (0..20).map(|_| state.begin(MODEL, false, false)).collect();
+        busy[0].ended(Outcome::RateLimited, false);
+        assert_eq!((state.standing(MODEL), state.standing(SISTER)), (Standing::PassedBy, Standing::Well));
+        drop(busy);
+        assert_eq!(state.standing(MODEL), Standing::Well);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn invented_models_give_way_to_each_other_and_not_to_one_that_is_ill() {
+        let state = state();
+        (0..2).for_each(|_| state.begin(MODEL, false, false).ended(Outcome::Timeout, false));
+        for model in 100..100 + 2 * MODELS_MAX as u64 {
+            state.begin(model, false, false).ended(Outcome::Ok, false);
+        }
+        assert_eq!(state.lock().models.len(), MODELS_MAX);
+        assert_eq!((state.standing(MODEL), state.standing(SISTER)), (Standing::PassedBy, Standing::Well));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn streams_are_timed_to_their_first_token_and_answers_to_their_end() {
         let state = state();
-        let (stream, whole) = (state.begin(true, false), state.begin(false, false));
+        let (stream, whole) = (state.begin(MODEL, true, false), state.begin(MODEL, false, false));
         assert_eq!(state.view(true).in_flight, 2);
         pass(100).await;
         stream.first_token();
         pass(900).await;
-        stream.ended(Outcome::Ok);
-        whole.ended(Outcome::Ok);
+        stream.ended(Outcome::Ok, false);
+        whole.ended(Outcome::Ok, false);
         drop((stream, whole));
         assert_eq!(state.view(true).in_flight, 0);
         assert_eq!(state.view(false).latency_ms, Some(1_000.0));

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::gateway::{DEADLINE, Gateway, Received, piece, until, whole};
 use crate::llm::local::QUEUE_MAX;
@@ -234,7 +234,20 @@ async fn models_are_listed_and_embeddings_are_not_among_their_skills() {
     assert_eq!(gateway.get("/v1/models").await.json()["data"][0]["id"], MODEL);
     let got = gateway.post("/v1/embeddings", &[], &format!(r#"{{"model":"{MODEL}","input":"x"}}"#)).await;
     assert_eq!((got.status.as_u16(), got.error_code().as_str()), (404, "model_not_found"));
-    let got = gateway.chat(&chat("hi", r#","n":2"#)).await;
+}
+
+#[tokio::test]
+async fn several_answers_are_chosen_one_by_one_and_many_are_refused() {
+    let gateway = gateway().await;
+    let got = gateway.chat(&chat("hi", r#","n":2,"max_tokens":2,"seed":1"#)).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    let body = got.json();
+    let indices: Vec<_> = body["choices"].as_array().expect("choices").iter().map(|c| &c["index"]).collect();
+    assert_eq!((indices, &body["usage"]["completion_tokens"]), (vec![&json!(0), &json!(1)], &json!(4)));
+    let got = gateway.chat(&chat("hi", r#","n":9"#)).await;
+    assert_eq!((got.status.as_u16(), got.json()["error"]["param"].as_str()), (400, Some("n")));
+    let completion = format!(r#"{{"model":"{MODEL}","prompt":"hi","n":2}}"#);
+    let got = gateway.post("/v1/completions", &[], &completion).await;
     assert_eq!((got.status.as_u16(), got.json()["error"]["param"].as_str()), (400, Some("n")));
 }
 

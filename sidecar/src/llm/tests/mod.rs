@@ -1,6 +1,7 @@
 //! The LLM API over real sockets: a caller, the router, and providers that misbehave to order.
 
 mod bridge;
+mod choices;
 mod faults;
 mod formats;
 mod gateway;

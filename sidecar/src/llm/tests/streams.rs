@@ -102,8 +102,7 @@ async fn refusing_once(status: u16) -> TestProvider {
 #[tokio::test]
 async fn a_server_that_refuses_to_tell_usage_is_asked_without_and_that_is_remembered() {
     let chat = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
-    let message =
-        r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    let message = r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let cases = [
         ("/v1/chat/completions", chat, 400),
         ("/v1/chat/completions", BODY, 422),

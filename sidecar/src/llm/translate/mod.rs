@@ -2,6 +2,7 @@
 //! on its way out, the answer on its way back. Refusals are none of its business; whoever makes
 //! one writes it in the caller's protocol.
 
+mod choices;
 mod stream;
 
 use std::time::SystemTime;
@@ -10,19 +11,24 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
+use tidegate_core::chat::{ChatAnswer, ChatRequest, TokenUsage};
 use tidegate_core::provider::{
-    Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor, adapt_openai_request,
-    ask_for_usage, read_answer, read_request, write_answer, write_request,
+    ChoicesTranslator, Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor,
+    adapt_openai_request, ask_for_usage, read_answer, read_request, write_answer, write_choices,
+    write_request,
 };
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
+use tidegate_core::sse::Usage;
 use tidegate_core::wire::header;
 
+use self::choices::ChoicesStream;
 use self::stream::TranslatedStream;
 use super::front::responses::Keep;
-use super::upstream::{ANSWER_BYTES_MAX, Caller};
+use super::upstream::{ANSWER_BYTES_MAX, Caller, tell_filter};
 
 const DROPPED: HeaderName = HeaderName::from_static(header::DROPPED);
 
@@ -80,7 +86,8 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// Writes the caller's request in the provider's protocol.
+    /// Writes the caller's request in the provider's protocol: one body for each answer that is
+    /// asked for. With a seed, each has one of its own, or all answers would be the same.
     ///
     /// # Errors
     /// `invalid_request` with the field that is wrong, or that the provider has no word for.
@@ -89,7 +96,7 @@ impl Translation {
         front: Front,
         target: &Target,
         body: &[u8],
-    ) -> Result<(Self, Bytes), Reply> {
+    ) -> Result<(Self, Vec<Bytes>), Reply> {
         let mut fit = if target.lenient { Fit::lenient() } else { Fit::strict() };
         let request = read_request(front, body, &mut fit)?;
         let stream = request.stream;
@@ -102,13 +109,22 @@ impl Translation {
             answer_id: if front == Front::Responses { answer_id()? } else { String::new() },
             echo: if front == Front::Responses { Echo::of(body) } else { Echo::default() },
         };
-        let written = write_request(target.format, &target.dialect, request, &mut fit)?;
-        exchange.schema_tool = written.schema_tool;
+        let alternative = |choice: u64| ChatRequest {
+            seed: request.seed.map(|seed| seed.wrapping_add(choice.cast_signed())),
+            ..request.clone()
+        };
+        let alternatives: Vec<_> = (1..=request.alternatives).map(alternative).collect();
+        let mut bodies = Vec::with_capacity(1 + alternatives.len());
+        for request in std::iter::once(request).chain(alternatives) {
+            let written = write_request(target.format, &target.dialect, request, &mut fit)?;
+            exchange.schema_tool = written.schema_tool;
+            bodies.push(written.body.into());
+        }
         let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
         let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
         let translation =
             Self { provider: target.format, caller: front, exchange, stream, keep: None, dropped };
-        Ok((translation, written.body.into()))
+        Ok((translation, bodies))
     }
 
     /// Has the response kept, once it is whole.
@@ -123,41 +139,91 @@ impl Translation {
         self.stream
     }
 
-    /// Writes the provider's answer in the caller's protocol.
+    /// Writes the provider's answers in the caller's protocol, as one. One that is a refusal stands
+    /// for all.
     ///
     /// # Errors
-    /// `upstream_error` when it is not an answer to a chat.
-    pub async fn finish(self, provider: &str, mut response: Response) -> Result<Response, Reply> {
-        if let Some(dropped) = &self.dropped {
-            response.headers_mut().insert(DROPPED, dropped.clone());
-        }
-        if !response.status().is_success() {
+    /// `upstream_error` when one is not an answer to a chat.
+    pub async fn finish(self, provider: &str, mut responses: Vec<Response>) -> Result<Response, Reply> {
+        if let Some(refused) = responses.iter().position(|response| !response.status().is_success()) {
+            let mut response = responses.swap_remove(refused);
+            self.name_dropped(response.headers_mut());
             return Ok(response);
         }
-        let (head, body) = response.into_parts();
-        let content_type = head.headers.get(CONTENT_TYPE);
-        let is_stream = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        let body = if is_stream { self.stream(body) } else { self.whole(provider, body).await? };
-        Ok(Response::from_parts(head, body))
-    }
-
-    fn stream(self, body: Body) -> Body {
-        let translator = StreamTranslator::new(self.provider, self.caller, &self.exchange);
-        Body::new(TranslatedStream::new(body, translator, self.keep))
-    }
-
-    async fn whole(&self, provider: &str, body: Body) -> Result<Body, Reply> {
-        let no_answer =
-            || Reply::new(Code::UpstreamError, format!("Provider {provider} answered with what is no chat."));
-        let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| no_answer())?;
-        let answer =
-            read_answer(self.provider, &self.exchange, &whole.to_bytes()).map_err(|_| no_answer())?;
-        let written = write_answer(self.caller, &self.exchange, &answer);
-        if let Some(keep) = &self.keep {
-            keep.response(&written);
+        let (heads, bodies): (Vec<Parts>, Vec<Body>) =
+            responses.into_iter().map(Response::into_parts).unzip();
+        let is_stream = heads.iter().all(|head| is_event_stream(&head.headers));
+        let all_tell = heads.iter().all(|head| head.headers.contains_key(header::USAGE));
+        let Some(mut head) = heads.into_iter().next() else { return Err(no_answer(provider)) };
+        self.name_dropped(&mut head.headers);
+        if is_stream {
+            return Ok(Response::from_parts(head, self.stream(bodies)));
         }
-        Ok(written.into())
+        let answers = self.read(provider, bodies).await?;
+        if answers.len() > 1 {
+            head.headers.remove(header::USAGE);
+            let TokenUsage { input, output, .. } =
+                answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
+            if all_tell {
+                let sum = Usage { prompt_tokens: input, completion_tokens: output, ..Usage::default() };
+                tell_filter(sum, &mut head.headers);
+            }
+        }
+        Ok(Response::from_parts(head, self.write(&answers).into()))
     }
+
+    fn name_dropped(&self, headers: &mut HeaderMap) {
+        if let Some(dropped) = &self.dropped {
+            headers.insert(DROPPED, dropped.clone());
+        }
+    }
+
+    fn stream(self, mut bodies: Vec<Body>) -> Body {
+        let Self { provider, caller, exchange, keep, .. } = self;
+        match bodies.pop() {
+            Some(body) if bodies.is_empty() => {
+                let translator = StreamTranslator::new(provider, caller, &exchange);
+                Body::new(TranslatedStream::new(body, translator, keep))
+            }
+            last => {
+                bodies.extend(last);
+                let translator = ChoicesTranslator::new(provider, caller, &exchange, bodies.len());
+                Body::new(ChoicesStream::new(bodies, translator))
+            }
+        }
+    }
+
+    async fn read(&self, provider: &str, bodies: Vec<Body>) -> Result<Vec<ChatAnswer>, Reply> {
+        let mut answers = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let whole = whole.map_err(|_| no_answer(provider))?.to_bytes();
+            let answer = read_answer(self.provider, &self.exchange, &whole);
+            answers.push(answer.map_err(|_| no_answer(provider))?);
+        }
+        Ok(answers)
+    }
+
+    fn write(&self, answers: &[ChatAnswer]) -> Vec<u8> {
+        match answers {
+            [answer] => {
+                let written = write_answer(self.caller, &self.exchange, answer);
+                if let Some(keep) = &self.keep {
+                    keep.response(&written);
+                }
+                written
+            }
+            answers => write_choices(self.caller, &self.exchange, answers),
+        }
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+fn no_answer(provider: &str) -> Reply {
+    Reply::new(Code::UpstreamError, format!("Provider {provider} answered with what is no chat."))
 }
 
 /// A new response's id, which nobody can guess.

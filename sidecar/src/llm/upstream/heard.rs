@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
-use tidegate_core::routing::{FaultKind, RateSignals, classify};
+use tidegate_core::routing::{FaultKind, RateSignals, classify, is_about_model};
 
 /// Bytes of a refusal's body that are looked at.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -19,6 +19,8 @@ pub struct Heard {
     pub signals: RateSignals,
     /// The kind of the refusal; `None` for an answer.
     pub fault: Option<FaultKind>,
+    /// Whether that says nothing about the provider's other models.
+    pub of_model: bool,
     /// Whether it does not know `stream_options`.
     pub refuses_stream_options: bool,
 }
@@ -27,7 +29,8 @@ impl Heard {
     /// From an answer.
     #[must_use]
     pub fn in_answer(headers: &HeaderMap) -> Self {
-        Self { signals: signals(headers, ""), fault: None, refuses_stream_options: false }
+        let signals = signals(headers, "");
+        Self { signals, fault: None, of_model: false, refuses_stream_options: false }
     }
 
     /// From a refusal.
@@ -37,6 +40,7 @@ impl Heard {
         Self {
             signals: signals(headers, &text),
             fault: Some(classify(status, &text)),
+            of_model: is_about_model(status, &text),
             refuses_stream_options: matches!(status, 400 | 422)
                 && STREAM_OPTIONS.iter().any(|word| text.contains(word)),
         }

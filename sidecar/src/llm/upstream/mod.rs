@@ -204,6 +204,9 @@ impl Upstream {
             Ok(Answer::Stream(response)) => Ok(self.stream(response, &caller, hides_usage, observation)),
             Ok(Answer::Whole((mut response, usage))) => {
                 observation.ended(Outcome::of_status(response.status().as_u16()));
+                if response.extensions().get::<Heard>().is_some_and(|heard| heard.of_model) {
+                    observation.blame_model();
+                }
                 match usage {
                     Some(usage) => {
                         observation.usage(usage);

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tidegate_core::provider::{FrameDecoder, without_usage};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
+use tidegate_core::routing::is_about_model;
 use tidegate_core::sse::{Scanner, Usage};
 
 use super::hold::Hold;
@@ -179,6 +181,10 @@ impl WatchedStream {
 
     fn end(&mut self, outcome: Outcome) {
         self.ended = true;
+        let failure = String::from_utf8_lossy(self.scanner.failure());
+        if is_about_model(StatusCode::SERVICE_UNAVAILABLE.as_u16(), &failure) {
+            self.observation.blame_model();
+        }
         self.observation.ended(outcome);
         self.account(false);
     }

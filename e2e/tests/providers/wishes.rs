@@ -1,0 +1,97 @@
+//! What callers wish for and not every provider knows.
+
+use http::Method;
+use serde_json::{Value, json};
+use tidegate_e2e::emulator::{Fault, FaultMatch};
+use tidegate_e2e::harness::{EMULATED, EmulatedProvider};
+
+use super::front::{Ask, FRONTS, Front};
+use super::setup::Setup;
+
+const PROMPT: &str = "twice, please";
+
+fn named(name: &str) -> &'static EmulatedProvider {
+    EMULATED.iter().find(|provider| provider.name == name).unwrap()
+}
+
+/// Compatible servers there are that refuse what they do not know.
+#[tokio::test]
+async fn a_provider_that_refuses_stream_options_streams_without_on_every_front() {
+    let setup = Setup::new("").await;
+    let detail = json!([{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]);
+    let contains = Some("stream_options".to_owned());
+    let matches = FaultMatch { contains, ..FaultMatch::default() };
+    let body = Some(json!({"object": "error", "message": detail, "code": 400}));
+    let fault = Fault { status: Some(422), body, matches, ..Fault::default() };
+    setup.gateway.emulator.arm(fault).unwrap();
+    let azure = named("azure");
+    for front in FRONTS {
+        for provider in [named("openai"), azure] {
+            let heard = setup.ask(front, provider, &Ask::say(PROMPT).streamed()).await;
+            assert_eq!(heard.status, 200, "{front:?} on {}: {}", provider.name, heard.text());
+            assert!(heard.text().contains("twice"), "{}", heard.text());
+        }
+    }
+    let asks = setup.gateway.emulator.requests();
+    let refused = asks.iter().filter(|request| request.body.contains("stream_options")).count();
+    assert_eq!((refused, asks.len()), (2, 8), "each of the two is asked once with, and that is remembered");
+}
+
+/// Where a provider gives one answer at a time, several are asked for.
+#[tokio::test]
+async fn several_answers_come_from_every_provider() {
+    let setup = Setup::new("").await;
+    for provider in &EMULATED {
+        let mut body = Front::Chat.body(&provider.target(), &Ask::say(PROMPT));
+        body["n"] = json!(2);
+        let whole = setup.post(Front::Chat, &body).await;
+        assert_eq!(whole.status, 200, "{}: {}", provider.name, whole.text());
+        let said: Vec<_> = whole.json()["choices"].as_array().unwrap().iter().map(told).collect();
+        let wanted = |index| (index, format!("You said: {PROMPT}"), json!("stop"));
+        assert_eq!(said, [wanted(0), wanted(1)], "{}", provider.name);
+
+        body["stream"] = json!(true);
+        body["stream_options"] = json!({"include_usage": true});
+        let stream = setup.post(Front::Chat, &body).await;
+        assert_eq!(stream.status, 200, "{}: {}", provider.name, stream.text());
+        assert_eq!(sum_of(&stream.events()), [wanted(0), wanted(1)], "{}: {}", provider.name, stream.text());
+    }
+}
+
+fn told(choice: &Value) -> (u64, String, Value) {
+    let text = choice["message"]["content"].as_str().unwrap_or_default().to_owned();
+    (choice["index"].as_u64().unwrap(), text, choice["finish_reason"].clone())
+}
+
+/// The choices of a stream put together.
+fn sum_of(events: &[String]) -> Vec<(u64, String, Value)> {
+    assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{events:?}");
+    let mut sums: Vec<_> = (0..2).map(|index| (index, String::new(), Value::Null)).collect();
+    for event in &events[..events.len() - 1] {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            let sum = &mut sums[usize::try_from(choice["index"].as_u64().unwrap()).unwrap()];
+            sum.1 += choice["delta"]["content"].as_str().unwrap_or_default();
+            if choice["finish_reason"].is_string() {
+                sum.2 = choice["finish_reason"].clone();
+            }
+        }
+    }
+    sums
+}
+
+/// A caller that leaves takes the calls for all choices with it.
+#[tokio::test]
+async fn leaving_ends_the_calls_for_all_choices() {
+    let setup = Setup::new("").await;
+    let provider = named("anthropic");
+    setup.gateway.emulator.arm(Fault { stall_after_chunks: Some(4), ..Fault::default() }).unwrap();
+    let mut body = Front::Chat.body(&provider.target(), &Ask::say(PROMPT).streamed());
+    body["n"] = json!(3);
+    let client = tidegate_e2e::harness::Client::new();
+    let url = setup.gateway.url(Front::Chat.path());
+    let mut answer = client.open(&Method::POST, &url, &[], body.to_string()).await.unwrap();
+    answer.next_chunk().await.unwrap().unwrap();
+    drop(answer);
+    setup.all_calls_end(3).await;
+}
