@@ -57,7 +57,7 @@ pub fn health(provider: &Provider) -> Value {
 /// Its models that are passed by although the provider is well.
 fn unhealthy_models(provider: &Provider) -> Vec<Box<str>> {
     let mut models = provider.catalog.list();
-    models.retain(|model| provider.state.phase_of(hash(model.as_bytes())) != Phase::Closed);
+    models.retain(|model| provider.state.phase_of(hash(&[model.as_bytes()])) != Phase::Closed);
     models
 }
 
