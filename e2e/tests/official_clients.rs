@@ -38,13 +38,18 @@ async fn pythons_openai_meets_cache_limits_and_errors() {
 
 /// Runs a script with what it needs and the models of all emulated providers.
 async fn on_every_provider(script: &str, path: &str, told: bool) {
+    with_gateway(script, &[], path, told).await;
+}
+
+async fn with_gateway(script: &str, first: &[&str], path: &str, told: bool) {
     let emulator = Emulator::start(0).await.unwrap();
     let providers: String = EMULATED.iter().map(|provider| provider.yaml(&emulator, "")).collect();
     let config = format!("providers:\n{providers}{REST}");
     let gateway = Gateway::builder().emulator(emulator).config_yaml(&config).start().await.unwrap();
     let (url, emulator) = (gateway.url(path), format!("http://{}", gateway.emulator.address()));
     let targets: Vec<String> = EMULATED.iter().map(|provider| provider.target()).collect();
-    let mut arguments = vec![url.as_str(), KEY];
+    let mut arguments = first.to_vec();
+    arguments.extend([url.as_str(), KEY]);
     arguments.extend(told.then_some(emulator.as_str()));
     arguments.extend(targets.iter().map(String::as_str));
     run_official_client(script, &arguments).await.unwrap();
@@ -68,4 +73,12 @@ async fn nodes_openai_works_on_every_provider() {
 #[tokio::test]
 async fn nodes_anthropic_works_on_every_provider() {
     on_every_provider("anthropic_providers.cjs", "", true).await;
+}
+
+/// Golden files and live answers of all fronts of OpenAI's, in the types that the official package has
+/// from the API's description.
+#[tokio::test]
+async fn what_openais_callers_get_fits_openais_types() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/tests/golden");
+    with_gateway("openai_schema.py", &[golden], "/v1", false).await;
 }

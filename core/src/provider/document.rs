@@ -96,14 +96,23 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
 #[derive(Deserialize)]
 pub(super) struct Piece {
     text: Option<String>,
+    /// As Mistral writes it: pieces again.
+    thinking: Option<TextOr<Piece>>,
 }
 
 impl TextOr<Piece> {
-    /// The text there is.
-    pub(super) fn joined(self) -> String {
+    /// The text there is, and the thoughts.
+    pub(super) fn joined(self) -> (String, String) {
+        let (mut text, mut thoughts) = (String::new(), String::new());
         match self {
-            Self::Text(text) => text,
-            Self::Parts(pieces) => pieces.into_iter().filter_map(|piece| piece.text).collect(),
+            Self::Text(whole) => text = whole,
+            Self::Parts(pieces) => {
+                for Piece { text: piece, thinking } in pieces {
+                    text.push_str(&piece.unwrap_or_default());
+                    thoughts.push_str(&thinking.map(Self::joined).unwrap_or_default().0);
+                }
+            }
         }
+        (text, thoughts)
     }
 }

@@ -165,6 +165,11 @@ struct InStream {
 /// An error in a stream, whatever the provider's protocol: in OpenAI's shape, in which the
 /// gateway itself tells of a fault, in Google's, or in Baidu's.
 pub fn in_stream(format: Format, data: &[u8]) -> Option<StreamError> {
+    // Most events are no errors: a look is cheaper than a parse.
+    let word = b"\"error";
+    if !data.windows(word.len()).any(|window| window == word) {
+        return None;
+    }
     let found: InStream = serde_json::from_slice(data).ok()?;
     if found.error_code.is_some() {
         let failure = read_failure(format, 500, None, data)?;

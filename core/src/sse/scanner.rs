@@ -190,8 +190,9 @@ impl Scanner {
 
 fn observe(outcome: &mut Outcome, event: &Event<'_>) {
     let data = event.data.trim_ascii();
+    let kind = kind(event);
     outcome.events += 1;
-    match event.name {
+    match kind {
         b"error" | b"response.failed" => outcome.error = true,
         b"message_stop" | b"response.completed" | b"response.incomplete" => outcome.done = true,
         _ => {}
@@ -203,7 +204,7 @@ fn observe(outcome: &mut Outcome, event: &Event<'_>) {
     if !(contains(data, b"\"error\"") || contains(data, b"\"usage\"")) {
         return;
     }
-    let envelope = match event.name {
+    let envelope = match kind {
         b"message_start" => serde_json::from_slice::<Opening>(data).map(|opening| opening.message),
         b"response.completed" | b"response.incomplete" => {
             serde_json::from_slice::<Closing>(data).map(|closing| closing.response)
@@ -214,6 +215,17 @@ fn observe(outcome: &mut Outcome, event: &Event<'_>) {
         outcome.error |= envelope.error.is_some();
         outcome.usage = envelope.usage.map(|usage| usage.after(outcome.usage)).or(outcome.usage);
     }
+}
+
+/// What an event is: its name, or the type at the beginning of its data where a server leaves names
+/// out.
+fn kind<'a>(event: &Event<'a>) -> &'a [u8] {
+    if !event.name.is_empty() {
+        return event.name;
+    }
+    let typed = event.data.strip_prefix(br#"{"type":""#).unwrap_or_default();
+    let end = typed.iter().position(|byte| *byte == b'"').unwrap_or(0);
+    typed.get(..end).unwrap_or_default()
 }
 
 /// A quick look before a parse; most events have neither an error nor usage.
@@ -243,6 +255,18 @@ mod tests {
         assert!(outcome.is_success());
         assert_eq!(outcome.usage, Some(Usage { prompt_tokens: 3, completion_tokens: 5, ..Usage::default() }));
         assert_eq!(outcome.events, 3);
+    }
+
+    #[test]
+    fn a_stream_without_names_is_known_by_its_types() {
+        let outcome = scan(concat!(
+            "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7}}}\n\n",
+            "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":3}}\n\n",
+            "data: {\"type\":\"message_stop\"}\n\n",
+        ));
+        assert!(outcome.is_success());
+        assert_eq!(outcome.usage.map(|u| (u.prompt_tokens, u.completion_tokens)), Some((7, 3)));
+        assert!(!scan("data: {\"type\":\"message_delta\",\"text\":\"message_stop\"}\n\n").done);
     }
 
     #[test]

@@ -59,7 +59,7 @@ struct Delta {
 struct ErrorFound {
     r#type: Option<String>,
     message: Option<String>,
-    code: Option<String>,
+    code: Option<serde_json::Value>,
 }
 
 impl Reader {
@@ -71,7 +71,7 @@ impl Reader {
             each(StreamEvent::Error(StreamError {
                 kind: error.r#type.unwrap_or_default(),
                 message: error.message.unwrap_or_default(),
-                code: error.code,
+                code: error.code.and_then(|code| code.as_str().map(str::to_owned)),
             }));
             return Ok(());
         }

@@ -31,6 +31,19 @@ struct Block {
     text: Option<String>,
     tool_use: Option<FoundUse>,
     reasoning_content: Option<FoundThought>,
+    citations_content: Option<Cited>,
+}
+
+/// Text with the places that it is from.
+#[derive(Deserialize)]
+struct Cited {
+    #[serde(default)]
+    content: Vec<CitedText>,
+}
+
+#[derive(Deserialize)]
+struct CitedText {
+    text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +106,8 @@ pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malfo
     let (mut text, mut thoughts, mut tool_uses) = (String::new(), Vec::new(), Vec::new());
     for block in found.output.message.content {
         text.push_str(&block.text.unwrap_or_default());
+        let cited = block.citations_content.into_iter().flat_map(|cited| cited.content);
+        text.extend(cited.filter_map(|piece| piece.text));
         if let Some(FoundUse { tool_use_id: id, name, input }) = block.tool_use {
             tool_uses.push(ToolUse { id, name, input, signature: None });
         }

@@ -1,20 +1,26 @@
 //! Whole answers, and what a stream's chunks have in common with them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::partial::PartialArg;
 use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
 use crate::provider::{Exchange, Malformed, document};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Found {
+pub(super) struct Found<'a> {
     #[serde(default)]
     pub(super) candidates: Vec<Candidate>,
     pub(super) prompt_feedback: Option<Feedback>,
     pub(super) usage_metadata: Option<Usage>,
-    pub(super) model_version: Option<String>,
-    pub(super) response_id: Option<String>,
+    /// Repeated in each piece of a stream, and wanted once: borrowed where it can be.
+    #[serde(borrow)]
+    pub(super) model_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) response_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -43,10 +49,16 @@ pub(super) struct FoundPart {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct FoundCall {
-    id: Option<String>,
-    name: String,
+    pub(super) id: Option<String>,
+    /// Absent from later pieces of a call.
+    pub(super) name: Option<String>,
     args: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(super) partial_args: Vec<PartialArg>,
+    #[serde(default)]
+    pub(super) will_continue: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +93,7 @@ impl From<Usage> for TokenUsage {
     }
 }
 
-impl Found {
+impl Found<'_> {
     /// Why the prompt was not answered at all, if it was not.
     pub(super) fn is_blocked(&self) -> bool {
         self.prompt_feedback.as_ref().is_some_and(|feedback| feedback.block_reason.is_some())
@@ -102,11 +114,11 @@ impl FoundCall {
             Some(_) => return Err(Malformed),
             None => document::object("").ok_or(Malformed)?,
         };
-        Ok(ToolUse { id, name: self.name, input, signature })
+        Ok(ToolUse { id, name: self.name.ok_or(Malformed)?, input, signature })
     }
 }
 
-fn call_id(exchange: &str, index: u64) -> String {
+pub(super) fn call_id(exchange: &str, index: u64) -> String {
     let part: String = exchange.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
     format!("call_{part}_{index}")
 }
@@ -131,7 +143,7 @@ pub(super) fn finish(reason: &str, has_tools: bool) -> Finish {
 
 /// Reads an answer: its first candidate, as one was asked for.
 pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
-    let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
+    let found: Found<'_> = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let blocked = found.is_blocked();
     let candidate = found.candidates.into_iter().next();
     if candidate.is_none() && !blocked {
@@ -161,8 +173,8 @@ pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malfo
     };
     let thought = Some(thoughts).filter(|text| !text.is_empty());
     Ok(ChatAnswer {
-        id: found.response_id.unwrap_or_else(|| exchange.request_id.clone()),
-        model: found.model_version.unwrap_or_else(|| exchange.model.clone()),
+        id: found.response_id.map_or_else(|| exchange.request_id.clone(), Cow::into_owned),
+        model: found.model_version.map_or_else(|| exchange.model.clone(), Cow::into_owned),
         text,
         thoughts: thought.map(|text| Thought { text, ..Thought::default() }).into_iter().collect(),
         tool_uses,

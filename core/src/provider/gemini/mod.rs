@@ -2,6 +2,7 @@
 
 mod answer;
 mod content;
+mod partial;
 mod stream_read;
 mod write;
 

@@ -1,7 +1,10 @@
 //! A provider's event stream: each event is a piece of an answer, and the last one has a reason
 //! to finish. Nothing comes after it.
 
-use super::answer::{Found, FoundPart, Logprobs, finish};
+use std::borrow::Cow;
+
+use super::answer::{Found, FoundCall, FoundPart, Logprobs, call_id, finish};
+use super::partial::Arguments;
 use crate::chat::{Finish, StreamEvent, TokenUsage};
 use crate::provider::Malformed;
 
@@ -12,6 +15,8 @@ pub struct Reader {
     model: String,
     started: bool,
     tools: u64,
+    /// The call whose arguments come piece by piece: its number, and what has come.
+    open: Option<(u64, Arguments)>,
     finished: bool,
 }
 
@@ -23,6 +28,7 @@ impl Reader {
             model: model.to_owned(),
             started: false,
             tools: 0,
+            open: None,
             finished: false,
         }
     }
@@ -34,14 +40,14 @@ impl Reader {
 
     /// Reads the data of one event.
     pub fn read(&mut self, data: &[u8], each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
-        let found: Found = serde_json::from_slice(data).map_err(|_| Malformed)?;
+        let found: Found<'_> = serde_json::from_slice(data).map_err(|_| Malformed)?;
         let blocked = found.is_blocked();
         if found.candidates.is_empty() && found.usage_metadata.is_none() && !blocked {
             return Err(Malformed);
         }
         if !std::mem::replace(&mut self.started, true) {
-            let id = found.response_id.unwrap_or_else(|| self.exchange.clone());
-            let model = found.model_version.unwrap_or_else(|| self.model.clone());
+            let id = found.response_id.map_or_else(|| self.exchange.clone(), Cow::into_owned);
+            let model = found.model_version.map_or_else(|| self.model.clone(), Cow::into_owned);
             each(StreamEvent::Start { id, model });
         }
         if let Some(usage) = found.usage_metadata {
@@ -58,6 +64,7 @@ impl Reader {
             reason = candidate.finish_reason;
         }
         if (blocked || reason.is_some()) && !std::mem::replace(&mut self.finished, true) {
+            self.close(each);
             let refused = blocked.then_some(Finish::Refusal);
             let reason = reason.as_deref().unwrap_or_default();
             each(StreamEvent::Finish(refused.unwrap_or_else(|| finish(reason, self.tools > 0))));
@@ -67,7 +74,12 @@ impl Reader {
 
     fn part(&mut self, part: FoundPart, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
         match (part.function_call, part.text) {
+            (Some(call), _) if call.name.is_none() => self.more(call, each)?,
+            (Some(call), _) if call.will_continue || !call.partial_args.is_empty() => {
+                self.open(call, part.thought_signature, each)?;
+            }
             (Some(call), _) => {
+                self.close(each);
                 let index = self.tools;
                 self.tools += 1;
                 let tool = call.tool_use(index, part.thought_signature, &self.exchange)?;
@@ -82,5 +94,42 @@ impl Reader {
             (None, None) => {}
         }
         Ok(())
+    }
+
+    /// A call begins whose arguments follow.
+    fn open(
+        &mut self,
+        call: FoundCall,
+        signature: Option<String>,
+        each: &mut dyn FnMut(StreamEvent),
+    ) -> Result<(), Malformed> {
+        self.close(each);
+        let index = self.tools;
+        self.tools += 1;
+        let id =
+            call.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(&self.exchange, index));
+        let name = call.name.clone().unwrap_or_default();
+        each(StreamEvent::ToolStart { index, id, name, signature });
+        self.open = Some((index, Arguments::default()));
+        self.more(call, each)
+    }
+
+    /// More of the call that is open; an empty piece ends it.
+    fn more(&mut self, call: FoundCall, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
+        let (_, arguments) = self.open.as_mut().ok_or(Malformed)?;
+        for piece in call.partial_args {
+            arguments.take(piece)?;
+        }
+        if !call.will_continue {
+            self.close(each);
+        }
+        Ok(())
+    }
+
+    /// Tells the arguments of the call that is open.
+    fn close(&mut self, each: &mut dyn FnMut(StreamEvent)) {
+        if let Some((index, arguments)) = self.open.take() {
+            each(StreamEvent::ToolInput { index, json: arguments.json() });
+        }
     }
 }

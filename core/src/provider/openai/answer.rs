@@ -109,11 +109,13 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
         Finish::Stop if choice.message.refusal.is_some() => Finish::Refusal,
         finish => finish,
     };
+    let (text, inner) = choice.message.content.map(TextOr::joined).unzip();
+    let told = choice.message.reasoning_content.or(choice.message.reasoning);
     Ok(ChatAnswer {
         id: found.id.unwrap_or_default(),
         model: found.model.unwrap_or_default(),
-        text: choice.message.content.map(TextOr::joined).or(choice.message.refusal).unwrap_or_default(),
-        thoughts: thought(choice.message.reasoning_content.or(choice.message.reasoning)),
+        text: text.or(choice.message.refusal).unwrap_or_default(),
+        thoughts: thought(told.or(inner)),
         tool_uses,
         finish,
         usage: found.usage.map(TokenUsage::from).unwrap_or_default(),

@@ -96,12 +96,20 @@ impl<'a> Choice<'a> {
     }
 }
 
+/// `finish_reason`: a completion calls no tools.
+const fn ending(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::ToolUse => "stop",
+        finish => reason(finish),
+    }
+}
+
 /// Writes answers as the choices of one.
 pub fn write_completions_answers(answers: &[ChatAnswer], exchange: &Exchange) -> Vec<u8> {
     let (id, model) = answers.first().map_or(("", ""), |first| (&first.id, &first.model));
     let numbered = (0..).zip(answers);
     let choices: Vec<_> =
-        numbered.map(|(index, a)| Choice::new(index, &a.text, Some(reason(&a.finish)))).collect();
+        numbered.map(|(index, a)| Choice::new(index, &a.text, Some(ending(&a.finish)))).collect();
     let usage = answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
     document::write(&Envelope {
         id,
@@ -159,8 +167,7 @@ impl CompletionsWriter {
             }
             StreamEvent::Text(text) => self.chunk(&text, None, out),
             StreamEvent::Finish(finish) => {
-                let finish = if finish == Finish::ToolUse { Finish::Stop } else { finish };
-                self.chunk("", Some(reason(&finish)), out);
+                self.chunk("", Some(ending(&finish)), out);
             }
             StreamEvent::Usage(usage) => self.usage = usage,
             StreamEvent::Ping => out.extend_from_slice(b": ping\n\n"),

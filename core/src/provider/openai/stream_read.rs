@@ -9,14 +9,16 @@ use crate::provider::Malformed;
 use crate::provider::document::{Piece, TextOr};
 
 /// Most tools of one answer.
-const TOOLS_MAX: u64 = 1024;
+const TOOLS_MAX: usize = 1024;
 
 /// Reads events one by one.
 #[derive(Debug, Default)]
 pub struct Reader {
     started: bool,
-    /// Tool calls seen, which providers number from 0.
-    tools: u64,
+    finished: bool,
+    /// Tool calls seen: the provider's number and id of each. They are numbered from 0, but some
+    /// servers call all of them 0 and tell them apart by their ids.
+    tools: Vec<(u64, String)>,
 }
 
 #[derive(Deserialize)]
@@ -82,21 +84,26 @@ impl Reader {
         if chunk.choices.is_none() && chunk.usage.is_none() {
             return Err(Malformed);
         }
+        let (id, model) = (chunk.id.unwrap_or_default(), chunk.model.unwrap_or_default());
+        let choices = chunk.choices.unwrap_or_default();
+        if !self.started && id.is_empty() && choices.is_empty() && chunk.usage.is_none() {
+            // Azure begins with what its filters say of the prompt, before there is an answer.
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.started, true) {
-            let (id, model) = (chunk.id.unwrap_or_default(), chunk.model.unwrap_or_default());
             each(StreamEvent::Start { id, model });
         }
         if let Some(usage) = chunk.usage {
             each(StreamEvent::Usage(TokenUsage::from(usage)));
         }
-        let first = chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index == 0);
+        let first = choices.into_iter().find(|choice| choice.index == 0);
         let Some(choice) = first else { return Ok(()) };
         let delta = choice.delta.unwrap_or_default();
-        let thought = delta.reasoning_content.or(delta.reasoning);
+        let (content, inner) = delta.content.map(TextOr::joined).unzip();
+        let thought = delta.reasoning_content.or(delta.reasoning).or(inner);
         if let Some(thought) = thought.filter(|text| !text.is_empty()) {
             each(StreamEvent::Thought(thought));
         }
-        let content = delta.content.map(TextOr::joined);
         for text in [content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
             each(StreamEvent::Text(text));
         }
@@ -106,9 +113,12 @@ impl Reader {
         for call in delta.tool_calls.unwrap_or_default() {
             self.call(call, each)?;
         }
-        if let Some(reason) = choice.finish_reason {
+        // Some servers send an empty reason with every chunk, some the last one twice.
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty())
+            && !std::mem::replace(&mut self.finished, true)
+        {
             each(StreamEvent::Finish(match finish(&reason) {
-                Finish::Stop if self.tools > 0 => Finish::ToolUse,
+                Finish::Stop if !self.tools.is_empty() => Finish::ToolUse,
                 finish => finish,
             }));
         }
@@ -117,14 +127,23 @@ impl Reader {
 
     /// The first delta of a call names it; a name repeated in later ones adds nothing.
     fn call(&mut self, call: Call, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
-        let index = call.index;
+        let id = call.id.filter(|id| !id.is_empty());
         let Function { name, arguments } = call.function.unwrap_or(Function { name: None, arguments: None });
-        if index >= self.tools {
-            let name = name.filter(|_| index < TOOLS_MAX).ok_or(Malformed)?;
-            self.tools = index + 1;
-            let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
-            each(StreamEvent::ToolStart { index, id, name, signature: None });
-        }
+        let is_it = |(index, known): &(u64, String)| {
+            *index == call.index && (name.is_none() || id.as_ref().is_none_or(|id| id == known))
+        };
+        let place = match self.tools.iter().rposition(is_it) {
+            Some(place) => place,
+            None if self.tools.len() >= TOOLS_MAX => return Err(Malformed),
+            None => {
+                let (place, name) = (self.tools.len(), name.ok_or(Malformed)?);
+                let id = id.unwrap_or_else(|| format!("call_{place}"));
+                self.tools.push((call.index, id.clone()));
+                each(StreamEvent::ToolStart { index: place as u64, id, name, signature: None });
+                place
+            }
+        };
+        let index = place as u64;
         if let Some(json) = arguments.filter(|json| !json.is_empty()) {
             each(StreamEvent::ToolInput { index, json });
         }

@@ -89,6 +89,7 @@ struct Usage {
 #[derive(Serialize)]
 struct InputDetails {
     cached_tokens: u64,
+    cache_write_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -100,7 +101,10 @@ impl From<TokenUsage> for Usage {
     fn from(usage: TokenUsage) -> Self {
         Self {
             input_tokens: usage.input,
-            input_tokens_details: InputDetails { cached_tokens: usage.cache_read },
+            input_tokens_details: InputDetails {
+                cached_tokens: usage.cache_read,
+                cache_write_tokens: usage.cache_write,
+            },
             output_tokens: usage.output,
             output_tokens_details: OutputDetails { reasoning_tokens: usage.reasoning },
             total_tokens: usage.input.saturating_add(usage.output),

@@ -8,7 +8,7 @@ use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
-use super::gateway::{DEADLINE, Gateway, openai, piece};
+use super::gateway::{DEADLINE, Gateway, anthropic, openai, piece};
 use super::provider::{Connection, TestProvider};
 use crate::llm::ProviderKind;
 
@@ -226,6 +226,16 @@ async fn an_end_without_its_blank_line_is_an_end() {
     let provider = streaming(vec![FIRST.into(), "data: [DONE]\n".into()], true).await;
     let gateway = Gateway::before(&provider).await;
     assert_eq!(gateway.chat(BODY).await.text(), [FIRST, DONE].concat());
+
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}";
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"x\",\"model\":\"m\"}}\n\n";
+    let provider = streaming(vec![start.into(), stop.into()], true).await;
+    let gateway = Gateway::start(vec![anthropic("p", provider.addr)]).await;
+    let body = r#"{"model":"m","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"hi"}]}"#;
+    let got = gateway.post("/v1/messages", &[], body).await;
+    assert_eq!(got.text(), [start, stop, "\n\n"].concat());
+    assert!(gateway.chat(body).await.text().ends_with(DONE));
+    gateway.until_counted(r#"gateway_provider_requests_total{provider="p",outcome="ok"} 2"#).await;
 }
 
 #[tokio::test]

@@ -21,9 +21,8 @@ use crate::llm::front::refusal::error_event;
 use crate::llm::idle::IdleTimer;
 use crate::llm::metrics::{Observation, Outcome};
 
-/// The end of a stream in OpenAI's protocol, as some servers send it: without the blank line
-/// that would make it an event.
-const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
+/// How the data of a last event ends.
+const LAST: [&[u8]; 2] = [b"}", b"[DONE]"];
 
 /// A watched stream. Dropping it drops the provider's connection with it, which is how a
 /// caller's disconnect stops the provider's work.
@@ -121,14 +120,19 @@ impl WatchedStream {
         stripped.map_or(passed, Bytes::from)
     }
 
-    /// The provider closed the stream: at its end, after an error of its own, or too early.
+    /// The provider closed the stream: at its end, after an error of its own, or too early. Some
+    /// leave out the blank line that would make the last event one.
     fn close(&mut self) -> Bytes {
         let rest = self.hold.rest();
-        let complete = DONE.contains(&rest.trim_ascii());
-        let outcome = self.scanner.end();
-        if complete || outcome.done {
+        let mut outcome = self.scanner.end();
+        if LAST.iter().any(|end| rest.trim_ascii().ends_with(end)) && !(outcome.done || outcome.error) {
+            self.scanner.push(b"\n\n");
+            outcome = self.scanner.end();
+            outcome.error = false;
+        }
+        if outcome.done {
             self.end(if outcome.error { Outcome::ServerError } else { Outcome::Ok });
-            return if complete { with_blank_line(&rest) } else { rest };
+            return with_blank_line(&rest);
         }
         if outcome.error {
             self.end(Outcome::ServerError);
@@ -191,6 +195,9 @@ impl WatchedStream {
 }
 
 fn with_blank_line(line: &[u8]) -> Bytes {
+    if line.trim_ascii().is_empty() {
+        return Bytes::new();
+    }
     let mut event = BytesMut::from(line.trim_ascii());
     event.extend_from_slice(b"\n\n");
     event.freeze()
