@@ -17,7 +17,6 @@ const BYTES_MAX: usize = 1 << 20;
 /// A piece of the arguments.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are Google's")]
 pub(super) struct PartialArg {
     json_path: String,
     string_value: Option<String>,
