@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidegate_e2e::harness::{Client, Gateway};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::beds::Pair;
 use crate::error::BenchError;
@@ -36,7 +37,9 @@ pub(crate) async fn run() -> Result<String, BenchError> {
     for count in KEYS {
         eprintln!("keys: making {count}");
         let gateway = Gateway::builder().config_yaml(CONFIG).workers(1).start().await?;
+        let start = Instant::now();
         let keys = make(&gateway, count).await?;
+        eprintln!("keys: made in {:.0} s", start.elapsed().as_secs_f64());
         row(&mut text, count, 0, &gateway, None)?;
         for used in [1, count] {
             eprintln!("keys: using {used} of {count}");

@@ -320,10 +320,7 @@ impl Control {
     /// # Errors
     /// See [`Keys::create`].
     pub fn create_key(&self, new: NewKey, by: &Actor) -> Result<(KeyRecord, String), ChangeError> {
-        let state = self.lock();
-        let made = self.keys.create(&state.config.auth, new, by)?;
-        self.publish(&state)?;
-        Ok(made)
+        Ok(self.keys.create(new, by)?)
     }
 
     /// Gives a key a new secret; the text is the only copy of it.
@@ -337,7 +334,7 @@ impl Control {
         by: &Actor,
     ) -> Result<(KeyRecord, String), ChangeError> {
         let state = self.lock();
-        let rotated = self.keys.rotate(&state.config.auth, id, grace_ms, by)?;
+        let rotated = self.keys.rotate(id, grace_ms, by)?;
         self.publish(&state)?;
         Ok(rotated)
     }
@@ -348,7 +345,7 @@ impl Control {
     /// See [`Keys::revoke`].
     pub fn revoke_key(&self, id: &str, by: &Actor) -> Result<(), ChangeError> {
         let state = self.lock();
-        self.keys.revoke(&state.config.auth, id, by)?;
+        self.keys.revoke(id, by)?;
         self.publish(&state)
     }
 
