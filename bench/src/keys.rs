@@ -41,7 +41,7 @@ pub(crate) async fn run() -> Result<String, BenchError> {
         let keys = make(&gateway, count).await?;
         eprintln!("keys: made in {:.0} s", start.elapsed().as_secs_f64());
         row(&mut text, count, 0, &gateway, None)?;
-        for used in [1, count] {
+        for used in [1, count.min(REQUESTS as u64)] {
             eprintln!("keys: using {used} of {count}");
             let some = keys.iter().take(used as usize).cloned().collect();
             let some: Arc<[String]> = some;
@@ -83,7 +83,7 @@ async fn make(gateway: &Gateway, count: u64) -> Result<Vec<String>, BenchError> 
     Ok(keys)
 }
 
-/// Sends requests of these keys, in turn.
+/// Sends requests of these keys, in turn; at most as many keys as requests are of use.
 async fn ask(gateway: &Gateway, keys: &Arc<[String]>) -> Result<(), BenchError> {
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS as usize {

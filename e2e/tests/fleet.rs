@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use tidegate_e2e::harness::{DelayedLink, Fleet, RedisCluster, RedisServer, Tally};
+use serde_json::json;
+use tidegate_e2e::emulator::Fault;
+use tidegate_e2e::harness::{
+    Client, DelayedLink, Fleet, Gateway, RedisCluster, RedisServer, StreamingAnswer, Tally, eventually,
+};
 
 const RATE: u32 = 60;
 const TIMES: u32 = 5;
@@ -75,4 +79,63 @@ async fn a_gateway_that_dies_leaves_its_part_to_the_others() {
     fleet.wait_until("leased", 1).await.unwrap();
     let alone = fleet.overload(TIMES, PHASE).await;
     assert_about(alone, allowed(4));
+}
+
+const IN_FLIGHT: &str = "\
+providers:
+  - name: openai
+    type: openai
+    base_url: \"{{emulator}}\"
+    api_key: sk-emulated-0123456789
+    models: [gpt-4o]
+auth:
+  anonymous: {enabled: true, tenant: demo}
+redis: {url: '@REDIS@', timeout: 1s, connect_timeout: 1s}
+limiter:
+  rules:
+    - {tenant: demo, concurrency: 4, scope: fleet}
+";
+
+/// Opens a stream that does not end by itself; `None` if too many are open already.
+async fn open(gateway: &Gateway) -> Option<StreamingAnswer> {
+    let question =
+        json!({"model": "gpt-4o", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let stream = gateway.open_chat(&Client::new(), question.to_string()).await.unwrap();
+    match stream.status().as_u16() {
+        200 => Some(stream),
+        429 => None,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn requests_at_a_time_are_divided_and_who_dies_leaves_its_part_to_the_others() {
+    let mut redis = RedisServer::start().await.unwrap();
+    let config = IN_FLIGHT.replace("@REDIS@", &redis.url());
+    let mut fleet = Fleet::start_with(&config, 2, RATE).await.unwrap();
+    let mut streams = Vec::new();
+    for gateway in &fleet.gateways {
+        gateway.emulator.arm(Fault { stall_after_chunks: Some(1), ..Fault::default() }).unwrap();
+        let deadline = Duration::from_secs(10);
+        let third = eventually("its part of four is two", deadline, || async {
+            let held = [open(gateway).await?, open(gateway).await?];
+            open(gateway).await.is_none().then_some(held)
+        });
+        streams.push(third.await.unwrap());
+    }
+    // Redis is not needed for that.
+    redis.kill().unwrap();
+    fleet.wait_until("alone", 2).await.unwrap();
+    for gateway in &fleet.gateways {
+        assert!(open(gateway).await.is_none());
+    }
+    redis.restart().await.unwrap();
+    drop(fleet.gateways.pop());
+    fleet.wait_until("leased", 1).await.unwrap();
+    let deadline = Duration::from_secs(10);
+    let more = eventually("all four are the survivor's", deadline, || async {
+        let held = [open(&fleet.gateways[0]).await?, open(&fleet.gateways[0]).await?];
+        open(&fleet.gateways[0]).await.is_none().then_some(held)
+    });
+    drop(more.await.unwrap());
 }

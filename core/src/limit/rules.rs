@@ -46,6 +46,24 @@ pub struct Shared {
     pub scope: Scope,
 }
 
+/// Requests at a time, and who shares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtATime {
+    most: u32,
+    scope: Scope,
+}
+
+impl AtATime {
+    /// How many one of so many gateways admits: of a limit of the fleet an equal part, at least 1.
+    #[must_use]
+    pub fn here(self, gateways: u32) -> u32 {
+        match self.scope {
+            Scope::Gateway => self.most,
+            Scope::Fleet => (self.most / gateways.max(1)).max(1),
+        }
+    }
+}
+
 /// What one level asks of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
@@ -59,7 +77,7 @@ pub struct Level {
     /// LLM tokens per day.
     pub day: Option<Shared>,
     /// Requests at a time.
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<AtATime>,
 }
 
 impl Level {
@@ -87,7 +105,7 @@ struct Terms {
     requests: Option<Shared>,
     minute: Option<Shared>,
     day: Option<Shared>,
-    concurrency: Option<u32>,
+    concurrency: Option<AtATime>,
 }
 
 impl Terms {
@@ -97,7 +115,7 @@ impl Terms {
             requests: rule.requests.map(|policy| shared(Rate::new(policy))),
             minute: rule.tokens_per_minute.map(|amount| shared(Rate::quota(amount, MINUTE_NS))),
             day: rule.tokens_per_day.map(|amount| shared(Rate::quota(amount, DAY_NS))),
-            concurrency: rule.concurrency,
+            concurrency: rule.concurrency.map(|most| AtATime { most, scope: rule.scope }),
         }
     }
 
@@ -263,7 +281,16 @@ mod tests {
         let [level] = levels.as_slice() else { panic!("one level") };
         assert_eq!(level.requests, Some(Shared { rate: rate(3.0), scope: Scope::Fleet }));
         let minute = Shared { rate: Rate::quota(600, MINUTE_NS), scope: Scope::Gateway };
-        assert_eq!((level.minute, level.day, level.concurrency), (Some(minute), None, Some(4)));
+        assert_eq!((level.minute, level.day), (Some(minute), None));
+        assert_eq!(level.concurrency, Some(AtATime { most: 4, scope: Scope::Gateway }));
+    }
+
+    #[test]
+    fn gateways_together_admit_no_more_than_the_fleet_may() {
+        for (most, gateways, here) in [(9, 0, 9), (9, 1, 9), (9, 3, 3), (10, 3, 3), (2, 3, 1)] {
+            assert_eq!(AtATime { most, scope: Scope::Fleet }.here(gateways), here);
+            assert_eq!(AtATime { most, scope: Scope::Gateway }.here(gateways), most);
+        }
     }
 
     #[test]

@@ -55,8 +55,10 @@ impl Look {
 pub trait Buckets {
     /// The bucket of `subject` at a level, asked for `amount`.
     fn look(&mut self, level: &Level, kind: Kind, rate: Rate, subject: &Subject<'_>, amount: u64) -> Look;
-    /// Requests of it in flight.
+    /// Requests of it in flight here.
     fn in_flight(&mut self, level: &Level, subject: &Subject<'_>) -> u32;
+    /// Gateways of the fleet, as last known; at least 1.
+    fn gateways(&self) -> u32;
 }
 
 /// When to try again if too many requests are in flight, in milliseconds: nobody knows when one of
@@ -88,7 +90,8 @@ pub fn states(
                 share_remaining: look.share,
             });
         }
-        if let Some(most) = level.concurrency {
+        if let Some(at_a_time) = level.concurrency {
+            let most = at_a_time.here(buckets.gateways());
             let remaining = most.saturating_sub(buckets.in_flight(level, subject));
             states.push(BucketState {
                 bucket: bucket(),
@@ -120,6 +123,10 @@ mod tests {
         }
 
         fn in_flight(&mut self, _: &Level, _: &Subject<'_>) -> u32 {
+            2
+        }
+
+        fn gateways(&self) -> u32 {
             2
         }
     }

@@ -117,10 +117,10 @@ pub struct Rule {
     /// LLM tokens per day, of prompts and answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
-    /// Requests at a time; always of one gateway.
+    /// Requests at a time; of the fleet's, each gateway admits an equal part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// Who shares the rates.
+    /// Who shares the limits.
     #[serde(default)]
     pub scope: Scope,
 }
@@ -245,9 +245,6 @@ impl Rule {
         }
         if requests.is_none() && counts.iter().all(|(_, value, _)| value.is_none()) {
             refuse(path, "limits nothing")?;
-        }
-        if self.scope == Scope::Fleet && concurrency.is_some() {
-            refuse(&format!("{path}.concurrency"), "is of one gateway, the rule is of the fleet")?;
         }
         Ok(())
     }

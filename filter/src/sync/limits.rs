@@ -93,4 +93,8 @@ impl<H: SharedCells> Buckets for InCells<'_, H> {
     fn in_flight(&mut self, level: &Level, subject: &Subject<'_>) -> u32 {
         permits::in_use(self.host, level.tag(subject.ip), self.now_ns / 1_000_000)
     }
+
+    fn gateways(&self) -> u32 {
+        self.slices.fleet.view().gateways
+    }
 }

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use tidegate_core::address::ClientAddress;
 use tidegate_core::event::Counter;
 use tidegate_core::limit::fair::Sharer;
+use tidegate_core::limit::lease::OnLoss;
 use tidegate_core::limit::{Kind, Subject};
-use tidegate_core::policy::{BucketPolicy, Rule, Selector, Snapshot};
+use tidegate_core::policy::{BucketPolicy, Rule, Scope, Selector, Snapshot};
+use tidegate_filter::fleet::Heard;
 use tidegate_filter::pipeline::Flow;
 use tidegate_filter::place::{Account, Place};
 use tidegate_filter::vm::Vm;
@@ -169,6 +171,37 @@ fn requests_at_a_time_are_counted_over_all_workers_until_their_end() {
     drop(one);
     process.advance_ms(5_000);
     assert_eq!(chat(&process, &mut two, BODY).1, Flow::Continue);
+}
+
+#[test]
+fn of_a_fleets_requests_at_a_time_each_gateway_admits_an_equal_part() {
+    let mut snapshot = policy();
+    snapshot.l1.enabled = false;
+    snapshot.limits.rules.push(Rule {
+        requests: None,
+        concurrency: Some(7),
+        scope: Scope::Fleet,
+        ..rule(r#"{"model":"m"}"#)
+    });
+    let (process, mut vm) = (Process::new(), vm(&snapshot));
+    let hears = |vm: &mut Vm, gateways| {
+        let host = stream(&process).host;
+        Heard { gateway: 1, at_ns: 0, gateways }.write(&host);
+        vm.slices.fleet.on_tick(&host, process.now_ns.get(), OnLoss::Closed);
+    };
+    hears(&mut vm, 3);
+    let mut first = chat(&process, &mut vm, BODY);
+    assert_eq!((first.1, chat(&process, &mut vm, BODY).1), (Flow::Continue, Flow::Continue));
+    let refused = reply(chat(&process, &mut vm, BODY).1);
+    assert!(String::from_utf8_lossy(&refused.body).contains("requests at a time of model:m"));
+    // Another one has come: what is in flight goes on, and counts.
+    hears(&mut vm, 4);
+    first.0.end(&mut vm);
+    assert!(matches!(chat(&process, &mut vm, BODY).1, Flow::Reply(_)), "one of one is in flight");
+    // All others are gone.
+    hears(&mut vm, 1);
+    let admitted = (0..10).filter(|_| chat(&process, &mut vm, BODY).1 == Flow::Continue).count();
+    assert_eq!(admitted, 6);
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Buckets for Untouched {
     fn in_flight(&mut self, _: &Level, _: &Subject<'_>) -> u32 {
         0
     }
+
+    fn gateways(&self) -> u32 {
+        1
+    }
 }
 
 async fn look(gateway: &Gateway, request: DescribedRequest) -> (bool, Vec<BucketState>) {

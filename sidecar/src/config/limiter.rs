@@ -353,11 +353,6 @@ impl RuleDocument {
         let day = count("tokens_per_day", tokens_per_day, TOKENS_PER_DAY_MAX, " tokens");
         let most = u64::from(CONCURRENCY_MAX);
         let at_a_time = count("concurrency", concurrency.map(u64::from), most, " requests at a time");
-        if scope == Some(Scope::Fleet) && at_a_time.is_some() {
-            let what = "is counted by each gateway for itself, so it cannot have scope fleet; write it into a rule of \
-                        its own, with the same attributes and without a scope";
-            problems.add(format!("{path}.concurrency"), what);
-        }
         let limits_else = minute.is_some() || day.is_some() || at_a_time.is_some();
         if rate.is_some() && requests_per_second.is_some() {
             problems.add(format!("{path}.rate"), "is short for requests_per_second; write one of them");

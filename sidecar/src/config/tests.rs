@@ -447,9 +447,8 @@ fn a_rule_may_be_of_the_whole_fleet() {
     let of_tenants: Vec<_> = both.rules.iter().filter(|rule| rule.select.tenant.is_some()).collect();
     let kinds: Vec<Vec<_>> = of_tenants.iter().map(|rule| rule.kinds().collect()).collect();
     assert_eq!(kinds, [vec!["requests", "concurrency"], vec!["tokens_per_day"]]);
-    let wrong =
-        "limiter: {rules: [{tenant: a, rate: 5, concurrency: 2, scope: fleet}, {tenant: a, rate: 6}]}";
-    assert_eq!(paths(wrong), ["limiter.rules[0].concurrency", "limiter.rules[1].rate"]);
+    let wrong = "limiter: {rules: [{tenant: a, rate: 5, concurrency: 2, scope: fleet}, {tenant: a, rate: 6, concurrency: 1}]}";
+    assert_eq!(paths(wrong), ["limiter.rules[1].rate"]);
     let wrong =
         "limiter: {fleet: {on_redis_loss: wait, gateways: 3}, rules: [{tenant: a, rate: 5, scope: all}]}";
     let expected = ["limiter.fleet.on_redis_loss", "limiter.fleet.gateways", "limiter.rules[0].scope"];

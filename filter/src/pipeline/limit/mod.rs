@@ -139,15 +139,15 @@ impl Taking {
         subject: &Subject<'_>,
         now_ns: u64,
     ) -> Result<(), Reply> {
-        let now_ms = now_ns / 1_000_000;
+        let (now_ms, gateways) = (now_ns / 1_000_000, vm.slices.fleet.view().gateways);
         let (caller, model) = (Rc::clone(&self.of_caller), Rc::clone(&self.of_model));
-        for (index, (level, tag, most)) in permits(&caller, &model, self.ip).enumerate() {
+        for (index, (level, tag, most)) in permits(&caller, &model, self.ip, gateways).enumerate() {
             match vm.permits.take(host, tag, most, now_ms) {
                 Permitted::Taken(_) => self.has_permits = true,
                 // Where it cannot be counted, it cannot be refused either.
                 Permitted::Full => vm.counts.add(Counter::LimitContended),
                 Permitted::Refused => {
-                    for (_, tag, most) in permits(&caller, &model, self.ip).take(index) {
+                    for (_, tag, most) in permits(&caller, &model, self.ip, gateways).take(index) {
                         vm.permits.give_back(host, tag, most, now_ms);
                     }
                     self.has_permits = false;
@@ -168,7 +168,8 @@ impl Taking {
         if !std::mem::take(&mut self.has_permits) {
             return;
         }
-        for (_, tag, most) in permits(&self.of_caller, &self.of_model, self.ip) {
+        let gateways = vm.slices.fleet.view().gateways;
+        for (_, tag, most) in permits(&self.of_caller, &self.of_model, self.ip, gateways) {
             vm.permits.give_back(host, tag, most, now_ns / 1_000_000);
         }
     }
@@ -310,13 +311,15 @@ fn quotas<'l>(levels: &'l [Level], need: Need) -> impl Iterator<Item = Want<'l>>
     levels.iter().flat_map(wants)
 }
 
-/// The limits on requests at a time: level, tag, and how many there are.
+/// The limits on requests at a time: level, tag, and how many there are in one of `gateways`.
 fn permits<'l>(
     caller: &'l [Level],
     model: &'l [Level],
     ip: Option<ClientAddress>,
+    gateways: u32,
 ) -> impl Iterator<Item = (&'l Level, u64, u32)> {
-    caller.iter().chain(model).filter_map(move |level| Some((level, level.tag(ip), level.concurrency?)))
+    let levels = caller.iter().chain(model);
+    levels.filter_map(move |level| Some((level, level.tag(ip), level.concurrency?.here(gateways))))
 }
 
 /// Refuses a prompt that no waiting will help.
