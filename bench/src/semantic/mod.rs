@@ -8,6 +8,7 @@ mod gateway;
 mod index;
 mod pairs;
 mod python;
+mod shared;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub(crate) struct Wanted {
 }
 
 /// The names of the parts.
-pub(crate) const PARTS: [&str; 5] = ["english", "chinese", "python", "index", "gateway"];
+pub(crate) const PARTS: [&str; 6] = ["english", "chinese", "python", "index", "gateway", "redis"];
 
 /// Everything that is wanted; what is missing is said in its place.
 pub(crate) async fn run(wanted: &Wanted) -> Result<String, BenchError> {
@@ -58,6 +59,9 @@ pub(crate) async fn run(wanted: &Wanted) -> Result<String, BenchError> {
     }
     if is_wanted("gateway") {
         text += &gateway::report(&texts, wanted.entries).await?;
+    }
+    if is_wanted("redis") {
+        text += &shared::report(&texts).await?;
     }
     Ok(text)
 }

@@ -20,8 +20,10 @@ const PROMPTS_MIN: usize = 10_000;
 const NEIGHBOURS: usize = 8;
 /// Share of hits that are audited.
 const AUDIT_SHARE: f64 = 0.05;
-/// Thresholds that are tried for the same error.
-const THRESHOLDS: std::ops::RangeInclusive<u16> = 60..=99;
+/// Thresholds that are tried for the same error, in thousandths; the last lets only the same words pass.
+const THRESHOLDS: std::ops::RangeInclusive<u16> = 600..=1000;
+/// What rounding takes off the cosine of a text and itself.
+const ROUNDING: f32 = 1e-5;
 
 /// One stored prompt.
 struct Stored {
@@ -95,7 +97,7 @@ pub(crate) async fn report(title: &str, rows: &[Labelled], encoder: &Encoder) ->
         let verified = verified(&prompts, bound);
         text += &verified.row(&format!("`verified`, bound {}", bound.share()));
         let (threshold, fixed) = equal_error(&prompts, verified.error());
-        text += &fixed.row(&format!("threshold {threshold:.2}, the lowest with no more errors"));
+        text += &fixed.row(&format!("threshold {threshold:.3}, the lowest with no more errors"));
     }
     let _ = write!(text, "{}", fixed(&prompts, 0.85).row("threshold 0.85"));
     Ok(text)
@@ -202,7 +204,7 @@ fn fixed(prompts: &[Prompt], threshold: f32) -> Outcome {
     let mut outcome = Outcome { hits: 0, wrong: 0, prompts: prompts.len() };
     for (number, prompt) in prompts.iter().enumerate() {
         let found = index.search(&[0; 32], &prompt.vector, 1, 0);
-        if let Some(nearest) = found.first().filter(|found| found.similarity >= threshold) {
+        if let Some(nearest) = found.first().filter(|found| found.similarity >= threshold - ROUNDING) {
             outcome.hits += 1;
             outcome.wrong += u64::from(nearest.value.class != prompt.class);
             continue;
@@ -217,7 +219,7 @@ fn fixed(prompts: &[Prompt], threshold: f32) -> Outcome {
 /// enough.
 fn equal_error(prompts: &[Prompt], error: f64) -> (f32, Outcome) {
     let (mut low, mut high) = (*THRESHOLDS.start(), *THRESHOLDS.end());
-    let at = |percent: u16| fixed(prompts, f32::from(percent) / 100.0);
+    let at = |thousandths: u16| fixed(prompts, f32::from(thousandths) / 1000.0);
     while low < high {
         let middle = (low + high) / 2;
         if at(middle).error() <= error {
@@ -226,5 +228,5 @@ fn equal_error(prompts: &[Prompt], error: f64) -> (f32, Outcome) {
             low = middle + 1;
         }
     }
-    (f32::from(low) / 100.0, at(low))
+    (f32::from(low) / 1000.0, at(low))
 }

@@ -37,7 +37,7 @@ impl Files {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|e| {
                 format!(
-                    "{}: {e}; run scripts/setup, or set embedding.model_path and embedding.tokenizer_path",
+                    "{}: {e}; run scripts/setup (for multilingual-e5-small: scripts/setup multilingual), or set embedding.model_path and embedding.tokenizer_path",
                     path.display()
                 )
             })
