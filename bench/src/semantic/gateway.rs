@@ -30,7 +30,7 @@ const HITS: usize = 3_000;
 const CONNECTIONS: [usize; 2] = [1, 8];
 /// How long the provider takes for a miss.
 const PROVIDER_MS: u64 = 1_000;
-/// Misses at a time, and how often.
+/// Misses that begin one after the other while the provider takes its time, and how often.
 const MISSES: (usize, usize) = (32, 6);
 pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -45,7 +45,8 @@ auth:
     - {name: bench, key: @KEY@, tenant: bench}
 cache:
   l1: {enabled: false}
-  l2: {max_bytes: 2GiB}
+  l2:
+    max_bytes: 2GiB
 ";
 
 /// Fills a gateway's cache with `entries` questions made of `texts`.
@@ -80,7 +81,7 @@ pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, B
         "\n### Through Envoy\n\n{stored} entries in one partition, stored at {:.0} a second; prompts of at most {WORDS_MAX} words, \
          each asked for with a word more. Hits alone are timed.\n\n\
          | connections | hits | p50 | p99 |\n|---|---|---|---|\n{rows}\n\
-         A miss with a provider that takes {PROVIDER_MS} ms, {} at a time: p50 {:.2} ms, with `no-store` {:.2} ms; \
+         A miss with a provider that takes {PROVIDER_MS} ms, {} a second: p50 {:.2} ms, with `no-store` {:.2} ms; \
          the look-up adds {:.2} ms.\n\nThe sidecar grew by {grown:.1} MiB, {:.0} bytes for each entry, its prompt and answer among them.\n",
         entries as f64 / filled,
         MISSES.0,
@@ -91,7 +92,7 @@ pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, B
     ))
 }
 
-/// A gateway with the real model, and more configuration of the cache.
+/// A gateway with the real model, and more configuration, which begins inside `cache.l2`.
 pub(super) async fn start(provider: &Provider, more: &str) -> Result<Arc<Gateway>, BenchError> {
     let config = CONFIG.replace("@KEY@", KEY) + more;
     let files = embedding_files()?;
@@ -137,7 +138,7 @@ fn body(question: &str) -> String {
 }
 
 /// Asks all, so many at a time; how many were semantic hits, and how long those took.
-async fn ask_all(
+pub(super) async fn ask_all(
     gateway: &Arc<Gateway>,
     client: &Client,
     questions: &[String],
@@ -179,7 +180,15 @@ fn good(answer: &Answer) -> Result<(), BenchError> {
 async fn until_stored(gateway: &Gateway, least: u64) -> Result<u64, BenchError> {
     let (admin, url) = (gateway.admin(), gateway.url("/admin/cache"));
     let entries = || async { admin.get(&url).await.ok()?.json()["entries"].as_u64().filter(|n| *n >= least) };
-    Ok(eventually("the answers are stored", DEADLINE, entries).await?)
+    let stored = eventually(&format!("{least} answers are stored"), DEADLINE, entries).await;
+    match stored {
+        Ok(stored) => Ok(stored),
+        Err(why) => {
+            let page = admin.get(&gateway.url("/metrics")).await?.text();
+            let counted = page.lines().filter(|line| line.starts_with("gateway_semantic_cache_stores_total"));
+            Err(BenchError::new(format!("{why}: {}", counted.collect::<Vec<_>>().join(", "))))
+        }
+    }
 }
 
 /// Latencies of misses that are looked up, and of the same that are not, in turn.
@@ -192,11 +201,13 @@ async fn misses(gateway: &Arc<Gateway>, dice: &mut Dice) -> Result<(Histogram, H
             _ => (client.with_header("cache-control", "no-store"), &mut without),
         };
         let mut asking = JoinSet::new();
-        for _ in 0..MISSES.0 {
+        for place in 0..MISSES.0 {
             let (gateway, client) = (gateway.clone(), client.clone());
             let question =
                 format!("What became of ship number {} after the storm of {}?", dice.next(), dice.next());
+            let begins = Duration::from_millis(PROVIDER_MS).mul_f64(place as f64 / MISSES.0 as f64);
             asking.spawn(async move {
+                tokio::time::sleep(begins).await;
                 let sent = Instant::now();
                 let answer = gateway.ask(&client, body(&question)).await?;
                 good(&answer)?;
@@ -211,6 +222,6 @@ async fn misses(gateway: &Arc<Gateway>, dice: &mut Dice) -> Result<(Histogram, H
     Ok((with, without))
 }
 
-fn ms(latency: &Histogram, quantile: f64) -> f64 {
+pub(super) fn ms(latency: &Histogram, quantile: f64) -> f64 {
     latency.quantile(quantile) as f64 / 1e6
 }

@@ -48,6 +48,14 @@ pub fn envoy_binary() -> Result<PathBuf, HarnessError> {
     existing("Envoy", path, "run scripts/setup, or set ENVOY")
 }
 
+/// Redis 8: `bin/redis8-server` under `TIDEGATE_TOOLS`.
+///
+/// # Errors
+/// There is no such file.
+pub(super) fn redis_8() -> Result<PathBuf, HarnessError> {
+    existing("Redis 8", tools().join("bin/redis8-server"), "run `scripts/setup test`")
+}
+
 /// The filter: `TIDEGATE_FILTER`, else `dist/tidegate_filter.wasm`.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Real Redis servers: one, or a cluster of masters.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -41,12 +42,24 @@ impl RedisServer {
     /// # Errors
     /// It is not installed, or does not answer in time.
     pub async fn start_with(arguments: &[&str]) -> Result<Self, HarnessError> {
-        let server = Self::spawn(arguments, None)?;
+        Self::started(paths::on_path("redis-server", "Redis")?, arguments).await
+    }
+
+    /// A Redis 8, which has vector sets.
+    ///
+    /// # Errors
+    /// It is not installed, or does not answer in time.
+    pub async fn start_8() -> Result<Self, HarnessError> {
+        Self::started(paths::redis_8()?, &[]).await
+    }
+
+    async fn started(program: PathBuf, arguments: &[&str]) -> Result<Self, HarnessError> {
+        let server = Self::spawn(program, arguments, None)?;
         server.wait_until_it_answers().await?;
         Ok(server)
     }
 
-    fn spawn(arguments: &[&str], bus: Option<Port>) -> Result<Self, HarnessError> {
+    fn spawn(program: PathBuf, arguments: &[&str], bus: Option<Port>) -> Result<Self, HarnessError> {
         let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
         let port = Port::lease()?;
         let (number, folder) = (port.number().to_string(), dir.path().display().to_string());
@@ -54,7 +67,7 @@ impl RedisServer {
             ["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &folder];
         let spec = Spec {
             name: "redis-server",
-            program: paths::on_path("redis-server", "Redis")?,
+            program,
             arguments: common.iter().chain(arguments).map(Into::into).collect(),
             environment: Vec::new(),
             log: dir.path().join("redis.log"),
@@ -168,7 +181,11 @@ impl RedisCluster {
             let number = bus.number().to_string();
             let cluster = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"];
             let ports = ["--cluster-port", &number, "--cluster-node-timeout", NODE_TIMEOUT_MS];
-            masters.push(RedisServer::spawn(&[cluster, ports].concat(), Some(bus))?);
+            masters.push(RedisServer::spawn(
+                paths::on_path("redis-server", "Redis")?,
+                &[cluster, ports].concat(),
+                Some(bus),
+            )?);
         }
         for master in &masters {
             master.wait_until_it_answers().await?;

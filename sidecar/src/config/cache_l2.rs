@@ -10,7 +10,7 @@ use super::cache::temperature;
 use super::value::{ByteSize, Span};
 use super::{Check, Problems};
 use crate::l2::Mode;
-use crate::l2::settings::{Pattern, Rule, Settings};
+use crate::l2::settings::{Pattern, Place, Rule, Settings};
 
 /// Least threshold: below it prompts have no more in common than their language.
 const THRESHOLD_MIN: f64 = 0.5;
@@ -32,6 +32,7 @@ const PATTERN_BYTES_MAX: usize = 1024;
 #[serde(deny_unknown_fields, default)]
 pub struct Document {
     enabled: Option<bool>,
+    index: Option<PlaceName>,
     threshold: Option<f64>,
     mode: Option<ModeName>,
     error_bound: Option<f64>,
@@ -52,6 +53,13 @@ enum ModeName {
     Verified,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PlaceName {
+    Memory,
+    Redis,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RuleDocument {
@@ -70,6 +78,7 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
     let is_there = document.is_some();
     let Document {
         enabled,
+        index,
         threshold: least,
         mode,
         error_bound,
@@ -92,6 +101,7 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
     Settings {
         enabled: is_there && enabled.unwrap_or(true),
         shared,
+        index: place(index, shared, &mut check.problems),
         mode,
         audit_rate: check.problems.within(
             "cache.l2.audit_rate",
@@ -115,6 +125,19 @@ pub fn validate(document: Option<Document>, shared: bool, check: &mut Check<'_>)
             .into_iter()
             .map(|(path, document)| rule(&path, document, check))
             .collect(),
+    }
+}
+
+fn place(name: Option<PlaceName>, shared: bool, problems: &mut Problems) -> Place {
+    match name {
+        None | Some(PlaceName::Memory) => Place::Memory,
+        Some(PlaceName::Redis) => {
+            if !shared {
+                let what = "is redis, but answers are not shared; add `backend: redis` to `cache`";
+                problems.add("cache.l2.index", what);
+            }
+            Place::Redis
+        }
     }
 }
 

@@ -183,7 +183,15 @@ struct Sections {
     bus: Option<bus::Document>,
     kafka: Option<kafka::Document>,
     etcd: Option<etcd::Document>,
+    security: Option<Nothing>,
+    discovery: Option<Nothing>,
+    tracing: Option<Nothing>,
 }
+
+/// A section without a field.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Nothing {}
 
 /// What every section's validation works with.
 pub struct Check<'a> {
@@ -284,8 +292,13 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         bus,
         kafka,
         etcd,
+        security,
+        discovery,
+        tracing,
     } = structure::read(tree, &mut problems);
     let has = [("kafka", kafka.is_some()), ("etcd", etcd.is_some())];
+    let later = structure::LATER.into_iter().zip([security, discovery, tracing]);
+    let later = later.filter_map(|(section, there)| there.map(|_| section));
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
     let (l1, l2) = cache::validate(cache.unwrap_or_default(), redis.is_some(), &mut check);
@@ -317,6 +330,6 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
     };
     let is_used = [("kafka", config.bus.kafka.is_some()), ("etcd", config.store.etcd.is_some())];
     let idle = has.into_iter().zip(is_used).filter(|((_, there), (_, used))| *there && !used);
-    config.without_effect = idle.map(|((section, _), _)| section).collect();
+    config.without_effect = idle.map(|((section, _), _)| section).chain(later).collect();
     if check.problems.is_empty() { Ok(config) } else { Err(check.problems) }
 }

@@ -9,8 +9,9 @@ use serde_path_to_error::{Path, Segment};
 
 use super::problem::{PROBLEMS_MAX, Problems};
 
-/// Keys that the configuration contract has, but this version does not implement.
-const LATER: &[&str] = &["security", "discovery", "tracing"];
+/// Sections that the configuration contract has, but that this version has nothing for: they may be
+/// there, empty.
+pub const LATER: [&str; 3] = ["security", "discovery", "tracing"];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.
 pub fn read<T: DeserializeOwned + Default>(mut tree: Value, problems: &mut Problems) -> T {
@@ -40,7 +41,7 @@ fn display(path: &Path) -> String {
 fn explain(path: &Path, message: &str) -> String {
     if message.starts_with("unknown field") {
         let name = path.to_string();
-        if LATER.iter().any(|later| *later == name) {
+        if LATER.iter().any(|later| name.split('.').next() == Some(later)) {
             return format!("`{name}` is not supported by this version; remove it");
         }
         return message.replacen("expected", "use", 1);

@@ -1,15 +1,31 @@
 //! Looking for an answer: the same request in Redis, then a prompt that means the same.
 
+use std::sync::Arc;
+
 use tidegate_core::cache::semantic::guard::compare;
 use tidegate_core::cache::semantic::{Candidate, Decision, Evidence, Reason};
 use tokio::time::Instant;
 
 use super::asked::{Asked, Trial};
 use super::entry::Entry;
-use super::index::Found;
+use super::index::{EntryId, Found};
 use super::{CANDIDATES, Hit, Layer, Looked, Near, SemanticCache};
 use crate::embedding::EmbedError;
 use crate::keys::unix_ms;
+
+/// A stored prompt near the one asked for, with its answer.
+struct Match {
+    /// Which one, if it lies in memory.
+    id: Option<EntryId>,
+    similarity: f32,
+    entry: Arc<Entry>,
+}
+
+impl From<Found<Entry>> for Match {
+    fn from(found: Found<Entry>) -> Self {
+        Self { id: Some(found.id), similarity: found.similarity, entry: found.value }
+    }
+}
 
 impl SemanticCache {
     /// Looks for an answer to serve, and counts.
@@ -20,7 +36,9 @@ impl SemanticCache {
         match &looked {
             Looked::Hit(hit) => {
                 if let Layer::Semantic(id) = hit.layer {
-                    self.index.hit(&asked.partition, id);
+                    if let Some(id) = id {
+                        self.index.hit(&asked.partition, id);
+                    }
                     self.metrics.similarity.observe(hit.similarity.into());
                 }
                 if let Some(evidence) = hit.evidence {
@@ -56,32 +74,50 @@ impl SemanticCache {
         };
         self.settle();
         let found = self.index.search(&asked.partition, &vector, CANDIDATES, unix_ms());
-        self.weigh(asked, found)
+        let looked = self.weigh(asked, found.into_iter().map(Match::from).collect());
+        let is_audit = asked.trial.as_ref().is_some_and(|trial| trial.is_audit);
+        if is_audit || matches!(looked, Looked::Hit(_)) {
+            return looked;
+        }
+        let elsewhere = self.near_in_redis(asked, &vector).await;
+        if elsewhere.is_empty() { looked } else { self.weigh(asked, elsewhere) }
+    }
+
+    /// What the index in Redis has, if it lies there.
+    async fn near_in_redis(&self, asked: &Asked, vector: &[f32]) -> Vec<Match> {
+        let (Some(shared), Ok(space)) = (self.shared().filter(|shared| shared.is_index()), self.space())
+        else {
+            return Vec::new();
+        };
+        let near = shared.near((space, &asked.partition), vector, &asked.tenant).await;
+        let matched = |(similarity, entry)| Match { id: None, similarity, entry: Arc::new(entry) };
+        near.into_iter().map(matched).collect()
     }
 
     /// Serves the same words, or what the guard and the mode let pass.
-    fn weigh(&self, asked: &mut Asked, mut found: Vec<Found<Entry>>) -> Looked {
-        let is_same = |found: &&Found<Entry>| found.value.name == asked.name;
-        if let Some(Found { id, value: entry, .. }) = found.iter().find(is_same) {
+    fn weigh(&self, asked: &mut Asked, mut found: Vec<Match>) -> Looked {
+        asked.trial = None;
+        let is_same = |found: &&Match| found.entry.name == asked.name;
+        if let Some(Match { id, entry, .. }) = found.iter().find(is_same) {
             return Looked::Hit(Hit::same(Layer::Semantic(*id), entry.clone()));
         }
         let were_some = !found.is_empty();
-        found.retain(|found| self.trust.allows(found.value.name, found.similarity));
+        found.retain(|found| self.trust.allows(found.entry.name, found.similarity));
         if were_some && found.is_empty() {
             return Looked::Miss { reason: "feedback", near: None };
         }
         let candidates: Vec<Candidate> = found
             .iter()
-            .map(|Found { similarity, value, .. }| Candidate {
+            .map(|Match { similarity, entry, .. }| Candidate {
                 similarity: *similarity,
-                answer: value.answer,
-                guard: compare(&value.features, &asked.features),
+                answer: entry.answer,
+                guard: compare(&entry.features, &asked.features),
             })
             .collect();
         let near = |place: usize| {
             let (found, candidate) = (found.get(place)?, candidates.get(place)?);
             let Candidate { similarity, guard, answer: _ } = *candidate;
-            Some(Near { entry: found.value.clone(), similarity, guard })
+            Some(Near { entry: found.entry.clone(), similarity, guard })
         };
         let is_far = candidates.first().is_some_and(|nearest| nearest.similarity < asked.terms.threshold);
         let evidence = match Evidence::weigh(&candidates) {
@@ -90,7 +126,7 @@ impl SemanticCache {
             Err(_) if is_far => return Looked::Miss { reason: "below_threshold", near: near(0) },
             Err(reason) => return Looked::Miss { reason: reason.label(), near: near(0) },
         };
-        let Some(Found { id, similarity, value: entry }) = found.get(evidence.chosen()) else {
+        let Some(Match { id, similarity, entry }) = found.get(evidence.chosen()) else {
             return Looked::Miss { reason: "nothing_stored", near: None };
         };
         let decision = self.trust.decide(&asked.tenant, asked.terms.threshold, &evidence, &entry.learned());

@@ -86,8 +86,8 @@ impl Hit {
 pub enum Layer {
     /// In Redis, by the whole request.
     Redis,
-    /// In the index, by the meaning of the prompt.
-    Semantic(EntryId),
+    /// In the index, by the meaning of the prompt; which entry, if it lies in memory.
+    Semantic(Option<EntryId>),
 }
 
 impl Layer {
@@ -215,7 +215,7 @@ impl SemanticCache {
         read_before: Option<&str>,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, NoRandomness> {
-        let shared = Arc::new(Shared::new(redis, read_before, registry)?);
+        let shared = Arc::new(Shared::new(redis, self.settings.index, read_before, registry)?);
         let cache = Arc::new(Self { shared: Some(shared.clone()), ..self });
         shared.tend(Arc::downgrade(&cache));
         Ok(cache)

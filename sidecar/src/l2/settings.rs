@@ -13,6 +13,8 @@ pub struct Settings {
     pub enabled: bool,
     /// Whether answers are shared with other gateways through Redis.
     pub shared: bool,
+    /// Where prompts are compared.
+    pub index: Place,
     /// Who decides whether a near answer is served.
     pub mode: Mode,
     /// Share of what may be served that is asked for again all the same; 0 to 1.
@@ -33,6 +35,15 @@ pub struct Settings {
     pub never_store: Vec<Pattern>,
     /// Exceptions; the first that fits counts.
     pub rules: Vec<Rule>,
+}
+
+/// Where the index lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In every gateway's memory.
+    Memory,
+    /// In Redis, beside what a gateway stored itself.
+    Redis,
 }
 
 /// A regular expression; equal to another of the same text.

@@ -81,7 +81,9 @@ impl SemanticCache {
         let is_whole = log.len() < PAGE;
         for (id, fields) in log {
             match foreign(shared.gateway, &fields, Message::decode) {
-                Some(Message::Stored { space: of, name }) if Some(of) == space => cursor.want(name),
+                Some(Message::Stored { space: of, name }) if Some(of) == space && !shared.is_index => {
+                    cursor.want(name);
+                }
                 Some(Message::Learned { space: of, name, outcome, raises, tenant }) if Some(of) == space => {
                     if raises {
                         self.trust.raise(name, outcome.similarity());

@@ -1,12 +1,14 @@
 //! The names of things in Redis.
 //!
 //! `tidegate:cache:{cNN}:a:<name>` is an answer, `tidegate:cache:{cNN}:v:<space>:<name>` its prompt's
-//! vector under one embedding model. The part in braces decides the slot in a cluster: an answer and
+//! vector under one embedding model, and `tidegate:cache:{cNN}:n:<space>:<partition>` the index of a
+//! partition, where the index lies in Redis. The part in braces decides the slot in a cluster: an answer and
 //! its vectors lie together, and all of them in 64 groups. The two streams lie together in one slot.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::super::entry::Name;
+use super::super::index::PartitionKey;
 
 /// Groups of keys that share a slot of a cluster.
 pub const GROUPS: u8 = 64;
@@ -39,6 +41,18 @@ impl fmt::Display for Space {
 pub const fn group(name: Name) -> u8 {
     let [first, ..] = *name.bytes();
     first % GROUPS
+}
+
+/// The key of the vectors of a partition.
+#[must_use]
+pub fn partition(space: Space, partition: &PartitionKey) -> String {
+    let [first, ..] = *partition;
+    let mut key = format!("tidegate:cache:{{c{:02x}}}:n:{space}:", first % GROUPS);
+    for byte in partition {
+        // Writing to a String cannot fail.
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
 }
 
 /// The key of an answer.

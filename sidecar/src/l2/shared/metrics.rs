@@ -17,6 +17,7 @@ struct ByResult {
 #[derive(Debug, Default)]
 pub struct SharedMetrics {
     lookups: Family<ByResult, Counter>,
+    searches: Family<ByResult, Counter>,
     writes: Family<ByResult, Counter>,
     loads: Family<ByResult, Counter>,
     /// Answers and the like that wait to be written.
@@ -30,6 +31,7 @@ impl SharedMetrics {
         let metrics = Self::default();
         let name = |what: &str| format!("gateway_redis_cache_{what}");
         registry.register(name("lookups"), "Requests looked up in Redis", metrics.lookups.clone());
+        registry.register(name("searches"), "Prompts compared in Redis", metrics.searches.clone());
         registry.register(name("writes"), "Answers for Redis by what became of them", metrics.writes.clone());
         registry.register(
             name("loads"),
@@ -43,6 +45,11 @@ impl SharedMetrics {
     /// Counts a look-up.
     pub fn looked_up(&self, result: &'static str) {
         self.lookups.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// Counts a search in the index that lies in Redis.
+    pub fn searched(&self, result: &'static str) {
+        self.searches.get_or_create(&ByResult { result }).inc();
     }
 
     /// Counts answers that were to be written.

@@ -14,6 +14,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vectors;
 mod write;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use redis::AsyncCommands as _;
 use super::SemanticCache;
 use super::entry::{Entry, Name};
 use super::purge::{Removal, Removals};
+use super::settings;
 use crate::keys::random::{self, NoRandomness};
 use crate::redis::{CallError, Redis, State};
 
@@ -66,9 +68,12 @@ pub struct Shared {
     unsent: Mutex<VecDeque<Removal>>,
     /// Whether what others took out is known, without which nothing is served.
     knows_removals: AtomicBool,
+    /// Whether prompts are compared in Redis.
+    is_index: bool,
     late: AtomicU32,
     rests_until_ms: AtomicU64,
     complained: AtomicBool,
+    complained_of_index: AtomicBool,
     /// How far the stream of changes was read.
     read: Mutex<Option<String>>,
     /// Up to where it was read before the start; what was learned until then is known.
@@ -77,12 +82,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The cache in `redis`; `read_before` is what [`Self::read`] said before the start.
+    /// The cache in `redis`, with the index if `index` says so; `read_before` is what [`Self::read`]
+    /// said before the start.
     ///
     /// # Errors
     /// The system gives no random bytes.
     pub fn new(
         redis: Redis,
+        index: settings::Place,
         read_before: Option<&str>,
         registry: &mut Registry,
     ) -> Result<Self, NoRandomness> {
@@ -93,9 +100,11 @@ impl Shared {
             removals: Mutex::default(),
             unsent: Mutex::default(),
             knows_removals: AtomicBool::new(false),
+            is_index: index == settings::Place::Redis,
             late: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
             complained: AtomicBool::new(false),
+            complained_of_index: AtomicBool::new(false),
             read: Mutex::default(),
             read_before: read_before.and_then(place),
             metrics: SharedMetrics::register(registry),
@@ -139,12 +148,22 @@ impl Shared {
     }
 
     async fn fetch(&self, name: Name, tenant: &str, now_ms: u64) -> Result<Entry, &'static str> {
+        self.may_ask(now_ms)?;
+        self.get(name, tenant, now_ms).await
+    }
+
+    /// Whether requests ask Redis now.
+    fn may_ask(&self, now_ms: u64) -> Result<(), &'static str> {
         if self.redis.state() != State::Up || !self.knows_removals.load(Ordering::Relaxed) {
             return Err("down");
         }
         if now_ms < self.rests_until_ms.load(Ordering::Relaxed) {
             return Err("resting");
         }
+        Ok(())
+    }
+
+    async fn get(&self, name: Name, tenant: &str, now_ms: u64) -> Result<Entry, &'static str> {
         let key = keys::answer(name);
         let asked = self.redis.run_within(LOOKUP_DEADLINE, |mut link| async move { link.get(key).await });
         let bytes: Option<Vec<u8>> = asked.await.map_err(|error| self.failed(&error, now_ms))?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::super::entry::{Entry, Name};
+use super::super::index::PartitionKey;
 use super::keys::Space;
 use super::message::Message;
 use super::value::Placed;
@@ -24,6 +25,8 @@ pub enum Job {
     Store(Arc<Entry>, Option<(Space, Arc<Placed>)>),
     /// An answer that was purged, to be removed.
     Remove(Name),
+    /// What the index in Redis still names, but is no more.
+    Forget(Space, PartitionKey, Name),
     /// Something that other gateways are to know.
     Tell(Message),
 }
@@ -35,6 +38,7 @@ impl Job {
                 entry.memory_bytes() + placed.as_ref().map_or(0, |(_, placed)| size_of_val(&*placed.vector))
             }
             Self::Remove(_) => size_of::<Name>(),
+            Self::Forget(..) => size_of::<(Space, PartitionKey, Name)>(),
             Self::Tell(_) => size_of::<Message>(),
         }
     }

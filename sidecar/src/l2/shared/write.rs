@@ -53,23 +53,24 @@ impl Shared {
         let jobs = self.queue.take();
         let is_idle = jobs.is_empty();
         let mut groups: BTreeMap<u8, Vec<Job>> = BTreeMap::new();
-        let mut stored = Vec::new();
+        let mut done = Vec::new();
         for job in jobs {
             match group_of(&job) {
                 Some(group) => groups.entry(group).or_default().push(job),
-                None => stored.push(job),
+                None => done.push(job),
             }
         }
         let outcomes = join_all(groups.into_values().map(|jobs| self.write_group(jobs))).await;
         let mut again = Vec::new();
         for outcome in outcomes {
             match outcome {
-                Ok(jobs) => stored.extend(jobs),
+                Ok(jobs) => done.extend(jobs),
                 Err(Failed::ForNow(jobs)) => again.extend(jobs),
                 Err(Failed::ForGood) => {}
             }
         }
-        self.tell_stored(&stored).await;
+        self.index(&done).await;
+        self.tell_stored(&done).await;
         let is_stuck = !again.is_empty() || !removed_all;
         self.queue.put_back(again);
         self.metrics.queue.set(self.queue.len() as u64);
@@ -150,7 +151,7 @@ impl Shared {
     /// Adds what has to be done for a job; whether it stores something.
     fn add(&self, pipeline: &mut Pipeline, job: &Job, now_ms: u64) -> bool {
         match job {
-            Job::Tell(_) => false,
+            Job::Tell(_) | Job::Forget(..) => false,
             Job::Remove(name) => {
                 pipeline.unlink(keys::answer(*name)).ignore();
                 false
@@ -165,7 +166,7 @@ impl Shared {
                     return false;
                 };
                 pipeline.pset_ex(keys::answer(entry.name), answer, ttl_ms).ignore();
-                if let Some((space, placed)) = placed {
+                if let Some((space, placed)) = placed.as_ref().filter(|_| !self.is_index) {
                     let vector = value::encode_vector(entry.name, &placed.partition, &placed.vector);
                     pipeline.pset_ex(keys::vector(*space, entry.name), vector, ttl_ms).ignore();
                 }
@@ -179,11 +180,11 @@ impl Shared {
         let mut told = pipe();
         for job in stored {
             let message = match job {
-                Job::Store(entry, Some((space, _))) => {
+                Job::Store(entry, Some((space, _))) if !self.is_index => {
                     Some(Message::Stored { space: *space, name: entry.name }.encode(self.gateway))
                 }
                 Job::Tell(message) => Some(message.encode(self.gateway)),
-                Job::Store(_, None) | Job::Remove(_) => None,
+                Job::Store(..) | Job::Remove(_) | Job::Forget(..) => None,
             };
             if let Some(message) = message {
                 told.cmd("XADD")
@@ -202,16 +203,16 @@ impl Shared {
         }
     }
 
-    async fn call(&self, pipeline: Pipeline) -> Result<(), CallError> {
+    pub(super) async fn call(&self, pipeline: Pipeline) -> Result<(), CallError> {
         self.redis.run(|mut link| async move { pipeline.query_async(&mut link).await }).await
     }
 }
 
-/// Which keys a job is about; `None` for a message.
+/// Which keys of answers a job is about; `None` for a message, and for the index.
 fn group_of(job: &Job) -> Option<u8> {
     match job {
         Job::Store(entry, _) => Some(keys::group(entry.name)),
         Job::Remove(name) => Some(keys::group(*name)),
-        Job::Tell(_) => None,
+        Job::Tell(_) | Job::Forget(..) => None,
     }
 }
