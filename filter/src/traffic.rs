@@ -149,6 +149,13 @@ impl Traffic {
         taken
     }
 
+    /// Whether a failure was counted since the last time.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        let has = |row: &Rc<Row>| row.failures.try_borrow().is_ok_and(|failures| !failures.is_empty());
+        has(&self.rest) || self.rows.values().any(has)
+    }
+
     /// Whether anything was counted since the last time.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -202,6 +209,7 @@ mod tests {
         row.count(None);
         row.count(Some(Signature(7)));
         traffic.row(&tuple, b"", b"").count(None);
+        assert!(traffic.has_failures());
         drop(row);
         let mut rows = traffic.take();
         rows.sort_by_key(|row| row.requests);
@@ -239,6 +247,7 @@ mod tests {
         let row = traffic.row(&tuple, b"", b"");
         assert!(traffic.take().is_empty());
         row.count(None);
+        assert!(!traffic.has_failures());
         assert_eq!(traffic.take()[0].attributes[&Attribute::Tenant], "acme");
     }
 }

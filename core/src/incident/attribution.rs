@@ -51,6 +51,9 @@ pub struct Observed<'a> {
     pub failures: u64,
     /// Those that failed otherwise; they say nothing about this cluster.
     pub others: u64,
+    /// Those of the others that failed through no fault of their caller's: they do not tell where the
+    /// cluster lies, but they would be lost by a break as little as its own.
+    pub akin: u64,
     /// Attempts whose failure no caller saw, because somebody else answered then. They say how a
     /// provider does, and nothing about the requests of a slice that names none.
     pub hidden: bool,
@@ -93,11 +96,18 @@ pub struct Explanation {
     pub recall: f64,
     /// Log-likelihood ratio against the rest of the traffic; 0 where there is no rest.
     pub significance: f64,
+    /// Share of the slice's requests that fail by this or by any other error that is not their
+    /// callers' fault: whoever is not among them would be hit by a break.
+    pub doomed: f64,
+    /// What that share is at least, with 90 % confidence.
+    pub doomed_low: f64,
     /// Requests in the slice.
     pub requests: u64,
     /// Failures in the slice.
     pub failures: u64,
-    /// Share of all requests that lie in the slice.
+    /// The same by all errors that count in [`Explanation::doomed`].
+    pub failing: u64,
+    /// Share of all requests that lie in the slice ([`share_of_traffic`] for what a policy is made of).
     pub share: f64,
     /// Tenants seen failing in it.
     pub tenants: usize,
@@ -157,17 +167,29 @@ fn narrow(rows: &[Observed<'_>], preference: &[Attribute]) -> Attributes {
 /// Attributes that an unknown slice is narrowed by.
 const NARROWING: usize = 6;
 
-/// What was counted of each tenant within a slice: relevant requests, failures.
-fn by_tenant<'a>(rows: &[Observed<'a>], scope: &Attributes) -> BTreeMap<&'a str, (u64, u64)> {
-    let mut tenants: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+/// What was counted of each tenant within a slice: relevant requests, failures, and both with those
+/// that are akin.
+fn by_tenant<'a>(rows: &[Observed<'a>], scope: &Attributes) -> BTreeMap<&'a str, [(u64, u64); 2]> {
+    let mut tenants: BTreeMap<&str, [(u64, u64); 2]> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.lies_in(scope)) {
         if let Some(tenant) = row.attributes.get(&Attribute::Tenant) {
-            let counts = tenants.entry(tenant).or_default();
-            counts.0 += row.relevant();
-            counts.1 += row.failures;
+            let [own, all] = tenants.entry(tenant).or_default();
+            *own = (own.0 + row.relevant(), own.1 + row.failures);
+            *all = (all.0 + row.relevant() + row.akin, all.1 + row.failures + row.akin);
         }
     }
     tenants
+}
+
+/// Whether of the tenants with enough requests hardly any fails much less than they do together, by
+/// `counts` of requests and failures.
+fn is_common(counts: impl Iterator<Item = (u64, u64)> + Clone) -> bool {
+    let (requests, failed) = counts.clone().fold((0, 0), |(r, f), t| (r + t.0, f + t.1));
+    let failing_share = 0.5 * ratio(failed, requests);
+    let witnesses = counts.filter(|(requests, _)| *requests >= WITNESS_REQUESTS);
+    let fail = |(requests, failed): (u64, u64)| ratio(failed, requests) >= failing_share;
+    let (all, failing) = witnesses.fold((0, 0), |(all, n), tenant| (all + 1, n + u64::from(fail(tenant))));
+    failing as f64 >= FAILING_WITNESSES_MIN * f64::from(all)
 }
 
 /// The slice with the one tenant seen failing in it; `None` for a slice of several tenants of
@@ -177,7 +199,7 @@ fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes, preference: &[Attri
         return Some(scope);
     }
     let tenants = by_tenant(rows, &scope);
-    let failing: Vec<&str> = tenants.iter().filter(|(_, (_, failed))| *failed > 0).map(|(t, _)| *t).collect();
+    let failing: Vec<&str> = tenants.iter().filter(|(_, [own, _])| own.1 > 0).map(|(t, _)| *t).collect();
     match failing.as_slice() {
         [] => Some(scope),
         [only] => {
@@ -190,17 +212,7 @@ fn with_tenant(rows: &[Observed<'_>], mut scope: Attributes, preference: &[Attri
             scope.insert(Attribute::Tenant, (*only).to_owned());
             Some(scope)
         }
-        _ => {
-            let witnesses: Vec<f64> = tenants
-                .values()
-                .filter(|(requests, _)| *requests >= WITNESS_REQUESTS)
-                .map(|(requests, failed)| *failed as f64 / *requests as f64)
-                .collect();
-            let (requests, failed) = tenants.values().fold((0, 0), |(r, f), t| (r + t.0, f + t.1));
-            let failing_share = 0.5 * ratio(failed, requests);
-            let fail = witnesses.iter().filter(|share| **share >= failing_share).count();
-            (fail as f64 >= FAILING_WITNESSES_MIN * witnesses.len() as f64).then_some(scope)
-        }
+        _ => is_common(tenants.values().map(|[own, _]| *own)).then_some(scope),
     }
 }
 
@@ -213,7 +225,7 @@ impl Explanation {
 }
 
 fn measure(rows: &[Observed<'_>], scope: Attributes) -> Explanation {
-    let (mut requests, mut failures, mut all_requests, mut all_failures) = (0, 0, 0, 0);
+    let (mut requests, mut failures, mut akin, mut all_requests, mut all_failures) = (0, 0, 0, 0, 0);
     let provider = names_provider(&scope);
     for row in rows.iter().filter(|row| row.counts_for(provider)) {
         all_requests += row.relevant();
@@ -221,20 +233,58 @@ fn measure(rows: &[Observed<'_>], scope: Attributes) -> Explanation {
         if contains(&scope, row.attributes) {
             requests += row.relevant();
             failures += row.failures;
+            akin += row.akin;
         }
     }
-    let tenants = by_tenant(rows, &scope).values().filter(|(_, failed)| *failed > 0).count();
+    let tenants = by_tenant(rows, &scope);
+    // One tenant's other troubles are no reason to break a slice that it shares.
+    let is_own = scope.contains_key(&Attribute::Tenant) || scope.contains_key(&Attribute::Key);
+    if !is_own && !is_common(tenants.values().map(|[_, all]| *all)) {
+        akin = 0;
+    }
     Explanation {
         precision: ratio(failures, requests),
         precision_low: wilson_low(failures, requests),
         recall: ratio(failures, all_failures),
         significance: log_likelihood_ratio(failures, requests, all_failures, all_requests),
         share: ratio(requests, all_requests),
+        doomed: ratio(failures + akin, requests + akin),
+        doomed_low: wilson_low(failures + akin, requests + akin),
+        failing: failures + akin,
+        tenants: tenants.values().filter(|[own, _]| own.1 > 0).count(),
         scope,
         requests,
         failures,
-        tenants,
     }
+}
+
+/// A slice of which at most this share failed before a window is one whose failures began with it.
+const BEGUN_MAX: f64 = 0.2;
+/// A slice that failed in part before needs so many times the failures that a sharp onset needs.
+const GRADUAL_FACTOR: u64 = 3;
+
+/// Whether the failures of a slice are more than a run of bad luck within a partial failure. Where
+/// half fails, ten in a row come about once in a thousand looks, and there are several looks a
+/// second. So what failed in part before the window, by `before`, has to show it on more than
+/// `failures_min`; what did not has begun to fail (a change point), and nothing is gained by waiting.
+#[must_use]
+pub fn is_told_apart(explanation: &Explanation, before: &[Observed<'_>], failures_min: u64) -> bool {
+    let before = measure(before, explanation.scope.clone());
+    let failed_in_part = before.doomed > BEGUN_MAX && before.doomed < explanation.doomed_low;
+    !failed_in_part || explanation.failing >= GRADUAL_FACTOR * failures_min
+}
+
+/// Share of all requests that lie in a slice: what it is at least, with 90 % confidence, so that a
+/// slice of just half the traffic is not taken for more by the luck of the count.
+#[must_use]
+pub fn share_of_traffic(rows: &[Observed<'_>], scope: &Attributes) -> f64 {
+    let seen = rows.iter().filter(|row| row.counts_for(names_provider(scope)));
+    let (mut all, mut inside) = (0, 0);
+    for row in seen {
+        all += row.requests;
+        inside += if contains(scope, row.attributes) { row.requests } else { 0 };
+    }
+    wilson_low(inside, all)
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

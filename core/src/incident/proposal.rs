@@ -119,11 +119,7 @@ impl Facts<'_> {
     /// Whether the caller is at fault: nothing but the very caller's slice is ever broken for it.
     #[must_use]
     pub const fn is_callers_fault(&self) -> bool {
-        match self.kind {
-            ErrorKind::NotFound => true,
-            ErrorKind::Unknown => matches!(self.class, StatusClass::Client),
-            kind => kind.is_callers_fault(),
-        }
+        is_callers_fault(self.kind, self.class)
     }
 
     fn names_a_caller(&self) -> bool {
@@ -146,10 +142,36 @@ fn satisfies(rule: &Rule, facts: &Facts<'_>, failures_min: u64) -> bool {
         && facts.severity >= rule.severity_min
         && rule.trend.is_none_or(|trend| trend == facts.trend)
         && (rule.scope.is_empty() || rule.scope.iter().any(asked))
-        && (rule.action == Action::Observe
-            || explanation.failures >= rule.failures_min.unwrap_or(failures_min)
-                && explanation.precision_low >= rule.precision_min)
+        && (rule.action == Action::Observe || is_sure(rule, explanation, failures_min))
         && !(harms && facts.is_callers_fault() && !facts.names_a_caller())
+}
+
+/// Whether enough fails in a slice. What closes it for everyone counts whatever dooms a request; what
+/// answers one error only that one.
+fn is_sure(rule: &Rule, explanation: &Explanation, failures_min: u64) -> bool {
+    let (failures, share) = match rule.action {
+        Action::Break | Action::RouteAway => (explanation.failing, explanation.doomed_low),
+        Action::Observe | Action::Limit | Action::Advise => (explanation.failures, explanation.precision_low),
+    };
+    failures >= rule.failures_min.unwrap_or(failures_min) && share >= rule.precision_min
+}
+
+/// Whether an error dooms a request whatever its caller does: it counts in how many of a slice a break
+/// would hit for nothing. One that is the caller's fault does not, nor one that a slower caller avoids.
+#[must_use]
+pub const fn dooms(kind: ErrorKind, class: StatusClass) -> bool {
+    match kind {
+        ErrorKind::RateLimited => false,
+        kind => !is_callers_fault(kind, class),
+    }
+}
+
+const fn is_callers_fault(kind: ErrorKind, class: StatusClass) -> bool {
+    match kind {
+        ErrorKind::NotFound => true,
+        ErrorKind::Unknown => matches!(class, StatusClass::Client),
+        kind => kind.is_callers_fault(),
+    }
 }
 
 /// The rules of a configuration without any: what the caller can mend is only watched; what the
@@ -237,8 +259,11 @@ mod tests {
             precision_low: precision - 0.05,
             recall: 1.0,
             significance: 100.0,
+            doomed: precision,
+            doomed_low: precision - 0.05,
             requests: 100,
             failures: (100.0 * precision) as u64,
+            failing: (100.0 * precision) as u64,
             share: 0.1,
             tenants: 1,
         }
@@ -284,6 +309,21 @@ mod tests {
         };
         assert!(!holds(Attribute::Model));
         assert!(holds(Attribute::Key));
+    }
+
+    #[test]
+    fn a_break_counts_whatever_dooms_and_a_limit_its_own_error() {
+        let mut mixed = explanation(0.4, &[(Attribute::Model, "m")]);
+        (mixed.doomed, mixed.doomed_low, mixed.failing) = (0.99, 0.95, 99);
+        assert_eq!(decided(ErrorKind::Overloaded, StatusClass::Server, &mixed), Some(Action::Break));
+        let mut rare = explanation(0.06, &[(Attribute::Model, "m")]);
+        (rare.doomed, rare.doomed_low, rare.failing) = (0.99, 0.95, 99);
+        assert_eq!(decided(ErrorKind::RateLimited, StatusClass::Client, &rare), None);
+        assert!(!dooms(ErrorKind::RateLimited, StatusClass::Client));
+        assert!(!dooms(ErrorKind::ContextTooLong, StatusClass::Client));
+        assert!(
+            dooms(ErrorKind::Quota, StatusClass::Client) && dooms(ErrorKind::Unknown, StatusClass::Server)
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::vm::{Counts, Vm};
 
 /// Time between reports, in milliseconds.
 const INTERVAL_MS: u64 = 1_000;
-/// The same when failures wait to be told, in milliseconds.
+/// The same when failures wait to be told, in milliseconds: a short batch keeps what failed apart from
+/// what went well before.
 const URGENT_MS: u64 = 200;
 /// Time after which a VM with nothing to tell reports all the same, in milliseconds: it is alive.
 const ALIVE_MS: u64 = 60_000;
@@ -48,7 +49,7 @@ impl ReportSync {
     /// urgent.
     pub fn send(&mut self, id: u64, vm: &mut Vm, host: &impl RootHost, now_ms: u64) {
         let revision = vm.revision().to_owned();
-        let is_urgent = self.batch.is_some() || vm.outbox.is_urgent();
+        let is_urgent = self.batch.is_some() || vm.outbox.is_urgent() || vm.traffic.has_failures();
         let since_ms = now_ms.abs_diff(self.sent_ms);
         let is_news = vm.counts != self.delivered
             || revision != self.delivered_revision

@@ -5,7 +5,7 @@ use tidegate_core::event::PolicyNote;
 
 use super::{ChangeError, Control, State, act};
 use crate::audit::{self, Action, Actor};
-use crate::learn::{Decision, Learner, OnlyModels, Settings, Understanding};
+use crate::learn::{Learner, OnlyModels, Settings, Understanding, carry_out};
 use crate::llm::routing::Steer;
 use crate::policies::{Alarm, BookError, Edit, Limits, Record};
 use crate::store::Table;
@@ -44,22 +44,10 @@ impl Control {
         };
         let decisions = learner.decide(&standing, &settings, only_models, now_ms);
         let mut state = self.lock();
-        let mut is_news = state.book.expire(now_ms);
-        for decision in decisions {
-            is_news |= match decision {
-                Decision::Propose(proposal) => state.book.propose(*proposal, limits, now_ms),
-                Decision::Rate { id, rate } => {
-                    state.book.set_rate(&id, rate);
-                    true
-                }
-                Decision::Lift { id } => {
-                    let lifted = state.book.remove(&id);
-                    lifted.iter().for_each(|record| learner.forget(&record.cluster_id));
-                    lifted.is_some()
-                }
-            };
-        }
-        if is_news {
+        let is_over = state.book.expire(now_ms);
+        let (decided, lifted) = carry_out(decisions, &mut state.book, limits, now_ms);
+        lifted.iter().for_each(|record| learner.forget(&record.cluster_id));
+        if is_over || decided {
             self.put_policies_in_force(&mut state);
         }
     }

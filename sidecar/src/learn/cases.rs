@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_core::event::{Attribute, Attributes};
-use tidegate_core::incident::attribution::{Explanation, Observed, explain, names_provider};
+use tidegate_core::incident::attribution::{
+    Explanation, Observed, explain, is_told_apart, names_provider, share_of_traffic,
+};
 use tidegate_core::incident::enforcement::{CONDITIONS_MAX, Measure, SCOPES_MAX, STATUSES_MAX, contains};
 use tidegate_core::incident::proposal::{Action, Facts, Rule, decide, preference};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, PAST_MS};
 use super::understanding::About;
 use super::{OnlyModels, Settings};
 use crate::config::policy::Mode;
@@ -18,10 +20,14 @@ use crate::policies::{Proposal, break_by};
 const CASES_MAX: usize = 512;
 /// Masked messages kept of each.
 const EXAMPLES_MAX: usize = 5;
-/// Lengths of the past that are looked at, in seconds. A fast slice shows within the first, a
+/// Lengths of the past that are looked at, in milliseconds. A fast slice shows within the first, a
 /// slow one needs longer to have failed often enough; what came before the failures does not
 /// count against it.
-const WINDOWS_S: [u64; 8] = [1, 2, 3, 5, 8, 15, 30, 60];
+const WINDOWS_MS: [u64; 10] = [250, 500, 1_000, 2_000, 3_000, 5_000, 8_000, 15_000, 30_000, 60_000];
+/// How far back before a window is looked at for whether the failures began with it, in milliseconds.
+const BEFORE_MS: u64 = 3_000;
+/// The past by which a limit's first rate is told, in milliseconds.
+const RATE_MS: u64 = 2_000;
 /// How long a cluster is looked at after its last failure, in milliseconds: a breaker may have cut
 /// its requests off before a window was clear of what came before.
 const STIRS_MS: u64 = 4_000;
@@ -88,17 +94,39 @@ impl Cases {
     }
 }
 
+/// What was counted, as seen now.
+#[derive(Debug, Clone, Copy)]
+pub struct Past<'a> {
+    /// The counts.
+    pub ledger: &'a Ledger,
+    /// Clusters whose errors doom a request whatever its caller does.
+    pub dooming: &'a BTreeSet<Arc<str>>,
+    /// Now.
+    pub now_ms: u64,
+}
+
+impl<'a> Past<'a> {
+    /// The last `past_ms` milliseconds.
+    pub fn rows(&self, cluster: &str, past_ms: u64) -> Vec<Observed<'a>> {
+        self.ledger.window(cluster, self.dooming, past_ms, self.now_ms)
+    }
+
+    /// What came before those.
+    fn before(&self, cluster: &str, past_ms: u64) -> Vec<Observed<'a>> {
+        self.ledger.before(cluster, self.dooming, (past_ms, BEFORE_MS), self.now_ms)
+    }
+}
+
 /// What was found in one window.
 struct Found<'r> {
     proposals: Vec<(Explanation, &'r Rule)>,
     failures: u64,
-    seconds: u64,
 }
 
 impl Case {
     /// The cluster's name.
     #[must_use]
-    pub fn cluster(&self) -> &str {
+    pub const fn cluster(&self) -> &Arc<str> {
         &self.cluster
     }
 
@@ -108,16 +136,15 @@ impl Case {
     pub fn propose(
         &self,
         about: &About,
-        ledger: &Ledger,
+        past: Past<'_>,
         settings: &Settings,
         only_models: OnlyModels<'_>,
-        now_ms: u64,
     ) -> Vec<Proposal> {
         let mut best: Option<Found<'_>> = None;
-        for seconds in WINDOWS_S {
-            let rows = ledger.window(&self.cluster, seconds, now_ms / 1000);
+        for past_ms in WINDOWS_MS {
+            let rows = past.rows(&self.cluster, past_ms);
             let explanations = explain(&rows, preference(about.kind));
-            let mut found = Found { proposals: Vec::new(), failures: 0, seconds };
+            let mut found = Found { proposals: Vec::new(), failures: 0 };
             for explanation in explanations {
                 let facts = Facts {
                     kind: about.kind,
@@ -128,8 +155,13 @@ impl Case {
                 };
                 let threshold = u64::from(settings.breaker.failure_threshold);
                 let Some(rule) = decide(&settings.incidents.rules, &facts, threshold) else { continue };
+                let begins = || {
+                    let before = past.before(&self.cluster, past_ms);
+                    is_told_apart(&explanation, &before, threshold)
+                };
                 match rule.action {
                     Action::Observe => {}
+                    Action::Break if !begins() => {}
                     Action::RouteAway if !names_provider(&explanation.scope) => {
                         let at = by_provider(&rows, &explanation, preference(about.kind));
                         found.failures += at.iter().map(|explanation| explanation.failures).sum::<u64>();
@@ -145,18 +177,18 @@ impl Case {
                 best = Some(found);
             }
         }
-        let Some(Found { proposals, seconds, .. }) = best else { return Vec::new() };
+        let Some(Found { proposals, .. }) = best else { return Vec::new() };
         let finish =
-            |(explanation, rule)| self.proposal(about, explanation, rule, seconds, settings, only_models);
+            |(explanation, rule)| self.proposal(about, explanation, rule, past, settings, only_models);
         proposals.into_iter().map(finish).collect()
     }
 
     fn proposal(
         &self,
         about: &About,
-        explanation: Explanation,
+        mut explanation: Explanation,
         rule: &Rule,
-        seconds: u64,
+        past: Past<'_>,
         settings: &Settings,
         only_models: OnlyModels<'_>,
     ) -> Proposal {
@@ -168,12 +200,14 @@ impl Case {
                 members(&explanation.scope, only_models),
             ),
             Action::Limit => {
-                let good = explanation.requests.saturating_sub(explanation.failures);
-                let rate = (good as f64 / seconds as f64).max(RATE_MIN);
+                let slice = Explanation::of(&past.rows(&self.cluster, RATE_MS), explanation.scope.clone());
+                let good = slice.requests.saturating_sub(slice.failures);
+                let rate = (good as f64 * 1000.0 / RATE_MS as f64).max(RATE_MIN);
                 (Some(Measure::Limit { rate }), members(&explanation.scope, only_models))
             }
             Action::Advise => (Some(Measure::Advise), members(&explanation.scope, only_models)),
         };
+        explanation.share = share_of_traffic(&past.rows(&self.cluster, PAST_MS), &explanation.scope);
         let enforce = rule.enforce.unwrap_or(settings.incidents.mode == Mode::Enforce);
         Proposal {
             cluster_id: self.cluster.to_string(),
@@ -215,7 +249,7 @@ fn by_provider(
         Explanation::of(rows, scope)
     };
     // The slice fails as a whole, but not necessarily at each provider.
-    let fails = |at: &Explanation| 2.0 * at.precision >= explanation.precision;
+    let fails = |at: &Explanation| 2.0 * at.doomed >= explanation.doomed;
     providers.into_iter().map(at).filter(fails).collect()
 }
 

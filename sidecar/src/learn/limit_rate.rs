@@ -5,7 +5,7 @@
 //! the share of failures stays what it was, the rate is not to blame, and a limit would only refuse
 //! what would have succeeded: it is lifted, and not tried again for a while.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::cases::RATE_MIN;
 use super::ledger::Ledger;
@@ -16,8 +16,8 @@ use tidegate_core::incident::enforcement::{Measure, contains};
 
 /// Time between changes of a rate, in milliseconds; its effect has to show first.
 const INTERVAL_MS: u64 = 1_000;
-/// The past that is looked at, in seconds.
-const WINDOW_S: u64 = 2;
+/// The past that is looked at, in milliseconds.
+const WINDOW_MS: u64 = 2_000;
 /// Share of failures from which the rate is too high.
 const FAILING_MIN: f64 = 0.05;
 /// What a rate that is too high is multiplied by.
@@ -28,8 +28,11 @@ const INCREASE: f64 = 0.05;
 /// How long a limit has to show that it helps, in milliseconds; the first second of it is not
 /// looked at, because requests sent before are still under way.
 const TEST_MS: u64 = 3_000;
-/// Requests from which the test says something.
+const TEST_FROM_MS: u64 = 1_000;
+/// Requests from which the test says something. A limit lets few through, so it may have to go on
+/// for them, but for no longer than this: without proof it refuses nobody.
 const TEST_REQUESTS: u64 = 20;
+const TEST_MS_MAX: u64 = 6_000;
 /// A limit has not helped if failures are still this part of what they were.
 const UNCHANGED: f64 = 0.7;
 /// How long one that has not helped is not tried again, in milliseconds.
@@ -101,16 +104,15 @@ impl LimitRates {
             return None;
         }
         trial.changed_ms = now_ms;
-        let rows = ledger.window(&record.cluster_id, WINDOW_S, now_ms / 1000);
-        let slice = rows.iter().filter(|row| row.lies_in(&record.scope));
-        let (requests, failures) = slice.fold((0, 0), |(r, f), row| (r + row.requests, f + row.failures));
-        let failing = if requests == 0 { 0.0 } else { failures as f64 / requests as f64 };
         if !trial.is_tested {
-            if now_ms.saturating_sub(trial.began_ms) < TEST_MS || requests < TEST_REQUESTS {
+            let test_ms = now_ms.saturating_sub(trial.began_ms);
+            let from_ms = test_ms.saturating_sub(TEST_FROM_MS);
+            let (requests, failures) = counted(record, ledger, from_ms, now_ms);
+            if test_ms < TEST_MS || (requests < TEST_REQUESTS && test_ms < TEST_MS_MAX) {
                 return None;
             }
             trial.is_tested = true;
-            if failing >= UNCHANGED * record.precision {
+            if share(failures, requests) >= UNCHANGED * record.precision {
                 self.futile.push_back((record.cluster_id.clone(), record.scope.clone(), now_ms));
                 if self.futile.len() > FUTILE_MAX {
                     self.futile.pop_front();
@@ -118,9 +120,11 @@ impl LimitRates {
                 return Some(Decision::Lift { id: record.id.clone() });
             }
         }
+        let (requests, failures) = counted(record, ledger, WINDOW_MS, now_ms);
+        let failing = share(failures, requests);
         if failures > 0 && failing >= FAILING_MIN {
             trial.failed_ms = now_ms;
-            let good = (requests - failures) as f64 / WINDOW_S as f64;
+            let good = (requests - failures) as f64 * 1000.0 / WINDOW_MS as f64;
             let lower = (rate * DECREASE).min(good.max(rate * DECREASE / 2.0)).max(RATE_MIN);
             return Some(Decision::Rate { id: record.id.clone(), rate: lower });
         }
@@ -132,4 +136,15 @@ impl LimitRates {
         let higher = rate + (trial.first_rate * INCREASE).max(RATE_MIN);
         Some(Decision::Rate { id: record.id.clone(), rate: higher })
     }
+}
+
+/// Requests in a limit's slice, and those that failed with its cluster's errors.
+fn counted(record: &Record, ledger: &Ledger, past_ms: u64, now_ms: u64) -> (u64, u64) {
+    let rows = ledger.window(&record.cluster_id, &BTreeSet::new(), past_ms, now_ms);
+    let slice = rows.iter().filter(|row| row.lies_in(&record.scope));
+    slice.fold((0, 0), |(r, f), row| (r + row.requests, f + row.failures))
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -11,28 +11,28 @@ mod run;
 mod tests;
 mod understanding;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidegate_core::event::{PolicyNote, TrafficRow};
 use tidegate_core::incident::attribution::Observed;
 use tidegate_core::incident::enforcement::contains;
-use tidegate_core::incident::proposal::Action;
+use tidegate_core::incident::proposal::{Action, dooms};
 use tidegate_core::policy::BreakerPolicy;
 
-use self::cases::Cases;
+use self::cases::{Case, Cases, Past};
 pub use self::hidden::tell as tell_hidden;
 use self::ledger::Ledger;
-pub use self::run::run;
+pub use self::run::{run, understand};
 pub use self::understanding::{About, Understanding};
 use crate::bus::Envelope;
-use crate::config::policy::Incidents;
-use crate::policies::{Proposal, Record};
+use crate::config::policy::{Incidents, Mode};
+use crate::policies::{Book, Limits, Proposal, Record};
 
 /// Share of a slice's failures from which a policy that holds them answers them all.
 const ANSWERED_MIN: f64 = 0.8;
-/// The past in which that is looked at, in seconds.
-const ANSWERED_S: u64 = 5;
+/// The past in which that is looked at, in milliseconds.
+const ANSWERED_MS: u64 = 5_000;
 /// VMs whose last batch is remembered.
 const VMS_MAX: usize = 1024;
 
@@ -53,6 +53,27 @@ pub enum Decision {
         /// The policy.
         id: String,
     },
+}
+
+/// Carries decisions out: whether filters have to hear of it, and the limits that were lifted.
+pub fn carry_out(
+    decisions: Vec<Decision>,
+    book: &mut Book,
+    limits: Limits,
+    now_ms: u64,
+) -> (bool, Vec<Record>) {
+    let (mut is_news, mut lifted) = (false, Vec::new());
+    for decision in decisions {
+        match decision {
+            Decision::Propose(proposal) => is_news |= book.propose(*proposal, limits, now_ms),
+            Decision::Rate { id, rate } => {
+                book.set_rate(&id, rate);
+                is_news = true;
+            }
+            Decision::Lift { id } => lifted.extend(book.remove(&id)),
+        }
+    }
+    (is_news || !lifted.is_empty(), lifted)
 }
 
 /// What the loop goes by; it may change while it runs.
@@ -125,7 +146,7 @@ impl<U: Understanding> Learner<U> {
             failures.push((cluster, *count));
         }
         if !row.attributes.is_empty() {
-            self.ledger.add(row, &failures, now_ms / 1000);
+            self.ledger.add(row, &failures, now_ms);
         }
     }
 
@@ -137,43 +158,33 @@ impl<U: Understanding> Learner<U> {
         only_models: OnlyModels<'_>,
         now_ms: u64,
     ) -> Vec<Decision> {
-        self.ledger.expire(now_ms / 1000);
-        let mut decisions: Vec<Decision> = Vec::new();
-        for case in self.cases.stirring(now_ms) {
-            let Some(about) = self.understanding.about(case.cluster(), now_ms) else { continue };
-            let proposals = case.propose(&about, &self.ledger, settings, only_models, now_ms);
-            let is_hopeful = |proposal: &Proposal| {
-                proposal.action != Action::Limit
-                    || !self.limits.is_futile(&proposal.cluster_id, &proposal.explanation.scope, now_ms)
-            };
-            let is_answered = |proposal: &Proposal| self.is_answered(proposal, standing, now_ms);
-            let proposals =
-                proposals.into_iter().filter(is_hopeful).filter(|proposal| !is_answered(proposal));
-            decisions.extend(proposals.map(|proposal| Decision::Propose(Box::new(proposal))));
+        self.ledger.expire(now_ms);
+        let stirring: Vec<(&Case, About)> = self
+            .cases
+            .stirring(now_ms)
+            .filter_map(|case| Some((case, self.understanding.about(case.cluster(), now_ms)?)))
+            .collect();
+        let dooming: BTreeSet<Arc<str>> = stirring
+            .iter()
+            .filter(|(_, about)| dooms(about.kind, about.class))
+            .map(|(case, _)| Arc::clone(case.cluster()))
+            .collect();
+        let past = Past { ledger: &self.ledger, dooming: &dooming, now_ms };
+        let mut proposals: Vec<Proposal> = Vec::new();
+        for (case, about) in &stirring {
+            for proposal in case.propose(about, past, settings, only_models) {
+                let is_futile = proposal.action == Action::Limit
+                    && self.limits.is_futile(&proposal.cluster_id, &proposal.explanation.scope, now_ms);
+                let is_broken = is_within_a_break(&proposal, standing, &proposals);
+                if !is_futile && !is_broken && !is_answered(&proposal, standing, past) {
+                    proposals.push(proposal);
+                }
+            }
         }
+        let mut decisions: Vec<Decision> =
+            proposals.into_iter().map(|proposal| Decision::Propose(Box::new(proposal))).collect();
         decisions.extend(self.limits.adjust(standing, &self.ledger, settings, now_ms));
         decisions
-    }
-
-    /// Whether a standing policy on the same cluster answers nearly all of these failures already: then
-    /// they are those of its canaries. One that is wider takes its place, and is not meant.
-    fn is_answered(&self, proposal: &Proposal, standing: &[Record], now_ms: u64) -> bool {
-        let scope = &proposal.explanation.scope;
-        let is_beside = |record: &&Record| {
-            record.cluster_id == proposal.cluster_id
-                && !contains(&record.scope, scope)
-                && !contains(scope, &record.scope)
-        };
-        let mut beside = standing.iter().filter(is_beside).peekable();
-        if beside.peek().is_none() {
-            return false;
-        }
-        let rows = self.ledger.window(&proposal.cluster_id, ANSWERED_S, now_ms / 1000);
-        let failures = |within: &dyn Fn(&Observed<'_>) -> bool| -> u64 {
-            rows.iter().filter(|row| row.lies_in(scope) && within(row)).map(|row| row.failures).sum()
-        };
-        let all = failures(&|_| true);
-        beside.any(|record| failures(&|row| row.lies_in(&record.scope)) as f64 >= ANSWERED_MIN * all as f64)
     }
 
     /// The incident behind a policy is over: what it did is forgotten.
@@ -181,4 +192,46 @@ impl<U: Understanding> Learner<U> {
         self.ledger.forget(cluster);
         self.cases.forget(cluster);
     }
+}
+
+/// Whether a standing policy on the same cluster answers nearly all of these failures already: then
+/// they are those of its canaries. One that is wider takes its place, and is not meant.
+fn is_answered(proposal: &Proposal, standing: &[Record], past: Past<'_>) -> bool {
+    let scope = &proposal.explanation.scope;
+    let is_beside = |record: &&Record| {
+        record.cluster_id == proposal.cluster_id
+            && !contains(&record.scope, scope)
+            && !contains(scope, &record.scope)
+    };
+    let mut beside = standing.iter().filter(is_beside).peekable();
+    if beside.peek().is_none() {
+        return false;
+    }
+    let rows = past.rows(&proposal.cluster_id, ANSWERED_MS);
+    let failures = |within: &dyn Fn(&Observed<'_>) -> bool| -> u64 {
+        rows.iter().filter(|row| row.lies_in(scope) && within(row)).map(|row| row.failures).sum()
+    };
+    let all = failures(&|_| true);
+    beside.any(|record| failures(&|row| row.lies_in(&record.scope)) as f64 >= ANSWERED_MIN * all as f64)
+}
+
+/// Whether the slice is broken for another cluster already, or about to be: one that fails in several
+/// ways is broken once.
+fn is_within_a_break(proposal: &Proposal, standing: &[Record], proposals: &[Proposal]) -> bool {
+    let scope = &proposal.explanation.scope;
+    let breaks = |action, mode| action == Action::Break && mode == Mode::Enforce;
+    let is_another = |cluster: &str| cluster != proposal.cluster_id;
+    let is_closed = |record: &Record| matches!(record.state.as_str(), "open" | "half_open");
+    proposal.action == Action::Break
+        && (standing.iter().any(|record| {
+            is_another(&record.cluster_id)
+                && breaks(record.action, record.mode)
+                && !record.silenced
+                && is_closed(record)
+                && contains(&record.scope, scope)
+        }) || proposals.iter().any(|other| {
+            is_another(&other.cluster_id)
+                && breaks(other.action, other.mode)
+                && contains(&other.explanation.scope, scope)
+        }))
 }

@@ -82,7 +82,7 @@ fn steer(control: &Control, providers: &Providers, learner: &mut Learner<Arc<Eng
 }
 
 /// Has the words of a batch's errors understood, and its failures counted by what they mean.
-async fn understand(clusters: &Engine, envelope: &Envelope, now_ms: u64) {
+pub async fn understand(clusters: &Engine, envelope: &Envelope, now_ms: u64) {
     let observations: Vec<Observation> = envelope
         .batch
         .events

@@ -135,17 +135,8 @@ impl World {
         let limits = Limits { traffic_share_max: 0.5, changes_per_minute: 60 };
         let mut settings = settings();
         settings.incidents.rules.clone_from(&self.rules);
-        for decision in self.learner.decide(&standing, &settings, &only, self.now_ms) {
-            match decision {
-                Decision::Propose(proposal) => {
-                    self.book.propose(*proposal, limits, self.now_ms);
-                }
-                Decision::Rate { id, rate } => self.book.set_rate(&id, rate),
-                Decision::Lift { id } => {
-                    self.book.remove(&id);
-                }
-            }
-        }
+        let decisions = self.learner.decide(&standing, &settings, &only, self.now_ms);
+        carry_out(decisions, &mut self.book, limits, self.now_ms);
     }
 
     fn scopes(&self) -> Vec<Attributes> {

@@ -211,7 +211,7 @@ impl Book {
         // What is carried out by the router refuses nothing.
         if explanation.share > limits.traffic_share_max && !proposal.members.is_empty() {
             let percent = (explanation.share * 100.0).round();
-            if explanation.precision < OUTAGE_PRECISION {
+            if explanation.doomed < OUTAGE_PRECISION {
                 let most = limits.traffic_share_max * 100.0;
                 let message = format!(
                     "a policy on {slice} was refused: it would match {percent:.0} % of the traffic, and \

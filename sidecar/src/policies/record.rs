@@ -145,6 +145,9 @@ impl Record {
             failures,
             share,
             tenants,
+            doomed: _,
+            doomed_low: _,
+            failing: _,
         } = explanation;
         members.truncate(SCOPES_MAX);
         statuses.truncate(STATUSES_MAX);
@@ -281,7 +284,7 @@ fn failing(kind: ErrorKind, explanation: &Explanation, examples: &[String]) -> S
     };
     let quote: String = examples.first().map_or("", String::as_str).chars().take(QUOTE_CHARS_MAX).collect();
     let says = if quote.is_empty() { String::new() } else { format!(": \"{quote}\"") };
-    let percent = (explanation.precision * 100.0).round();
+    let percent = (explanation.doomed * 100.0).round();
     format!("{percent:.0} % of {who} were failing ({kind}{says})")
 }
 

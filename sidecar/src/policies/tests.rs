@@ -31,8 +31,11 @@ fn proposal(scope: Attributes) -> Proposal {
             precision_low: 0.9,
             recall: 1.0,
             significance: 50.0,
+            doomed: 1.0,
+            doomed_low: 0.9,
             requests: 20,
             failures: 20,
+            failing: 20,
             share: 0.2,
             tenants: 1,
         },
@@ -84,7 +87,7 @@ fn a_wider_slice_takes_the_place_of_narrower_ones_of_its_cluster() {
 fn the_caps_hold_and_raise_alarms() {
     let mut book = Book::default();
     let mut broad = proposal(tenant("a"));
-    (broad.explanation.share, broad.explanation.precision) = (0.9, 0.9);
+    (broad.explanation.share, broad.explanation.doomed) = (0.9, 0.9);
     assert!(!book.propose(broad.clone(), LIMITS, 0));
     assert!(!book.propose(broad, LIMITS, 1));
     assert_eq!(book.alarms().count(), 1, "the same alarm once");

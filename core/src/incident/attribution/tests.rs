@@ -39,18 +39,21 @@ fn traffic(requests: u64, mut fails: impl FnMut(&Attributes) -> u64) -> Vec<(Att
     rows
 }
 
-fn explained(rows: &[(Attributes, u64, u64)]) -> Vec<Explanation> {
-    let rows: Vec<Observed<'_>> = rows
-        .iter()
+fn seen(rows: &[(Attributes, u64, u64)]) -> Vec<Observed<'_>> {
+    rows.iter()
         .map(|(attributes, requests, failures)| Observed {
             attributes,
             requests: *requests,
             failures: *failures,
             others: 0,
+            akin: 0,
             hidden: false,
         })
-        .collect();
-    explain(&rows, PREFERENCE)
+        .collect()
+}
+
+fn explained(rows: &[(Attributes, u64, u64)]) -> Vec<Explanation> {
+    explain(&seen(rows), PREFERENCE)
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn without_contrast_nothing_is_assumed_about_what_was_not_seen() {
         (Attribute::Method, "POST"),
         (Attribute::Route, "chat"),
     ]);
-    let row = Observed { attributes: &seen, requests: 12, failures: 12, others: 0, hidden: false };
+    let row = Observed { attributes: &seen, requests: 12, failures: 12, others: 0, akin: 0, hidden: false };
     for preference in [preference(ErrorKind::UpstreamBug), preference(ErrorKind::Quota)] {
         let found = explain(&[row], preference);
         let scope = &found[0].scope;
@@ -141,8 +144,8 @@ fn failures_of_another_cluster_do_not_dilute() {
     let attributes = of(&[(Attribute::Tenant, "acme"), (Attribute::Model, "m1")]);
     let calm = of(&[(Attribute::Tenant, "beta"), (Attribute::Model, "m1")]);
     let rows = [
-        Observed { attributes: &attributes, requests: 40, failures: 20, others: 20, hidden: false },
-        Observed { attributes: &calm, requests: 40, failures: 0, others: 20, hidden: false },
+        Observed { attributes: &attributes, requests: 40, failures: 20, others: 20, akin: 0, hidden: false },
+        Observed { attributes: &calm, requests: 40, failures: 0, others: 20, akin: 0, hidden: false },
     ];
     let found = explain(&rows, PREFERENCE);
     assert_eq!(found[0].scope, of(&[(Attribute::Tenant, "acme")]));
@@ -172,6 +175,7 @@ fn observed(rows: &[(Attributes, u64, u64, bool)]) -> Vec<Observed<'_>> {
             requests: *requests,
             failures: *failures,
             others: 0,
+            akin: 0,
             hidden: *hidden,
         })
         .collect()
@@ -236,4 +240,91 @@ proptest! {
         }
         prop_assert!(found.iter().map(|e| e.recall).sum::<f64>() <= 1.0 + 1e-9);
     }
+}
+
+fn before(requests: u64, failures: u64) -> Vec<(Attributes, u64, u64)> {
+    vec![(of(&[(Attribute::Tenant, "acme")]), requests, failures)]
+}
+
+#[test]
+fn a_run_of_failures_within_a_partial_one_has_to_be_longer_than_at_an_onset() {
+    let explanation = |failures| {
+        let rows = [(of(&[(Attribute::Tenant, "acme")]), failures, failures)];
+        Explanation::of(&seen(&rows), of(&[(Attribute::Tenant, "acme")]))
+    };
+    let told = |failures, requests_before, failures_before| {
+        let rows = before(requests_before, failures_before);
+        is_told_apart(&explanation(failures), &seen(&rows), 10)
+    };
+    assert!(told(10, 60, 0) && told(10, 0, 0) && told(10, 60, 6), "it has just begun");
+    assert!(!told(10, 60, 36) && !told(29, 60, 36), "more than half failed before: it may be luck");
+    assert!(told(30, 60, 36), "thirty in a row are none");
+    assert!(told(10, 20, 20), "it failed before as it does now");
+}
+
+proptest! {
+    /// Ten failures in a row come about by luck where a part fails: no break for them, while most of
+    /// what would be refused may succeed.
+    #[test]
+    fn luck_in_a_partial_failure_is_not_broken_for(seed in 0u64..64, percent in 25u64..60) {
+        let mut state = seed * 2 + 1;
+        let mut fails = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u64::from((state >> 33) % 100 < percent)
+        };
+        let outcomes: Vec<u64> = (0..4_000).map(|_| fails()).collect();
+        let scope = of(&[(Attribute::Tenant, "acme")]);
+        for end in (160..outcomes.len()).step_by(10) {
+            for length in [10, 20, 40] {
+                let sum = |range: std::ops::Range<usize>| outcomes[range].iter().sum::<u64>();
+                let rows = before(length as u64, sum(end - length..end));
+                let explanation = Explanation::of(&seen(&rows), scope.clone());
+                let earlier = before(120, sum(end - length - 120..end - length));
+                let is_broken = explanation.failing >= 10
+                    && explanation.doomed_low >= 0.85
+                    && is_told_apart(&explanation, &seen(&earlier), 10);
+                prop_assert!(!is_broken, "{explanation:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn half_of_the_traffic_is_not_taken_for_more_by_the_luck_of_the_count() {
+    let rows = [(of(&[(Attribute::Model, "m1")]), 2_410, 0), (of(&[(Attribute::Model, "m2")]), 2_390, 0)];
+    let share = |scope| share_of_traffic(&seen(&rows), &scope);
+    assert!((0.48..0.5).contains(&share(of(&[(Attribute::Model, "m1")]))));
+    assert!(share(Attributes::new()) > 0.99);
+}
+
+/// Requests of four tenants for one model: of each, how many, and how many of them fail with this error
+/// and with another that is nobody's own fault.
+fn mixed(counts: [(u64, u64, u64); 4]) -> Explanation {
+    let attributes =
+        ["acme", "beta", "core", "demo"].map(|t| of(&[(Attribute::Tenant, t), (Attribute::Model, "m")]));
+    let row = |(attributes, (requests, failures, akin))| Observed {
+        attributes,
+        requests,
+        failures,
+        others: akin,
+        akin,
+        hidden: false,
+    };
+    let rows: Vec<Observed<'_>> = attributes.iter().zip(counts).map(row).collect();
+    Explanation::of(&rows, of(&[(Attribute::Model, "m")]))
+}
+
+#[test]
+fn what_fails_in_several_ways_is_doomed_as_a_whole() {
+    let found = mixed([(30, 10, 19); 4]);
+    assert!((0.9..0.92).contains(&found.precision), "of those that could show this error: {found:?}");
+    assert!((0.96..0.97).contains(&found.doomed) && found.failing == 116, "{found:?}");
+    let half = mixed([(30, 5, 10); 4]);
+    assert!((0.49..0.51).contains(&half.doomed), "half would succeed: {half:?}");
+}
+
+#[test]
+fn one_tenants_other_troubles_do_not_make_a_shared_slice_doomed() {
+    let found = mixed([(1_000, 2, 990), (30, 6, 0), (30, 6, 0), (30, 6, 0)]);
+    assert!(found.doomed < 0.5, "{found:?}");
 }

@@ -35,9 +35,9 @@ pub const CANARY_EVERY: u32 = 40;
 /// The same for a slice with little traffic.
 pub const CANARY_EVERY_SLOW: u32 = 24;
 /// When a canary is late, in milliseconds after the last.
-const CANARY_APART_MS: u32 = 1_500;
+const CANARY_APART_MS: u32 = 3_000;
 /// Longest that a refusal waits for what canaries and probes find, in milliseconds.
-pub const WAIT_MS: u64 = 3_000;
+pub const WAIT_MS: u64 = 4_000;
 /// Probes without an answer for this long are taken for lost, in milliseconds.
 const PROBES_LOST_MS: u64 = 120_000;
 /// Advice to a caller refused while others probe, in milliseconds.
@@ -83,7 +83,7 @@ struct Canaries {
     out: u32,
     /// When the last one was sent.
     sent: u32,
-    /// How long after the one before it, or after the opening.
+    /// How long after it the next one is expected; 0 before the first.
     apart: u32,
     /// When the last one of those that failed was sent.
     failed: u32,
@@ -325,9 +325,29 @@ impl Canaries {
         is_due
     }
 
-    const fn send(&mut self, at: u32) {
-        self.apart = at.saturating_sub(self.sent);
+    fn send(&mut self, at: u32) {
+        self.apart = self.expected_apart(at.saturating_sub(self.sent));
         (self.refused, self.sent, self.out) = (0, at, self.out.saturating_add(1));
+    }
+
+    /// How long it will be from this one to the next. A canary that another slice sent came early, and the
+    /// one after it will be a whole round later; how long that takes is told by the requests since the
+    /// last, the more of them the surer.
+    fn expected_apart(&self, gap: u32) -> u32 {
+        let weight = self.refused.min(CANARY_EVERY);
+        if weight == 0 {
+            return self.apart;
+        }
+        let after = |requests: u32| gap.saturating_mul(requests) / weight;
+        let round = after(CANARY_EVERY).min(after(CANARY_EVERY_SLOW).max(CANARY_APART_MS));
+        match self.apart {
+            0 => round,
+            before => {
+                let sum = u64::from(before) * u64::from(CANARY_EVERY - weight)
+                    + u64::from(round) * u64::from(weight);
+                u32::try_from(sum / u64::from(CANARY_EVERY)).unwrap_or(u32::MAX)
+            }
+        }
     }
 
     /// Whether the next one is expected within the time that a refusal waits.

@@ -164,6 +164,25 @@ fn whoever_waits_is_let_go_when_the_slice_is_well() {
 }
 
 #[test]
+fn a_canary_of_another_slice_does_not_make_those_who_wait_impatient() {
+    let mut gate = Gate::new(&BREAK, 0);
+    // 20 requests a second: a canary every two seconds.
+    let (_, _, now) = played(&mut gate, (1, 50), 81, |_| true);
+    for ms in (now..now + 200).step_by(50) {
+        assert!(is_refused(gate.admit(&BREAK, ms * MS)));
+    }
+    // Two that come at once say nothing about how much traffic there is.
+    gate.join((now + 200) * MS);
+    assert!(is_refused(gate.admit(&BREAK, (now + 201) * MS)));
+    gate.join((now + 202) * MS);
+    gate.probed(false, (now + 202) * MS, &BREAK, (now + 210) * MS);
+    let since = now + 250;
+    assert!(matches!(gate.admit(&BREAK, since * MS), Passage::Refuse { waits: true, .. }));
+    let asked = gate.ask_again(&BREAK, since * MS, (since + 1_900) * MS);
+    assert!(matches!(asked, Passage::Refuse { waits: true, .. }), "the next one is still to come: {asked:?}");
+}
+
+#[test]
 fn slices_that_overlap_do_not_keep_each_others_canaries_back() {
     let (mut one, mut two) = (Gate::new(&BREAK, 0), Gate::new(&BREAK, 0));
     let mut sent = 0;
