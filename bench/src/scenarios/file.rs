@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tidegate_core::incident::proposal::PRECISION_MIN;
 
 use crate::error::BenchError;
 
@@ -107,7 +108,37 @@ pub(crate) fn read(folder: &Path, only: &[String]) -> Result<Vec<(String, Scenar
     Ok(scenarios)
 }
 
+impl Scenario {
+    /// How long it takes, in seconds.
+    pub(crate) const fn length_s(&self) -> u64 {
+        self.calm_s + self.fault_s + self.after_s
+    }
+
+    /// Whether a request looks failed to who knows the status alone.
+    pub(crate) fn looks_failed(&self, doom: Option<(usize, usize)>) -> bool {
+        doom.is_some_and(|(plan, effect)| self.faults[plan].looks_failed(effect))
+    }
+
+    /// When the first fault is worth refusing for, in seconds after the start: before, more of its slice
+    /// succeed than a policy may hit. A fault that never grows so far counts from its beginning.
+    pub(crate) fn worth_from_s(&self) -> f64 {
+        let from = |fault: &FaultPlan| {
+            let [first, last] = fault.share;
+            let grows = first < PRECISION_MIN && last >= PRECISION_MIN;
+            let into = if grows { (PRECISION_MIN - first) / (last - first) } else { 0.0 };
+            self.calm_s as f64 + into * self.fault_s as f64
+        };
+        self.faults.iter().filter(|fault| !fault.always).map(from).fold(f64::INFINITY, f64::min)
+    }
+}
+
 impl FaultPlan {
+    /// Whether one of its effects looks like a failure to who knows the status alone: a server error, or
+    /// no answer.
+    pub(crate) fn looks_failed(&self, effect: usize) -> bool {
+        self.effects[effect]["status"].as_u64().is_none_or(|status| status >= 500)
+    }
+
     /// Whether the provider fails at that time.
     pub(crate) fn is_active(&self, scenario: &Scenario, at_s: f64) -> bool {
         let into = at_s - scenario.calm_s as f64;

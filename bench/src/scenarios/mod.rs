@@ -1,10 +1,14 @@
 //! Incidents played through the real gateway: who is refused that would have succeeded, and who is
 //! not that was doomed; beside breakers that know the status alone, on the same requests.
 
+mod classic;
 mod file;
 mod outlier;
 mod score;
+mod script;
 mod traffic;
+#[cfg(test)]
+mod virtual_time;
 mod watch;
 
 use std::path::PathBuf;
@@ -14,7 +18,7 @@ use tidegate_e2e::harness::{Client, Gateway, workspace_root};
 
 use self::file::Scenario;
 use self::outlier::OutlierDetection;
-use self::score::Score;
+use self::score::{Outcome, Score};
 use crate::error::BenchError;
 
 const TENANTS: [&str; 6] = ["acme", "beta", "core", "demo", "echo", "fjord"];
@@ -42,9 +46,10 @@ pub(crate) async fn run(play: &Play) -> Result<String, BenchError> {
     let folder: PathBuf = workspace_root().join("bench/scenarios");
     let mut table = String::from(
         "\n### Incidents\n\nBystanders killed, in percent of the requests that would have succeeded, and doomed \
-         requests refused, in percent of those after the first refusal. Beside it, on the same requests: a breaker \
-         with the same thresholds for each route and model, and one for the provider, both simulated; and a \
-         real Envoy with outlier detection.\n\n\
+         requests refused, in percent of those after the first refusal. Onset counts from when a fault is worth \
+         refusing for: 85 % of its slice. Beside it, on the same requests: a textbook breaker with the same \
+         thresholds for each route and model, and one for the provider, both simulated; and a real Envoy with \
+         outlier detection.\n\n\
          | scenario | killed | doomed refused | onset | recovery | breaker by route: killed / refused | by \
          provider | Envoy's outlier detection | verdict |\n|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -89,8 +94,8 @@ async fn one(scenario: &Scenario, play: &Play) -> Result<Row, BenchError> {
     Ok(Row {
         gateway: score::gateway(scenario, &sent),
         failed_otherwise: sent.iter().filter(|request| request.failed && !request.doomed).count() as u64,
-        by_route: score::breaker(scenario, &sent, &BREAKER, &["route", "model"]),
-        by_provider: score::breaker(scenario, &sent, &BREAKER, &[]),
+        by_route: score::classic(scenario, &sent, &BREAKER, &["route", "model"]),
+        by_provider: score::classic(scenario, &sent, &BREAKER, &[]),
         outlier: score::outlier_detection(scenario, &sent),
     })
 }
@@ -136,22 +141,7 @@ impl Row {
     }
 
     fn verdict(&self, scenario: &Scenario) -> String {
-        let (expect, score) = (scenario.expect, &self.gateway);
-        let mut missed = Vec::new();
-        if score.killed_percent() > expect.bystanders_percent_max {
-            missed.push(format!("bystanders over {} %", expect.bystanders_percent_max));
-        }
-        if let Some(least) = expect.doomed_percent_min
-            && (score.doomed == 0 || score.refused_percent() < least)
-        {
-            missed.push(format!("doomed refused under {least} %"));
-        }
-        if expect.onset_s_max.is_some_and(|most| score.onset_s.is_none_or(|s| s > most)) {
-            missed.push("onset".to_owned());
-        }
-        if expect.recovery_s_max.is_some_and(|most| score.recovery_s.is_some_and(|s| s > most)) {
-            missed.push("recovery".to_owned());
-        }
+        let mut missed = Outcome::from(&self.gateway).missed(&scenario.expect);
         if self.failed_otherwise > 0 {
             missed.push(format!("{} failed that were not doomed", self.failed_otherwise));
         }

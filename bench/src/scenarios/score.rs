@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_core::breaker::{Admission, Breaker};
 use tidegate_core::policy::BreakerPolicy;
 
-use super::file::{Scenario, Slice};
+use super::classic::Classic;
+use super::file::{Expect, Scenario, Slice};
 use super::traffic::Sent;
 
 /// The figures of one protection.
@@ -19,10 +19,46 @@ pub(crate) struct Score {
     /// Doomed requests after the first refusal of one, and those of them that were refused.
     pub(crate) doomed: u64,
     pub(crate) refused: u64,
-    /// Seconds from the first doomed request to the first refusal of one.
+    /// Seconds from the first doomed request to the first refusal of one; where a fault grows, from when
+    /// it has grown to what is worth refusing for ([`Scenario::worth_from_s`]).
     pub(crate) onset_s: Option<f64>,
     /// Seconds from the end of the faults to the last refusal.
     pub(crate) recovery_s: Option<f64>,
+}
+
+/// What a scenario is judged by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outcome {
+    /// Percent of the good requests that were refused.
+    pub(crate) killed_percent: f64,
+    /// Percent of the doomed requests that were refused, if anything was done about them.
+    pub(crate) refused_percent: Option<f64>,
+    /// As in [`Score`].
+    pub(crate) onset_s: Option<f64>,
+    /// As in [`Score`].
+    pub(crate) recovery_s: Option<f64>,
+}
+
+impl Outcome {
+    /// In what it falls short of what is expected.
+    pub(crate) fn missed(&self, expect: &Expect) -> Vec<String> {
+        let mut missed = Vec::new();
+        if self.killed_percent > expect.bystanders_percent_max {
+            missed.push(format!("bystanders over {} %", expect.bystanders_percent_max));
+        }
+        if let Some(least) = expect.doomed_percent_min
+            && self.refused_percent.is_none_or(|refused| refused < least)
+        {
+            missed.push(format!("doomed refused under {least} %"));
+        }
+        if expect.onset_s_max.is_some_and(|most| self.onset_s.is_none_or(|s| s > most)) {
+            missed.push("onset".to_owned());
+        }
+        if expect.recovery_s_max.is_some_and(|most| self.recovery_s.is_some_and(|s| s > most)) {
+            missed.push("recovery".to_owned());
+        }
+        missed
+    }
 }
 
 impl Score {
@@ -48,9 +84,9 @@ impl Score {
                 score.killed += u64::from(refused);
                 continue;
             }
-            let first = *first_doomed.get_or_insert(at_s);
+            let first = *first_doomed.get_or_insert(at_s.max(scenario.worth_from_s()));
             if refused && score.onset_s.is_none() {
-                score.onset_s = Some(at_s - first);
+                score.onset_s = Some((at_s - first).max(0.0));
             }
             if score.onset_s.is_some() {
                 score.doomed += 1;
@@ -58,6 +94,17 @@ impl Score {
             }
         }
         score
+    }
+}
+
+impl From<&Score> for Outcome {
+    fn from(score: &Score) -> Self {
+        Self {
+            killed_percent: score.killed_percent(),
+            refused_percent: (score.doomed > 0).then(|| score.refused_percent()),
+            onset_s: score.onset_s,
+            recovery_s: score.recovery_s,
+        }
     }
 }
 
@@ -71,24 +118,17 @@ pub(crate) fn gateway(scenario: &Scenario, sent: &[Sent]) -> Score {
     Score::of(scenario, sent.iter().map(|request| (request.at_s, was_doomed(request), request.refused)))
 }
 
-/// A breaker for each value of `by`, with the gateway's own thresholds.
-pub(crate) fn breaker(scenario: &Scenario, sent: &[Sent], policy: &BreakerPolicy, by: &[&str]) -> Score {
-    let mut breakers: BTreeMap<Vec<String>, Breaker> = BTreeMap::new();
-    let mut successes: BTreeMap<Vec<String>, u32> = BTreeMap::new();
+/// A textbook breaker for each value of `by`, with the gateway's own thresholds.
+pub(crate) fn classic(scenario: &Scenario, sent: &[Sent], policy: &BreakerPolicy, by: &[&str]) -> Score {
+    let mut breakers: BTreeMap<Vec<String>, Classic> = BTreeMap::new();
     let requests = sent.iter().map(|request| {
-        let now_ms = 1_000_000 + (request.at_s * 1000.0) as u64;
-        let key = key_of(&request.values, by);
-        let breaker = breakers.entry(key.clone()).or_default();
-        let since = successes.entry(key).or_default();
-        let admission = breaker.admit(now_ms, policy);
-        let is_probe = admission == Admission::Probe;
-        match (admission, request.doomed) {
-            (Admission::Refuse(_), _) => {}
-            (_, true) => breaker.record_failure(is_probe, std::mem::take(since), now_ms, policy),
-            (Admission::Probe, false) => breaker.record_probe_success(now_ms, policy),
-            (Admission::Pass, false) => *since = since.saturating_add(1),
+        let now_ms = (request.at_s * 1000.0) as u64;
+        let breaker = breakers.entry(key_of(&request.values, by)).or_default();
+        let passes = breaker.admits(now_ms, policy);
+        if passes {
+            breaker.note(request.looks_failed, now_ms, policy);
         }
-        (request.at_s, request.doomed, matches!(admission, Admission::Refuse(_)))
+        (request.at_s, request.doomed, !passes)
     });
     Score::of(scenario, requests)
 }
@@ -107,7 +147,6 @@ fn key_of(values: &Slice, by: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::Expect;
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy {
@@ -147,6 +186,7 @@ mod tests {
                     values,
                     at_s: f64::from(i) / 10.0,
                     doomed,
+                    looks_failed: doomed,
                     refused: false,
                     failed: doomed,
                     refused_by_envoy: Some(false),
@@ -156,13 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_by_model_spares_the_other_and_one_for_all_never_opens() {
+    fn a_breaker_by_model_spares_the_other_and_one_for_all_does_not() {
         let (scenario, sent) = (scenario(), sent());
-        let by_model = breaker(&scenario, &sent, &POLICY, &["model"]);
+        let by_model = classic(&scenario, &sent, &POLICY, &["model"]);
         assert_eq!((by_model.good, by_model.killed), (150, 50), "only m1's after the end");
         assert_eq!((by_model.doomed, by_model.refused), (40, 40));
-        let by_none = breaker(&scenario, &sent, &POLICY, &[]);
-        assert_eq!((by_none.killed, by_none.onset_s), (0, None), "half of what it sees succeeds");
+        let by_none = classic(&scenario, &sent, &POLICY, &[]);
+        assert!(by_none.killed > 100, "half of what it sees fails: {by_none:?}");
+        let mut callers = sent.clone();
+        callers.iter_mut().for_each(|request| request.looks_failed = false);
+        let blind = classic(&scenario, &callers, &POLICY, &["model"]);
+        assert_eq!((blind.killed, blind.onset_s), (0, None), "no status, no failure");
         assert_eq!(
             outlier_detection(&scenario, &sent).map(|score| (score.good, score.killed)),
             Some((150, 0))

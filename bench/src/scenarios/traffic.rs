@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::file::{Scenario, Slice};
 use super::outlier::OutlierDetection;
+use super::script::{Drawn, Script, request};
 use crate::error::BenchError;
 
 /// One request and what became of it.
@@ -24,26 +25,14 @@ pub(crate) struct Sent {
     pub(crate) at_s: f64,
     /// The fault that would hit it, if one would.
     pub(crate) doomed: bool,
+    /// Its failure shows in its status, or in that there is none.
+    pub(crate) looks_failed: bool,
     /// The gateway refused it.
     pub(crate) refused: bool,
     /// It failed otherwise.
     pub(crate) failed: bool,
     /// A plain Envoy with outlier detection refused the same request; absent without one.
     pub(crate) refused_by_envoy: Option<bool>,
-}
-
-/// All combinations of the traffic's values.
-fn combinations(scenario: &Scenario) -> Vec<Slice> {
-    let mut all = vec![Slice::new()];
-    for (name, values) in &scenario.traffic {
-        let with = |slice: &Slice, value: &String| {
-            let mut slice = slice.clone();
-            slice.insert(name.clone(), value.clone());
-            slice
-        };
-        all = all.iter().flat_map(|slice| values.iter().map(move |value| with(slice, value))).collect();
-    }
-    all
 }
 
 /// Has the emulator fail requests that carry the marker of a fault that is active now, and no others.
@@ -73,41 +62,26 @@ pub(crate) async fn run(
     clients: &[(String, Client)],
     scenario: &Scenario,
 ) -> Result<Vec<Sent>, BenchError> {
-    let combinations = combinations(scenario);
-    let total_s = scenario.calm_s + scenario.fault_s + scenario.after_s;
-    let count = total_s * u64::from(scenario.rate);
-    let mut due = vec![0.0; scenario.faults.len()];
-    let mut hits = vec![0usize; scenario.faults.len()];
+    let mut script = Script::new(scenario);
     let mut armed = Vec::new();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let mut ticks = interval(Duration::from_secs_f64(1.0 / f64::from(scenario.rate)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let started = Instant::now();
     let mut under_way = tokio::task::JoinSet::new();
-    for number in 0..count {
+    for number in 0..script.count() {
         ticks.tick().await;
-        // A step that is prime to the number of combinations, so that no order repeats in time.
-        let values = combinations[(number as usize * 7919) % combinations.len()].clone();
         let at_s = started.elapsed().as_secs_f64();
         let active: Vec<bool> = scenario.faults.iter().map(|fault| fault.is_active(scenario, at_s)).collect();
         if active != armed {
             arm(gateway, scenario, &active)?;
             armed = active;
         }
-        let doom = scenario.faults.iter().enumerate().find_map(|(plan, fault)| {
-            if !fault.hits(&values) {
-                return None;
-            }
-            due[plan] += fault.share_at(scenario, at_s);
-            if due[plan] < 1.0 {
-                return None;
-            }
-            due[plan] -= 1.0;
-            hits[plan] += 1;
-            Some(marker(plan, hits[plan] % fault.effects.len()))
-        });
+        let Drawn { values, doom } = script.next(at_s);
+        let looks_failed = scenario.looks_failed(doom);
+        let doom = doom.map(|(plan, variant)| marker(plan, variant));
         let client = client_of(clients, &values)?;
-        let (path, body) = request(&values, number, doom.as_deref());
+        let (path, body) = request(&values, number, doom.as_deref().unwrap_or_default());
         let (url, beside, sent) = (gateway.url(path), envoy.map(|envoy| envoy.url(path)), sent.clone());
         under_way.spawn(async move {
             let by_envoy = async {
@@ -117,7 +91,15 @@ pub(crate) async fn run(
             let (answer, refused_by_envoy) = tokio::join!(client.post_json(&url, body.clone()), by_envoy);
             let (refused, failed) = outcome(answer.as_ref().ok());
             let doomed = doom.is_some();
-            sent.lock().await.push(Sent { values, at_s, doomed, refused, failed, refused_by_envoy });
+            sent.lock().await.push(Sent {
+                values,
+                at_s,
+                doomed,
+                looks_failed,
+                refused,
+                failed,
+                refused_by_envoy,
+            });
         });
         while under_way.try_join_next().is_some() {}
     }
@@ -135,20 +117,6 @@ fn client_of(clients: &[(String, Client)], values: &Slice) -> Result<Client, Ben
         Some(region) => client.with_header("x-region", region),
         None => client,
     })
-}
-
-/// The path and the body of a request.
-fn request<'v>(values: &'v Slice, number: u64, doom: Option<&str>) -> (&'v str, String) {
-    let path = values.get("route").map_or("/v1/chat/completions", String::as_str);
-    let usual = if path.ends_with("/embeddings") { "text-embedding-3-small" } else { "gpt-4o" };
-    let model = values.get("model").map_or(usual, String::as_str);
-    let prompt = format!("question {number} {}", doom.unwrap_or_default());
-    let body = if path.ends_with("/embeddings") {
-        serde_json::json!({ "model": model, "input": prompt })
-    } else {
-        serde_json::json!({ "model": model, "messages": [{ "role": "user", "content": prompt }] })
-    };
-    (path, body.to_string())
 }
 
 /// Whether the gateway refused for an incident, and whether it failed otherwise.

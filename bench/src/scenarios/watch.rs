@@ -10,30 +10,41 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often it is asked.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// What was told last.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    policies: BTreeMap<String, String>,
+}
+
+impl Watched {
+    /// Writes to stderr which policies have changed.
+    pub(crate) fn look(&mut self, at_s: f64, policies: Vec<Value>) {
+        let seen: BTreeMap<String, String> =
+            policies.iter().map(|policy| (policy["id"].to_string(), line(policy))).collect();
+        for (id, line) in &seen {
+            if self.policies.get(id) != Some(line) {
+                eprintln!("  {at_s:5.1} s  {id} {line}");
+            }
+        }
+        for id in self.policies.keys().filter(|id| !seen.contains_key(*id)) {
+            eprintln!("  {at_s:5.1} s  {id} has ended");
+        }
+        self.policies = seen;
+    }
+}
+
 /// Writes to stderr what becomes of the policies, until it is dropped.
 pub(crate) async fn policies(gateway: &Gateway) {
     let (admin, url, started) = (gateway.admin(), gateway.url("/admin/policies"), Instant::now());
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut watched = Watched::default();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Ok(answer) = admin.get(&url).await else { continue };
         let page = answer.json();
-        let mut seen = BTreeMap::new();
-        for policy in page["data"].as_array().into_iter().flatten() {
-            seen.insert(policy["id"].to_string(), line(policy));
-        }
         let at_s = started.elapsed().as_secs_f64();
-        for (id, line) in &seen {
-            if known.get(id) != Some(line) {
-                eprintln!("  {at_s:5.1} s  {id} {line}");
-            }
-        }
-        for id in known.keys().filter(|id| !seen.contains_key(*id)) {
-            eprintln!("  {at_s:5.1} s  {id} has ended");
-        }
-        known = seen;
+        watched.look(at_s, page["data"].as_array().cloned().unwrap_or_default());
     }
 }
 
