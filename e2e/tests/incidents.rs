@@ -93,6 +93,14 @@ impl World {
         self.gateway.admin().get(&self.gateway.url("/admin/policies")).await.unwrap().json()
     }
 
+    /// The events of a cluster's timeline, in their order.
+    async fn told(&self, cluster: &str) -> Vec<String> {
+        let url = self.gateway.url(&format!("/admin/clusters/{cluster}/timeline"));
+        let page = self.gateway.admin().get(&url).await.unwrap().json();
+        let moments = page["data"].as_array().into_iter().flatten();
+        moments.filter_map(|moment| moment["event"].as_str().map(str::to_owned)).collect()
+    }
+
     /// Rounds until all is well and no policy is left.
     async fn until_recovered(&mut self) {
         let (mut rounds, end) = (0, Instant::now() + DEADLINE);
@@ -193,6 +201,10 @@ async fn a_tenant_out_of_quota_is_refused_alone_and_comes_back() {
 
     world.gateway.emulator.disarm_all();
     world.until_recovered().await;
+    let told = world.told(refused.header("x-gateway-cluster").unwrap()).await;
+    for event in ["first_seen", "attributed", "policy_made", "policy_state", "policy_ended"] {
+        assert!(told.iter().any(|known| known == event), "{event} is not told: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,12 @@ const OPERATIONS: &[Operation] = &[
     ("post", "/v1/cache/feedback", Who::Operator, "Marks an answer of the cache as wrong"),
     ("get", "/admin/clusters", Who::Operator, "Clusters of errors"),
     ("get", "/admin/clusters/{id}", Who::Operator, "One cluster"),
+    (
+        "get",
+        "/admin/clusters/{id}/timeline",
+        Who::Operator,
+        "What became of a cluster's incident, in its order",
+    ),
     ("post", "/admin/clusters/classify", Who::Operator, "What kind of failure a message is"),
     ("get", "/admin/stats", Who::Operator, "Figures of a cluster (`cluster_id`)"),
     ("get", "/admin/policies", Who::Operator, "Policies in force"),

@@ -15,6 +15,7 @@ use super::respond;
 use crate::body;
 use crate::clusters::{ClusterView, TRIED_MAX, Totals, Tried, now_ms};
 use crate::gateway::Gateway;
+use crate::policies::{Moment, What};
 use crate::refusal::json;
 
 /// Largest body of messages to try, in bytes.
@@ -33,6 +34,27 @@ pub async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
 /// One cluster.
 pub async fn show(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
     respond(one(&gateway, &id).map(|view| json(StatusCode::OK, &view)))
+}
+
+#[derive(Debug, Serialize)]
+struct Timeline {
+    cluster_id: String,
+    title: String,
+    data: Vec<Moment>,
+}
+
+/// A cluster's incident as a story: first seen, grown, attributed, what was done, how it ended.
+pub async fn timeline(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
+    respond(one(&gateway, &id).map(|view| {
+        let seen = |at_ms, event, text: &str| Moment { at_ms, event, text: text.to_owned(), policy_id: None };
+        let mut data = vec![
+            seen(view.first_seen_ms, What::FirstSeen, &view.title),
+            seen(view.last_seen_ms, What::LastSeen, view.trend.as_str()),
+        ];
+        data.extend(gateway.control.timeline(&id));
+        data.sort_by_key(|moment| moment.at_ms);
+        json(StatusCode::OK, &Timeline { cluster_id: id, title: view.title, data })
+    }))
 }
 
 fn one(gateway: &Gateway, id: &str) -> Result<ClusterView, Reply> {

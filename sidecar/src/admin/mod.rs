@@ -49,6 +49,7 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/clusters", get(clusters::list))
         .route("/admin/clusters/classify", post(clusters::classify))
         .route("/admin/clusters/{id}", get(clusters::show))
+        .route("/admin/clusters/{id}/timeline", get(clusters::timeline))
         .route("/admin/stats", get(clusters::stats))
         .route("/admin/cache", get(cache::show))
         .route("/admin/cache/purge", post(cache::purge))

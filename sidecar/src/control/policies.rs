@@ -7,7 +7,7 @@ use super::{ChangeError, Control, State, act};
 use crate::audit::{self, Action, Actor};
 use crate::learn::{Learner, OnlyModels, Settings, Understanding, carry_out};
 use crate::llm::routing::Steer;
-use crate::policies::{Alarm, BookError, Edit, Limits, Record};
+use crate::policies::{Alarm, BookError, Edit, Limits, Moment, Record};
 use crate::store::Table;
 
 impl Control {
@@ -16,6 +16,12 @@ impl Control {
     pub fn policies(&self) -> (Vec<Record>, Vec<Alarm>) {
         let state = self.lock();
         (state.book.records().cloned().collect(), state.book.alarms().cloned().collect())
+    }
+
+    /// What became of a cluster's incident, in its order.
+    #[must_use]
+    pub fn timeline(&self, cluster_id: &str) -> Vec<Moment> {
+        self.lock().book.timeline(cluster_id)
     }
 
     /// The policies that the router carries out.
@@ -54,9 +60,9 @@ impl Control {
 
     /// Notes what filters did with a policy; gives the policy if it has ended by it.
     #[must_use]
-    pub fn note_policy(&self, note: &PolicyNote) -> Option<Record> {
+    pub fn note_policy(&self, note: &PolicyNote, now_ms: u64) -> Option<Record> {
         let mut state = self.lock();
-        let ended = state.book.note(note)?;
+        let ended = state.book.note(note, now_ms)?;
         self.put_policies_in_force(&mut state);
         Some(ended)
     }

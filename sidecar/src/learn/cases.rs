@@ -7,12 +7,13 @@ use tidegate_core::event::{Attribute, Attributes};
 use tidegate_core::incident::attribution::{
     Explanation, Observed, explain, is_told_apart, names_provider, share_of_traffic,
 };
+use tidegate_core::incident::cluster::Severity;
 use tidegate_core::incident::enforcement::{CONDITIONS_MAX, Measure, SCOPES_MAX, STATUSES_MAX, contains};
 use tidegate_core::incident::proposal::{Action, Facts, Rule, decide, preference};
 
 use super::ledger::{Ledger, PAST_MS};
 use super::understanding::About;
-use super::{OnlyModels, Settings};
+use super::{Decision, OnlyModels, Settings};
 use crate::config::policy::Mode;
 use crate::policies::{Proposal, break_by};
 
@@ -40,6 +41,8 @@ pub struct Case {
     cluster: Arc<str>,
     statuses: BTreeSet<u16>,
     last_ms: u64,
+    /// How bad it was at its worst; `None` before it was looked at.
+    level: Option<Severity>,
 }
 
 /// All of them.
@@ -78,6 +81,7 @@ impl Cases {
             cluster: Arc::clone(cluster),
             statuses: BTreeSet::new(),
             last_ms: 0,
+            level: None,
         }))
     }
 
@@ -86,10 +90,22 @@ impl Cases {
         self.cases.values().filter(move |case| now_ms.saturating_sub(case.last_ms) < STIRS_MS)
     }
 
+    /// Notes how bad a cluster is; what is to be told if it was never that bad.
+    pub fn grew(&mut self, cluster: &str, severity: f64) -> Option<Decision> {
+        let case = self.cases.get_mut(cluster)?;
+        let level = Severity::of(severity);
+        if case.level >= Some(level) {
+            return None;
+        }
+        case.level = Some(level);
+        let text = format!("severity {severity:.0}, {}", level.as_str());
+        Some(Decision::Grew { cluster_id: cluster.to_owned(), text })
+    }
+
     /// A cluster's incident is over.
     pub fn forget(&mut self, cluster: &str) {
         if let Some(case) = self.cases.get_mut(cluster) {
-            case.last_ms = 0;
+            (case.last_ms, case.level) = (0, None);
         }
     }
 }

@@ -48,6 +48,13 @@ pub enum Decision {
         /// Requests per second.
         rate: f64,
     },
+    /// A cluster has become worse: nothing is to be done, but to be told.
+    Grew {
+        /// The cluster.
+        cluster_id: String,
+        /// How bad it is, in words.
+        text: String,
+    },
     /// A limit that nothing comes near any more.
     Lift {
         /// The policy.
@@ -70,7 +77,8 @@ pub fn carry_out(
                 book.set_rate(&id, rate);
                 is_news = true;
             }
-            Decision::Lift { id } => lifted.extend(book.remove(&id)),
+            Decision::Grew { cluster_id, text } => book.grew(&cluster_id, text, now_ms),
+            Decision::Lift { id } => lifted.extend(book.lift(&id, now_ms)),
         }
     }
     (is_news || !lifted.is_empty(), lifted)
@@ -181,8 +189,12 @@ impl<U: Understanding> Learner<U> {
                 }
             }
         }
+        let grown: Vec<(Arc<str>, f64)> =
+            stirring.iter().map(|(case, about)| (Arc::clone(case.cluster()), about.severity)).collect();
         let mut decisions: Vec<Decision> =
-            proposals.into_iter().map(|proposal| Decision::Propose(Box::new(proposal))).collect();
+            grown.into_iter().filter_map(|(cluster, severity)| self.cases.grew(&cluster, severity)).collect();
+        let proposals = proposals.into_iter().map(|proposal| Decision::Propose(Box::new(proposal)));
+        decisions.extend(proposals);
         decisions.extend(self.limits.adjust(standing, &self.ledger, settings, now_ms));
         decisions
     }

@@ -45,7 +45,7 @@ pub async fn run(
                 }
                 understand(&clusters, &envelope, unix_ms()).await;
                 let notes = learner.take(envelope, unix_ms());
-                for record in notes.iter().filter_map(|note| control.note_policy(note)) {
+                for record in notes.iter().filter_map(|note| control.note_policy(note, unix_ms())) {
                     learner.forget(&record.cluster_id);
                 }
             }
@@ -75,7 +75,7 @@ pub async fn run(
 /// were.
 fn steer(control: &Control, providers: &Providers, learner: &mut Learner<Arc<Engine>>) {
     let steering = &providers.router.steering;
-    for record in steering.take_notes().iter().filter_map(|note| control.note_policy(note)) {
+    for record in steering.take_notes().iter().filter_map(|note| control.note_policy(note, unix_ms())) {
         learner.forget(&record.cluster_id);
     }
     steering.apply(control.steers());

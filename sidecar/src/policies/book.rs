@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 use tidegate_core::event::{Attributes, PolicyNote};
 use tidegate_core::incident::ErrorKind;
+use tidegate_core::incident::attribution::Explanation;
 use tidegate_core::incident::enforcement::{
     Measure, POLICIES_MAX, SENTENCE_BYTES_MAX, SlicePolicy, check_scope, contains, describe,
 };
@@ -13,6 +14,7 @@ use tidegate_core::incident::proposal::{Action, OUTAGE_PRECISION};
 use tidegate_core::policy::BreakerPolicy;
 
 use super::record::{Proposal, Record};
+use super::timeline::{Moment, Timelines, What};
 use crate::config::policy::Mode;
 use crate::keys::random::hex;
 
@@ -105,6 +107,7 @@ pub struct Book {
     made_ms: VecDeque<u64>,
     /// Records that differ from what is stored.
     changed: BTreeSet<String>,
+    timelines: Timelines,
 }
 
 impl Book {
@@ -160,7 +163,23 @@ impl Book {
         if self.alarms.len() >= ALARMS_MAX {
             self.alarms.pop_front();
         }
+        self.timelines.tell(cluster_id, now_ms, What::Alarm, message.clone(), None);
         self.alarms.push_back(Alarm { at_ms: now_ms, cluster_id: cluster_id.to_owned(), message });
+    }
+
+    /// What became of a cluster's incident, in its order.
+    #[must_use]
+    pub fn timeline(&self, cluster_id: &str) -> Vec<Moment> {
+        self.timelines.of(cluster_id)
+    }
+
+    /// Tells that a cluster's incident has become worse.
+    pub fn grew(&mut self, cluster_id: &str, text: String, now_ms: u64) {
+        self.timelines.tell(cluster_id, now_ms, What::Grew, text, None);
+    }
+
+    fn tell(&mut self, record: &Record, event: What, text: String, now_ms: u64) {
+        self.timelines.tell(&record.cluster_id, now_ms, event, text, Some(&record.id));
     }
 
     /// Makes a policy of a proposal, or renews the one that stands already. True when filters
@@ -189,7 +208,9 @@ impl Book {
             .map(|r| r.id.clone())
             .collect();
         for id in narrower {
-            self.remove(&id);
+            if let Some(record) = self.remove(&id) {
+                self.tell(&record, What::PolicyEnded, "a wider one takes its place".to_owned(), now_ms);
+            }
         }
         let id = name(&proposal.cluster_id, scope, now_ms);
         self.made_ms.push_back(now_ms);
@@ -201,7 +222,11 @@ impl Book {
             scope = describe(scope),
             "policy made"
         );
-        self.insert(Record::accepted(id, proposal, now_ms));
+        let attributed = attributed(&proposal.explanation);
+        let record = Record::accepted(id, proposal, now_ms);
+        self.timelines.tell(&record.cluster_id, now_ms, What::Attributed, attributed, None);
+        self.tell(&record, What::PolicyMade, made(&record), now_ms);
+        self.insert(record);
         true
     }
 
@@ -240,7 +265,7 @@ impl Book {
     }
 
     /// Notes what filters did; true when a policy has ended by it.
-    pub fn note(&mut self, note: &PolicyNote) -> Option<Record> {
+    pub fn note(&mut self, note: &PolicyNote, now_ms: u64) -> Option<Record> {
         let record = self.records.get_mut(&note.id)?;
         record.refused = record.refused.saturating_add(note.refused);
         record.probes_ok = record.probes_ok.saturating_add(note.probes_ok);
@@ -254,10 +279,14 @@ impl Book {
             _ => "limiting",
         }
         .to_owned();
-        if has_passed && record.is_learned() {
+        let (ends, told) = (has_passed && record.is_learned(), record.clone());
+        if ends {
             tracing::info!(policy = %note.id, "the slice has recovered; its policy ends");
-            return self.remove(&note.id.clone());
+            let text = format!("the slice has recovered; {} requests were refused", told.refused);
+            self.tell(&told, What::PolicyEnded, text, now_ms);
+            return self.remove(&note.id);
         }
+        self.tell(&told, What::PolicyState, told.state.clone(), now_ms);
         None
     }
 
@@ -280,9 +309,18 @@ impl Book {
             .collect();
         for id in &over {
             tracing::info!(policy = %id, "the policy's time is over");
-            self.remove(id);
+            if let Some(record) = self.remove(id) {
+                self.tell(&record, What::PolicyEnded, "its time is over".to_owned(), now_ms);
+            }
         }
         !over.is_empty()
+    }
+
+    /// Ends a limit that has done its work, or that did not help.
+    pub fn lift(&mut self, id: &str, now_ms: u64) -> Option<Record> {
+        let record = self.remove(id)?;
+        self.tell(&record, What::PolicyEnded, "the limit is lifted".to_owned(), now_ms);
+        Some(record)
     }
 
     /// Removes a policy.
@@ -318,9 +356,29 @@ impl Book {
         if let Some(Err((field, problem))) = record.slice().map(|slice| slice.validate()) {
             return Err(BookError::Invalid(field, problem));
         }
+        self.tell(&record, What::PolicyChanged, format!("{} by {by}", made(&record)), now_ms);
         self.insert(record.clone());
         Ok(record)
     }
+}
+
+/// Where an incident lies, and how sure that is.
+fn attributed(explanation: &Explanation) -> String {
+    format!(
+        "{}: {} of {} requests fail, which are {:.0} % of these failures",
+        describe(&explanation.scope),
+        explanation.failures,
+        explanation.requests,
+        explanation.recall * 100.0
+    )
+}
+
+/// What a policy does.
+fn made(record: &Record) -> String {
+    let (action, slice) = (record.action.name(), describe(&record.scope));
+    let rule = record.rule.as_ref().map_or_else(String::new, |rule| format!(" by the rule {rule}"));
+    let shadow = if record.mode == Mode::Shadow { ", in shadow" } else { "" };
+    format!("{action} {slice}{rule}{shadow}")
 }
 
 /// An operator's own policy, before the rest of the edit is laid on it.

@@ -5,6 +5,8 @@ mod book;
 mod record;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 pub use book::{Alarm, Book, BookError, Edit, Limits, break_by};
 pub use record::{Proposal, Record};
+pub use timeline::{Moment, What};

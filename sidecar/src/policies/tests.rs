@@ -62,9 +62,14 @@ fn a_policy_stands_is_renewed_and_ends_when_its_slice_recovers() {
     assert!(book.propose(proposal(tenant("acme")), LIMITS, 400_000), "its time is prolonged");
     let id = book.records().next().expect("one").id.clone();
     assert!(!book.expire(900_000));
-    assert!(book.note(&note(&id, 1, 1)).is_none());
+    assert!(book.note(&note(&id, 1, 1), 3_000).is_none());
     assert_eq!(book.get(&id).expect("stands").refused, 3);
-    assert!(book.note(&note(&id, 0, 5)).is_some());
+    assert!(book.note(&note(&id, 0, 5), 4_000).is_some());
+    let cluster = proposal(tenant("acme")).cluster_id;
+    let story: Vec<(What, u64)> = book.timeline(&cluster).iter().map(|m| (m.event, m.at_ms)).collect();
+    let told = [(What::Attributed, 0), (What::PolicyMade, 0), (What::PolicyState, 3_000)];
+    assert_eq!(story[..3], told);
+    assert_eq!(story[3..], [(What::PolicyEnded, 4_000)]);
     assert_eq!((book.records().count(), book.slices().len()), (0, 0));
 }
 

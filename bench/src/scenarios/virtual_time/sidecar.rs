@@ -70,7 +70,7 @@ impl Sidecar {
         }
         understand(&self.clusters, &envelope, now_ms).await;
         for note in self.learner.take(envelope, now_ms) {
-            if let Some(ended) = self.book.note(&note) {
+            if let Some(ended) = self.book.note(&note, now_ms) {
                 self.learner.forget(&ended.cluster_id);
                 self.publish()?;
             }
