@@ -13,8 +13,8 @@ impl Gate {
     #[must_use]
     pub fn encode(&self) -> [u8; GATE_BYTES] {
         let (kind, time, numbers) = match self.state {
-            State::Open { since_ms, canaries: Canaries { refused, out, sent, apart, failed } } => {
-                (0u8, since_ms, [refused, out, sent, apart, failed, 0])
+            State::Open { since_ms, canaries: Canaries { refused, out, sent, apart, failed, owed } } => {
+                (0u8, since_ms, [refused, out, sent, apart, failed, owed])
             }
             State::Probing { since_ms, out, tally: Tally { good, bad, run } } => {
                 (1, since_ms, [out, good, bad, run, 0, 0])
@@ -49,7 +49,7 @@ impl Gate {
         let [a, b, c, d, e, f] = numbers.map(u32::from_le_bytes);
         let state = match kind {
             0 => {
-                let canaries = Canaries { refused: a, out: b, sent: c, apart: d, failed: e };
+                let canaries = Canaries { refused: a, out: b, sent: c, apart: d, failed: e, owed: f };
                 State::Open { since_ms: time, canaries }
             }
             1 => State::Probing { since_ms: time, out: a, tally: Tally { good: b, bad: c, run: d } },

@@ -87,6 +87,8 @@ struct Canaries {
     apart: u32,
     /// When the last one of those that failed was sent.
     failed: u32,
+    /// Those that came to nothing and are to be sent again.
+    owed: u32,
 }
 
 /// One policy's state.
@@ -318,7 +320,7 @@ impl Canaries {
         self.refused = self.refused.saturating_add(1);
         let is_late = at.saturating_sub(self.sent) >= CANARY_APART_MS;
         let every = if is_late { CANARY_EVERY_SLOW } else { CANARY_EVERY };
-        let is_due = self.refused >= every && self.out < PROBES;
+        let is_due = (self.refused >= every || self.owed > 0) && self.out < PROBES;
         if is_due {
             self.send(at);
         }
@@ -328,6 +330,7 @@ impl Canaries {
     fn send(&mut self, at: u32) {
         self.apart = self.expected_apart(at.saturating_sub(self.sent));
         (self.refused, self.sent, self.out) = (0, at, self.out.saturating_add(1));
+        self.owed = self.owed.saturating_sub(1);
     }
 
     /// How long it will be from this one to the next. A canary that another slice sent came early, and the
@@ -378,7 +381,7 @@ impl Canaries {
 
     /// The next request takes its place.
     const fn withdraw(&mut self) {
-        (self.out, self.refused) = (self.out.saturating_sub(1), CANARY_EVERY);
+        (self.out, self.owed) = (self.out.saturating_sub(1), 1);
     }
 }
 
