@@ -5,6 +5,7 @@ mod beds;
 mod cases;
 mod envoy_config;
 mod error;
+mod events;
 mod fairness;
 mod fleet;
 mod histogram;
@@ -62,7 +63,8 @@ async fn run(options: &Options) -> Result<String, BenchError> {
             let (series, memory) = speed::run(&options.cases, *rounds, *length).await?;
             Ok(table::speed(&series, &memory))
         }
-        Mode::Understanding { data } => understanding::run(data).await,
+        Mode::Understanding { data } => understanding::run(data.as_deref()).await,
+        Mode::Events => events::run().await,
         Mode::Memory { requests } => memory::run(&options.cases, *requests).await,
         Mode::Fleet { length } => fleet::run(*length).await,
         Mode::Settlement { requests } => settlement::run(*requests).await,

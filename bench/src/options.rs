@@ -17,7 +17,9 @@ usage: tidegate-bench [options]
                    scripts/bench-peers, and only when named)
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
-  --understanding  instead, how well and how fast errors are understood
+  --understanding  instead, how well errors are understood
+  --events         instead, how many errors a second the sidecar learns from, and what a
+                   thousand policies cost a request
   --semantic       instead, how well the semantic cache judges what is the same, and how fast it
                    is; all of it, or --only some of: english, chinese, python, index, gateway
   --entries N      entries of the semantic cache (default 100000)
@@ -53,7 +55,9 @@ pub(crate) enum Mode {
     /// Resident memory.
     Memory { requests: u64 },
     /// Understanding of errors.
-    Understanding { data: PathBuf },
+    Understanding { data: Option<PathBuf> },
+    /// Events at volume.
+    Events,
     /// How exactly a limit is shared.
     Fleet { length: Duration },
     /// What tenants get of a limit that they share.
@@ -83,12 +87,13 @@ impl Options {
         let (mut scenarios, mut play) = (false, Play::default());
         let (mut failover, mut streams, mut translation) = (false, false, false);
         let mut entries = semantic::ENTRIES;
-        let (mut understanding, mut semantic, mut data) = (false, false, None);
+        let (mut understanding, mut events, mut semantic, mut data) = (false, false, false, None);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--memory" => memory = true,
                 "--understanding" => understanding = true,
+                "--events" => events = true,
                 "--semantic" => semantic = true,
                 "--data" => data = arguments.next().map(PathBuf::from),
                 "--fleet" => fleet = true,
@@ -115,7 +120,6 @@ impl Options {
         }
         let length = |default| Duration::from_secs(seconds.unwrap_or(default));
         let mode = if understanding {
-            let data = data.ok_or("--understanding: needs --data DIR, a folder with errors/ and logs/")?;
             Mode::Understanding { data }
         } else if failover {
             Mode::Failover { length: length(12) }
@@ -123,6 +127,8 @@ impl Options {
             Mode::Streams { length: length(60) }
         } else if translation {
             Mode::Translation
+        } else if events {
+            Mode::Events
         } else if scenarios {
             Mode::Scenarios(play)
         } else if semantic {
@@ -195,7 +201,9 @@ mod tests {
         assert!(read("--rounds 0").is_err());
         assert!(read("--cases bare,what").unwrap_err().contains("`what`"));
         assert!(read("--fast").is_err());
-        assert!(read("--understanding").unwrap_err().contains("--data"));
+        assert!(read("--semantic").unwrap_err().contains("--data"));
+        assert_eq!(read("--understanding").unwrap().unwrap().mode, Mode::Understanding { data: None });
+        assert_eq!(read("--events").unwrap().unwrap().mode, Mode::Events);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_e2e::harness::{Answer, Client, EtcdCluster, Gateway, eventually, expect_error};
+use tidegate_e2e::harness::{Answer, Certificates, Client, EtcdCluster, Gateway, eventually, expect_error};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const MEMBERS: usize = 3;
@@ -18,7 +18,16 @@ providers:
 ";
 
 fn store(etcd: &EtcdCluster) -> String {
-    format!("store: {{type: etcd}}\netcd: {{endpoints: {}, timeout: 10s}}\n", etcd.endpoints())
+    let secured = etcd.certificates().map_or_else(String::new, |files| {
+        let Certificates { ca, cert, key } = files;
+        format!(
+            ", ca_path: '{}', cert_path: '{}', key_path: '{}'",
+            ca.display(),
+            cert.display(),
+            key.display()
+        )
+    });
+    format!("store: {{type: etcd}}\netcd: {{endpoints: {}, timeout: 10s{secured}}}\n", etcd.endpoints())
 }
 
 async fn gateway(etcd: &EtcdCluster) -> Gateway {
@@ -157,6 +166,30 @@ async fn a_compaction_while_a_gateway_was_away_loses_nothing() {
     one.wait_until_ready().await.unwrap();
     becomes(&one, &new, 200).await;
     becomes(&one, &gone, 401).await;
+}
+
+#[tokio::test]
+async fn etcd_by_tls_with_a_user_and_certificates_on_both_sides() {
+    let etcd = EtcdCluster::start_secured(1).await.unwrap();
+    for command in [
+        ["user", "add", "root:of-all-0123"].as_slice(),
+        &["user", "add", "tidegate:sesame-0123"],
+        &["role", "add", "gateway"],
+        &["role", "grant-permission", "gateway", "--prefix=true", "readwrite", "/tidegate/"],
+        &["user", "grant-role", "tidegate", "gateway"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        etcd.command(0, command).await.unwrap();
+    }
+    let user = store(&etcd).replace("timeout", "username: tidegate, password: sesame-0123, timeout");
+    let config = format!("{CLOSED}{user}");
+    let one = Gateway::builder().config_yaml(&config).start().await.unwrap();
+    let two = Gateway::builder().config_yaml(&config).start().await.unwrap();
+    let (id, made) = key(&one, "secured").await;
+    becomes(&two, &made, 200).await;
+    assert_eq!(revoke(&two, &id).await.status, 204);
+    becomes(&one, &made, 401).await;
 }
 
 #[tokio::test]

@@ -29,6 +29,30 @@ fn text(path: &Path) -> Result<String, BenchError> {
     std::fs::read_to_string(path).map_err(BenchError::doing(format!("reading {}", path.display())))
 }
 
+/// Messages that no exemplar was written from: written down, after the providers' documentation, by
+/// somebody who had not seen the exemplars.
+const UNSEEN: &str = include_str!("../../unseen/errors.tsv");
+/// Kinds of the classes of [`UNSEEN`].
+const UNSEEN_KINDS: &str = include_str!("../../unseen/kinds.tsv");
+
+/// The messages that were kept apart.
+pub(crate) fn unseen() -> Result<Vec<Row>, BenchError> {
+    let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#'));
+    let kinds: BTreeMap<&str, &str> = lines(UNSEEN_KINDS).filter_map(|line| line.split_once('\t')).collect();
+    let read = |line: &str| {
+        let bad = || BenchError::new(format!("unseen/errors.tsv: `{line}` is no row"));
+        let [class, _, status, message] = line.splitn(4, '\t').collect::<Vec<_>>()[..] else {
+            return Err(bad());
+        };
+        let kind = kinds.get(class).ok_or_else(bad)?;
+        // Line ends of pages are written as `\n`.
+        let message =
+            if message.starts_with('<') { message.replace("\\n", "\n") } else { message.to_owned() };
+        Ok(Row { cls: class.to_owned(), status: status.parse().ok(), message, kind: (*kind).to_owned() })
+    };
+    lines(UNSEEN).map(read).collect()
+}
+
 /// The errors in `folder`, with their kinds.
 pub(crate) fn errors(folder: &Path) -> Result<Vec<Row>, BenchError> {
     let kinds: BTreeMap<String, Vec<String>> =
@@ -84,6 +108,15 @@ fn records(text: &str) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_kept_apart_is_whole() {
+        let rows = unseen().unwrap();
+        assert!(rows.len() >= 150 && rows.iter().all(|row| !row.message.is_empty()), "{}", rows.len());
+        assert!(
+            rows.iter().any(|row| row.status.is_none()) && rows.iter().any(|row| row.status == Some(529))
+        );
+    }
 
     #[test]
     fn quoted_fields_may_hold_commas_and_quotes() {

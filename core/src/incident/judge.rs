@@ -68,6 +68,17 @@ pub struct Judgement {
     pub kind: ErrorKind,
     /// 0 to 1: the evidence for it.
     pub score: f32,
+    /// By how much the evidence for it is more than that for any other meaning.
+    pub lead: f32,
+}
+
+impl Judgement {
+    /// Whether the embedding, if it was not heard, could still change what is meant: it cannot where
+    /// the lead is more than all that it weighs.
+    #[must_use]
+    pub fn needs_embedding(&self, weights: &Weights) -> bool {
+        self.meaning.is_none() || self.lead < weights.embedding
+    }
 }
 
 impl Library {
@@ -76,6 +87,9 @@ impl Library {
     pub fn judge(&self, observed: &Observed<'_>, weights: &Weights) -> Judgement {
         let totals = self.evidence(observed, weights);
         let best = totals.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let others = totals.iter().enumerate().filter(|(index, _)| best.is_some_and(|b| b.0 != *index));
+        let next = others.map(|(_, score)| *score).fold(0.0, f32::max);
+        let lead = best.map_or(0.0, |(_, score)| score - next);
         let kind_of = |index: usize| self.meanings.get(index).map_or(ErrorKind::Unknown, |m| m.kind);
         let blames_server = StatusClass::of(observed.status) == StatusClass::Server;
         let is_said = |index, score: f32| {
@@ -84,12 +98,12 @@ impl Library {
         };
         match best {
             Some((index, score)) if is_said(index, score) => {
-                Judgement { meaning: Some(index), kind: kind_of(index), score: score.min(1.0) }
+                Judgement { meaning: Some(index), kind: kind_of(index), score: score.min(1.0), lead }
             }
             _ => {
                 let kind = Self::kind_of_status(observed.status);
                 let score = if kind == ErrorKind::Unknown { 0.0 } else { weights.status };
-                Judgement { meaning: None, kind, score }
+                Judgement { meaning: None, kind, score, lead }
             }
         }
     }
@@ -274,6 +288,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_embedding_that_is_not_needed_changes_nothing(
+            status in prop::option::of(prop::sample::select(vec![400_u16, 429, 503])),
+            words in prop::collection::vec(
+                prop::sample::select(vec!["credit", "balance", "is", "too", "low", "requests per min", "limit"]), 0..8),
+            angle in 0.0_f32..std::f32::consts::TAU,
+        ) {
+            let (template, weights, library) = (words.join(" "), Weights::default(), library());
+            let without = Observed { status, codes: &[], template: &template, embedding: None };
+            let first = library.judge(&without, &weights);
+            let embeddings: [Arc<[f32]>; 2] = [Arc::from([1.0, 0.0]), Arc::from([0.0, 1.0])];
+            let vector = [angle.cos(), angle.sin()];
+            let with = Observed { embedding: Some((&vector, &embeddings)), ..without };
+            let second = library.judge(&with, &weights);
+            if !first.needs_embedding(&weights) {
+                prop_assert_eq!((first.meaning, first.kind), (second.meaning, second.kind));
+            }
+        }
+
         #[test]
         fn any_error_gets_a_score_of_zero_to_one(status in prop::option::of(0_u16..700), text in "\\PC{0,200}") {
             let (_, score) = kind(status, &[text.as_str()], &text);

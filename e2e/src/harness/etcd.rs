@@ -5,6 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::certificates::Certificates;
 use super::error::HarnessError;
 use super::paths;
 use super::ports::Port;
@@ -18,6 +19,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct EtcdCluster {
     members: Vec<Member>,
+    certificates: Option<Certificates>,
     _dir: TempDir,
 }
 
@@ -35,6 +37,25 @@ impl EtcdCluster {
     /// etcd is not installed, or the cluster is not ready in time.
     pub async fn start(count: usize) -> Result<Self, HarnessError> {
         let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
+        Self::start_in(dir, count, None).await
+    }
+
+    /// The same, by TLS, and clients have to show a certificate.
+    ///
+    /// # Errors
+    /// See [`Self::start`]; or openssl is not installed.
+    pub async fn start_secured(count: usize) -> Result<Self, HarnessError> {
+        let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
+        let certificates = Certificates::make(dir.path()).await?;
+        Self::start_in(dir, count, Some(certificates)).await
+    }
+
+    async fn start_in(
+        dir: TempDir,
+        count: usize,
+        certificates: Option<Certificates>,
+    ) -> Result<Self, HarnessError> {
+        let secured: Vec<String> = certificates.iter().flat_map(server_options).collect();
         let mut ports = Vec::with_capacity(count);
         for _ in 0..count {
             ports.push((Port::lease()?, Port::lease()?));
@@ -46,7 +67,8 @@ impl EtcdCluster {
         let mut members = Vec::with_capacity(count);
         for (i, (client, peer)) in ports.into_iter().enumerate() {
             let (name, data) = (format!("m{i}"), dir.path().join(format!("m{i}")));
-            let client_url = format!("http://127.0.0.1:{}", client.number());
+            let scheme = if certificates.is_some() { "https" } else { "http" };
+            let client_url = format!("{scheme}://127.0.0.1:{}", client.number());
             let peer_url = peer_url(&peer);
             let options = [
                 ("--name", name.as_str()),
@@ -57,16 +79,17 @@ impl EtcdCluster {
                 ("--initial-advertise-peer-urls", &peer_url),
                 ("--initial-cluster", &peers),
             ];
+            let options = options.iter().flat_map(|(name, value)| [*name, *value]);
             let spec = Spec {
                 name: "etcd",
                 program: paths::on_path("etcd", "etcd")?,
-                arguments: options.iter().flat_map(|(name, value)| [name, value]).map(Into::into).collect(),
+                arguments: options.chain(secured.iter().map(String::as_str)).map(Into::into).collect(),
                 environment: Vec::new(),
                 log: dir.path().join(format!("m{i}.log")),
             };
             members.push(Member { process: ManagedProcess::start(spec)?, client, _peer: peer });
         }
-        let cluster = Self { members, _dir: dir };
+        let cluster = Self { members, certificates, _dir: dir };
         for index in 0..count {
             cluster.wait_until_healthy(index).await?;
         }
@@ -76,8 +99,15 @@ impl EtcdCluster {
     /// The members' addresses, as the configuration takes them.
     #[must_use]
     pub fn endpoints(&self) -> String {
-        let all: Vec<String> = self.members.iter().map(|m| format!("\"{}\"", m.address())).collect();
+        let scheme = if self.certificates.is_some() { "https://" } else { "" };
+        let all: Vec<String> = self.members.iter().map(|m| format!("\"{scheme}{}\"", m.address())).collect();
         format!("[{}]", all.join(", "))
+    }
+
+    /// What its clients have to show and to trust, where it asks for that.
+    #[must_use]
+    pub const fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Runs `etcdctl` against the member `index`.
@@ -86,9 +116,11 @@ impl EtcdCluster {
     /// It failed.
     pub async fn command(&self, index: usize, arguments: &[&str]) -> Result<String, HarnessError> {
         let member = self.member(index)?;
+        let secured = self.certificates.iter().flat_map(client_options);
         let output = Command::new(paths::on_path("etcdctl", "etcd's client")?)
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", &member.address()])
+            .args(secured)
             .args(arguments)
             .output()
             .await
@@ -155,6 +187,23 @@ impl EtcdCluster {
             .get_mut(index)
             .ok_or_else(|| HarnessError::Program(format!("etcd has no member {index}")))
     }
+}
+
+fn server_options(certificates: &Certificates) -> Vec<String> {
+    let Certificates { ca, cert, key } = certificates;
+    vec![
+        format!("--cert-file={}", cert.display()),
+        format!("--key-file={}", key.display()),
+        format!("--trusted-ca-file={}", ca.display()),
+        "--client-cert-auth".to_owned(),
+    ]
+}
+
+fn client_options(certificates: &Certificates) -> Vec<String> {
+    let Certificates { ca, cert, key } = certificates;
+    [("--cacert", ca), ("--cert", cert), ("--key", key)]
+        .map(|(name, path)| format!("{name}={}", path.display()))
+        .to_vec()
 }
 
 impl Member {

@@ -1,9 +1,11 @@
 //! A real broker that speaks Kafka's protocol.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::delay::DelayedLink;
 use super::error::HarnessError;
 use super::paths;
 use super::ports::Port;
@@ -18,6 +20,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 pub struct KafkaBroker {
     process: ManagedProcess,
     port: Port,
+    /// What clients go through, where the broker is to be slow.
+    link: Option<DelayedLink>,
     _dir: TempDir,
 }
 
@@ -27,15 +31,29 @@ impl KafkaBroker {
     /// # Errors
     /// It is not installed, or does not accept in time.
     pub async fn start() -> Result<Self, HarnessError> {
-        let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
+        Self::start_behind(Port::lease()?, None).await
+    }
+
+    /// Starts one that can be made slow.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub async fn start_slow() -> Result<Self, HarnessError> {
         let port = Port::lease()?;
-        let url = format!("tcp://127.0.0.1:{}", port.number());
+        let link = DelayedLink::to(port.number()).await?;
+        Self::start_behind(port, Some(link)).await
+    }
+
+    async fn start_behind(port: Port, link: Option<DelayedLink>) -> Result<Self, HarnessError> {
+        let dir = tempfile::tempdir().map_err(HarnessError::io("making a directory"))?;
+        let url = |port: u16| format!("tcp://127.0.0.1:{port}");
+        let advertised = link.as_ref().map_or(port.number(), DelayedLink::port);
         let arguments = [
             "broker",
             "--listener-url",
-            &url,
+            &url(port.number()),
             "--advertised-listener-url",
-            &url,
+            &url(advertised),
             "--storage-engine",
             "memory://tansu/",
         ];
@@ -46,7 +64,7 @@ impl KafkaBroker {
             environment: Vec::new(),
             log: dir.path().join("tansu.log"),
         };
-        let broker = Self { process: ManagedProcess::start(spec)?, port, _dir: dir };
+        let broker = Self { process: ManagedProcess::start(spec)?, port, link, _dir: dir };
         broker.wait_until_it_accepts().await?;
         Ok(broker)
     }
@@ -54,7 +72,14 @@ impl KafkaBroker {
     /// Its address, as the configuration takes it.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        format!("127.0.0.1:{}", self.link.as_ref().map_or(self.port.number(), DelayedLink::port))
+    }
+
+    /// Holds back every answer for so long, of a broker that was started to be slow.
+    pub fn delay(&self, delay: Duration) {
+        if let Some(link) = &self.link {
+            link.set(delay);
+        }
     }
 
     /// Kills it as a crash would; everything it held is gone.
@@ -67,7 +92,7 @@ impl KafkaBroker {
 
     async fn wait_until_it_accepts(&self) -> Result<(), HarnessError> {
         eventually("the broker accepts connections", READY_DEADLINE, || async {
-            tokio::net::TcpStream::connect(self.address()).await.ok()
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.number())).await.ok()
         })
         .await
         .map(|_| ())

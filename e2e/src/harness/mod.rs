@@ -18,6 +18,7 @@
 //! else `dist/tidegate_filter.wasm`).
 
 mod builder;
+mod certificates;
 mod client;
 mod crowd;
 mod delay;
@@ -40,6 +41,7 @@ mod redis;
 mod wait;
 
 pub use builder::GatewayBuilder;
+pub use certificates::Certificates;
 pub use client::{Answer, Client, StreamingAnswer};
 pub use crowd::{Caller, crowd};
 pub use delay::DelayedLink;

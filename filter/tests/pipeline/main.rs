@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod breaker;
+mod dead_sidecar;
 mod fake;
 mod fleet;
 mod incident;

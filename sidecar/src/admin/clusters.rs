@@ -28,12 +28,24 @@ struct List {
 
 /// All clusters, the worst first.
 pub async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
-    json(StatusCode::OK, &List { data: gateway.clusters.list(now_ms()) })
+    respond(all(&gateway).await.map(|data| json(StatusCode::OK, &List { data })))
+}
+
+async fn all(gateway: &Gateway) -> Result<Vec<ClusterView>, Reply> {
+    let clusters = gateway.clusters.clone();
+    match tokio::task::spawn_blocking(move || clusters.list_fleet(now_ms())).await {
+        Ok(Ok(views)) => Ok(views),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "clusters of other sidecars cannot be read");
+            Err(Reply::new(Code::InternalError, "clusters cannot be read; look at the log"))
+        }
+        Err(_) => Err(Reply::new(Code::InternalError, "clusters cannot be read; look at the log")),
+    }
 }
 
 /// One cluster.
 pub async fn show(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
-    respond(one(&gateway, &id).map(|view| json(StatusCode::OK, &view)))
+    respond(one(&gateway, &id).await.map(|view| json(StatusCode::OK, &view)))
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +57,7 @@ struct Timeline {
 
 /// A cluster's incident as a story: first seen, grown, attributed, what was done, how it ended.
 pub async fn timeline(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
-    respond(one(&gateway, &id).map(|view| {
+    respond(one(&gateway, &id).await.map(|view| {
         let seen = |at_ms, event, text: &str| Moment { at_ms, event, text: text.to_owned(), policy_id: None };
         let mut data = vec![
             seen(view.first_seen_ms, What::FirstSeen, &view.title),
@@ -57,8 +69,8 @@ pub async fn timeline(State(gateway): State<Arc<Gateway>>, Path(id): Path<String
     }))
 }
 
-fn one(gateway: &Gateway, id: &str) -> Result<ClusterView, Reply> {
-    gateway.clusters.show(id, now_ms()).ok_or_else(|| {
+async fn one(gateway: &Gateway, id: &str) -> Result<ClusterView, Reply> {
+    all(gateway).await?.into_iter().find(|view| view.id.as_str() == id).ok_or_else(|| {
         let message = "there is no such cluster, or it has ended; GET /admin/clusters lists them";
         Reply::new(Code::NotFound, message).with_param("cluster_id")
     })
@@ -84,14 +96,17 @@ pub async fn stats(
     State(gateway): State<Arc<Gateway>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    let stats = || {
+    let stats = async {
         let Ok(Query(Wanted { cluster_id })) = wanted else {
             return Err(Reply::new(Code::InvalidRequest, "the query must be ?cluster_id=<id>, or none"));
         };
-        let cluster = cluster_id.map(|id| one(&gateway, &id)).transpose()?;
+        let cluster = match cluster_id {
+            Some(id) => Some(one(&gateway, &id).await?),
+            None => None,
+        };
         Ok(json(StatusCode::OK, &Stats { totals: gateway.clusters.totals(now_ms()), cluster }))
     };
-    respond(stats())
+    respond(stats.await)
 }
 
 /// What messages mean; one answer for one message, a list for a list.

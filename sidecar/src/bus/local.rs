@@ -3,7 +3,7 @@
 
 use tokio::sync::mpsc;
 
-use super::{Envelope, EventBus, EventSource, Full};
+use super::{Delivery, Envelope, EventBus, EventSource, Full, Heard};
 
 /// Where batches are put.
 #[derive(Debug, Clone)]
@@ -21,17 +21,25 @@ pub fn local(capacity: usize) -> (LocalBus, LocalSource) {
 }
 
 impl EventBus for LocalBus {
-    fn publish(&self, envelope: Envelope) -> Result<(), Full> {
-        self.0.try_send(envelope).map_err(|_| Full)
+    fn publish(&self, envelope: Envelope) -> Result<Delivery, Full> {
+        self.0.try_send(envelope).map(|()| Delivery::ARRIVED).map_err(|_| Full)
     }
 }
 
 impl EventSource for LocalSource {
-    async fn next(&mut self) -> Option<Envelope> {
-        self.0.recv().await
+    async fn next(&mut self) -> Option<Heard> {
+        self.0.recv().await.map(|envelope| Heard::Batch(None, envelope))
     }
 
     async fn acknowledge(&mut self) {}
+
+    fn has_lanes(&self) -> bool {
+        false
+    }
+
+    fn start_over(&mut self) {}
+
+    fn leave(self) {}
 }
 
 #[cfg(test)]
@@ -49,12 +57,12 @@ mod tests {
     async fn it_is_bounded_and_keeps_the_order() {
         let (bus, mut source) = local(2);
         assert_eq!([1, 2, 3].map(|n| bus.publish(envelope(n)).is_ok()), [true, true, false]);
-        assert_eq!(source.next().await.map(|e| e.batch.number), Some(1));
+        let heard = |number| Some(Heard::Batch(None, envelope(number)));
+        assert_eq!(source.next().await, heard(1));
         source.acknowledge().await;
-        assert_eq!(bus.publish(envelope(4)), Ok(()));
+        assert!(bus.publish(envelope(4)).is_ok());
         drop(bus);
-        assert_eq!(source.next().await.map(|e| e.batch.number), Some(2));
-        assert_eq!(source.next().await.map(|e| e.batch.number), Some(4));
+        assert_eq!([source.next().await, source.next().await], [heard(2), heard(4)]);
         assert_eq!(source.next().await, None);
     }
 }

@@ -1,11 +1,15 @@
 //! How what filters observe reaches whoever learns from it. Delivery is at least once: a batch is
 //! acknowledged only after what was learnt from it is kept, and batches are numbered in their VM,
 //! so that one that comes twice changes nothing.
+//!
+//! Where sidecars share a bus, it has lanes, and each lane is one sidecar's at a time.
 
+mod delivery;
 mod kafka;
 mod local;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
@@ -13,6 +17,7 @@ use rdkafka::error::KafkaError;
 use serde::{Deserialize, Serialize};
 use tidegate_core::event::Batch;
 
+pub use delivery::Delivery;
 use kafka::{KafkaBus, KafkaSource, kafka};
 use local::{LocalBus, LocalSource, local};
 
@@ -27,25 +32,46 @@ pub struct Envelope {
     pub batch: Batch,
 }
 
+/// A part of a shared bus that is one sidecar's at a time: a partition of a topic, with its group.
+pub type Lane = Arc<str>;
+
+/// What comes from a bus.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// A batch, and the lane that it came by, where the bus has lanes.
+    Batch(Option<Lane>, Envelope),
+    /// These lanes are this sidecar's now, and no others.
+    Assigned(Vec<Lane>),
+    /// These are not any more. What was taken from them and not acknowledged, another sidecar hears
+    /// again.
+    Revoked(Vec<Lane>),
+}
+
 /// The bus takes no more until some of what waits is done; the sender is to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 /// Where batches are put.
 pub trait EventBus: Send + Sync {
-    /// Puts a batch on the bus.
+    /// Puts a batch on the bus; the next of its VM is to come when it has arrived there.
     ///
     /// # Errors
     /// [`Full`]; the batch is not on the bus then.
-    fn publish(&self, envelope: Envelope) -> Result<(), Full>;
+    fn publish(&self, envelope: Envelope) -> Result<Delivery, Full>;
 }
 
 /// Where batches are taken from.
 pub trait EventSource: Send {
-    /// The next batch; `None` when the bus has ended.
-    fn next(&mut self) -> impl Future<Output = Option<Envelope>> + Send;
+    /// What comes next; `None` when the bus has ended.
+    fn next(&mut self) -> impl Future<Output = Option<Heard>> + Send;
     /// Confirms all batches taken so far: they need not come again after a restart.
     fn acknowledge(&mut self) -> impl Future<Output = ()> + Send;
+    /// Whether the bus has lanes.
+    fn has_lanes(&self) -> bool;
+    /// Has everything come again that was not acknowledged, to whomever its lane belongs then.
+    fn start_over(&mut self);
+    /// Takes leave at the end of the process. Blocks while the bus does not answer.
+    fn leave(self);
 }
 
 /// The configured bus.
@@ -69,7 +95,7 @@ impl Bus {
 }
 
 impl EventBus for Bus {
-    fn publish(&self, envelope: Envelope) -> Result<(), Full> {
+    fn publish(&self, envelope: Envelope) -> Result<Delivery, Full> {
         match self {
             Self::Local(bus) => bus.publish(envelope),
             Self::Kafka(bus) => bus.publish(envelope),
@@ -87,7 +113,7 @@ pub enum Source {
 }
 
 impl EventSource for Source {
-    async fn next(&mut self) -> Option<Envelope> {
+    async fn next(&mut self) -> Option<Heard> {
         match self {
             Self::Local(source) => source.next().await,
             Self::Kafka(source) => source.next().await,
@@ -98,6 +124,27 @@ impl EventSource for Source {
         match self {
             Self::Local(source) => source.acknowledge().await,
             Self::Kafka(source) => source.acknowledge().await,
+        }
+    }
+
+    fn has_lanes(&self) -> bool {
+        match self {
+            Self::Local(source) => source.has_lanes(),
+            Self::Kafka(source) => source.has_lanes(),
+        }
+    }
+
+    fn start_over(&mut self) {
+        match self {
+            Self::Local(source) => source.start_over(),
+            Self::Kafka(source) => source.start_over(),
+        }
+    }
+
+    fn leave(self) {
+        match self {
+            Self::Local(source) => source.leave(),
+            Self::Kafka(source) => source.leave(),
         }
     }
 }

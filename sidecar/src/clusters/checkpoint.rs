@@ -18,10 +18,18 @@ pub(super) struct Checkpoint {
     hit: BTreeMap<ClusterId, Hit>,
 }
 
-/// What to keep, if anything has changed since the last call.
+/// What to keep, if anything has changed since the last call: all that was counted, less what came
+/// by lanes of the bus, which are kept by themselves.
 pub(super) fn of(state: &mut State) -> Option<Checkpoint> {
-    std::mem::take(&mut state.changed)
-        .then(|| Checkpoint { clusters: state.clusters.iter().cloned().collect(), hit: state.hit.clone() })
+    let own = |cluster: &Cluster| {
+        let shared = state.lanes.values().map(|held| held.counted(&cluster.id)).sum::<u64>();
+        let members = cluster.members.checked_sub(shared).filter(|own| *own > 0 || shared == 0)?;
+        Some(Cluster { members, ..cluster.clone() })
+    };
+    std::mem::take(&mut state.changed).then(|| Checkpoint {
+        clusters: state.clusters.iter().filter_map(own).collect(),
+        hit: state.hit.clone(),
+    })
 }
 
 /// What was kept. Embeddings are left out: the model may be another one now, and the next errors

@@ -40,6 +40,11 @@ impl Memo {
         self.young.insert(signature, known);
     }
 
+    /// What is known of up to `most` signatures, of those asked for lately first.
+    pub(super) fn iter(&self, most: usize) -> impl Iterator<Item = (Signature, &Known)> {
+        self.young.iter().chain(&self.old).take(most).map(|(signature, known)| (*signature, known))
+    }
+
     pub(super) fn rename(&mut self, from: &ClusterId, into: &ClusterId) {
         self.move_templates(from, into, |_| true);
     }

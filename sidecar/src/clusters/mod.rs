@@ -6,14 +6,16 @@
 
 mod checkpoint;
 mod exemplars;
+mod lanes;
 mod memo;
 mod metrics;
 #[cfg(test)]
 mod tests;
 mod tried;
 mod view;
+mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,13 +28,18 @@ use tidegate_core::incident::exemplar::{BadMeaning, Library, Meaning};
 use tidegate_core::incident::judge::{Judgement, Observed, Weights};
 use tidegate_core::incident::miner::Miner;
 
+pub use lanes::Kept;
 pub use tried::{TRIED_MAX, Tried, Verdict};
 pub use view::{ClusterView, Totals};
 
+use crate::bus::Lane;
 use crate::embedding::Embedder;
+use crate::keys::random::{self, NoRandomness};
 use crate::store::{Store, StoreError};
 use exemplars::Exemplars;
+use lanes::Held;
 use memo::{Known, Memo};
+use waiting::Waiting;
 
 /// What a new template may wait for its embedding, so that a flood of new ones is learnt at 500 a
 /// second even on a machine whose model is slower; a few may take the least together.
@@ -82,6 +89,11 @@ pub struct Tally<'a> {
     pub failures: &'a [(Signature, u64)],
 }
 
+impl Tally<'_> {
+    /// Of whom nothing is known.
+    const NOBODY: Self = Self { tenant: None, provider: None, requests: 0, failures: &[] };
+}
+
 #[derive(Debug, Default)]
 struct State {
     clusters: Clusters,
@@ -90,6 +102,10 @@ struct State {
     hit: BTreeMap<ClusterId, Hit>,
     requests: Activity,
     changed: bool,
+    /// What was counted of each lane of the bus that is this sidecar's.
+    lanes: BTreeMap<Lane, Held>,
+    /// Failures of signatures whose words have not come yet.
+    waiting: Waiting,
 }
 
 /// Whom a cluster hits.
@@ -106,6 +122,8 @@ pub struct Engine {
     exemplars: Exemplars,
     store: Arc<Store>,
     state: Mutex<State>,
+    /// This process among those that share a bus.
+    name: String,
 }
 
 /// Why the engine does not start.
@@ -115,6 +133,8 @@ pub enum StartError {
     Exemplars(BadMeaning),
     /// The clusters that were kept.
     Store(StoreError),
+    /// The system gives no random numbers.
+    Randomness(NoRandomness),
 }
 
 impl std::fmt::Display for StartError {
@@ -122,6 +142,7 @@ impl std::fmt::Display for StartError {
         match self {
             Self::Exemplars(bad) => write!(f, "clustering.exemplars: {}: {}", bad.path, bad.what),
             Self::Store(error) => error.fmt(f),
+            Self::Randomness(error) => error.fmt(f),
         }
     }
 }
@@ -141,7 +162,8 @@ impl Engine {
         let state = checkpoint::load(&store).map_err(StartError::Store)?;
         let embedder = settings.embedding.then_some(embedder);
         let exemplars = Exemplars::new(library, embedder);
-        let engine = Arc::new(Self { settings, exemplars, store, state: Mutex::new(state) });
+        let name = random::name().map_err(StartError::Randomness)?;
+        let engine = Arc::new(Self { settings, exemplars, store, state: Mutex::new(state), name });
         registry.register_collector(Box::new(metrics::ClusterMetrics(engine.clone())));
         Ok(engine)
     }
@@ -169,33 +191,51 @@ impl Engine {
         }
     }
 
-    /// Learns errors and says which cluster each is in. Known signatures cost a look-up; how many
-    /// errors there were is said with [`Self::tally`].
+    /// Learns errors and says which cluster each is in. Known signatures cost a look-up; of new ones
+    /// only those have their embedding computed whose meaning hangs on it. How many errors there
+    /// were is said with [`Self::tally`].
     pub async fn learn(&self, errors: &[Observation], now_ms: u64) -> Vec<ClusterId> {
         let known = |signature| self.state().memo.get(signature).map(|known| known.cluster.clone());
-        let new: Vec<&str> = errors
-            .iter()
-            .filter(|error| known(error.signature).is_none())
-            .map(|error| error.template.as_str())
-            .collect();
-        let budget = EMBEDDING_BUDGET.saturating_mul(u32::try_from(new.len()).unwrap_or(u32::MAX));
-        let embeddings = self.exemplars.embeddings(&new, budget.max(EMBEDDING_BUDGET_LEAST)).await;
-        errors
-            .iter()
-            .map(|error| known(error.signature).unwrap_or_else(|| self.learn_new(error, &embeddings, now_ms)))
-            .collect()
+        let mut judged = HashMap::new();
+        for error in errors.iter().filter(|error| known(error.signature).is_none()) {
+            let judge = || self.judge(error.status, &error.codes, &error.template, None);
+            judged.entry(error.signature).or_insert_with(judge);
+        }
+        let is_unsure = |error: &&Observation| judged.get(&error.signature).is_some_and(needs_embedding);
+        let unsure: Vec<&str> =
+            errors.iter().filter(is_unsure).map(|error| error.template.as_str()).collect();
+        let budget = EMBEDDING_BUDGET.saturating_mul(u32::try_from(unsure.len()).unwrap_or(u32::MAX));
+        let embeddings = self.exemplars.embeddings(&unsure, budget.max(EMBEDDING_BUDGET_LEAST)).await;
+        let learn = |error: &Observation| {
+            known(error.signature).unwrap_or_else(|| {
+                let first = judged.get(&error.signature).copied();
+                self.learn_new(error, first, &embeddings, now_ms)
+            })
+        };
+        errors.iter().map(learn).collect()
     }
 
-    fn learn_new(&self, error: &Observation, embeddings: &exemplars::Embeddings, now_ms: u64) -> ClusterId {
+    /// Learns an error, of which `first` is what it means without its embedding.
+    fn learn_new(
+        &self,
+        error: &Observation,
+        first: Option<Judgement>,
+        embeddings: &exemplars::Embeddings,
+        now_ms: u64,
+    ) -> ClusterId {
         let embedding = embeddings.get(error.template.as_str()).map(AsRef::as_ref);
         let vector = Vector::of(&error.template, embedding);
-        let judgement = self.judge(error.status, &error.codes, &error.template, embedding);
+        let judgement = first
+            .filter(|_| embedding.is_none())
+            .unwrap_or_else(|| self.judge(error.status, &error.codes, &error.template, embedding));
         let mut state = self.state();
         let point = self.point(error.partition, &judgement, &error.template, &vector);
         let id = state.learn(&point, self, now_ms);
-        state
-            .memo
-            .put(error.signature, Known { cluster: id.clone(), template: error.template.as_str().into() });
+        let known = Known { cluster: id.clone(), template: error.template.as_str().into() };
+        for (lane, failures) in state.waiting.take(error.signature) {
+            state.count(&known, &Tally::NOBODY, failures, lane.as_ref(), now_ms);
+        }
+        state.memo.put(error.signature, known);
         id
     }
 
@@ -211,22 +251,24 @@ impl Engine {
         self.exemplars.library.judge(&Observed { status, codes, template, embedding }, &Weights::default())
     }
 
-    /// Counts requests and failures of signatures that were learnt; failures of others are returned.
-    pub fn tally(&self, tallies: &[Tally<'_>], now_ms: u64) -> u64 {
+    /// Counts requests and failures that came by `lane`. Failures of signatures that were not learnt
+    /// wait for their words, as many signatures as there is room for; those beyond are returned.
+    pub fn tally(&self, tallies: &[Tally<'_>], lane: Option<&Lane>, now_ms: u64) -> u64 {
         let mut state = self.state();
-        let mut unknown = 0;
+        let mut lost = 0;
         for tally in tallies {
             state.requests.count(tally.requests, now_ms);
             for (signature, failures) in tally.failures {
                 match state.memo.get(*signature).cloned() {
-                    Some(known) => {
-                        state.count(&known, tally, *failures, now_ms);
+                    Some(known) => state.count(&known, tally, *failures, lane, now_ms),
+                    None => {
+                        lost += state.waiting.put(*signature, lane, *failures);
+                        lane.and_then(|lane| state.lanes.get_mut(lane)).into_iter().for_each(Held::touch);
                     }
-                    None => unknown += failures,
                 }
             }
         }
-        unknown
+        lost
     }
 
     /// The cluster that errors of `signature` are in.
@@ -267,8 +309,11 @@ impl State {
         self.clusters.learn(point, now_ms, &engine.settings.clusters)
     }
 
-    fn count(&mut self, known: &Known, tally: &Tally<'_>, failures: u64, now_ms: u64) {
-        self.changed = true;
+    fn count(&mut self, known: &Known, tally: &Tally<'_>, failures: u64, lane: Option<&Lane>, now_ms: u64) {
+        match lane.and_then(|lane| self.lanes.get_mut(lane)) {
+            Some(held) => held.count(&known.cluster, failures),
+            None => self.changed = true,
+        }
         self.clusters.count(&known.cluster, &known.template, failures, now_ms);
         let hit = self.hit.entry(known.cluster.clone()).or_default();
         for (names, name) in [(&mut hit.tenants, tally.tenant), (&mut hit.providers, tally.provider)] {
@@ -280,6 +325,7 @@ impl State {
     fn follow(&mut self, change: &Change) {
         match change {
             Change::Merged(from, into) => {
+                self.lanes.values_mut().for_each(|held| held.merge(from, into));
                 self.memo.rename(from, into);
                 if let Some(hit) = self.hit.remove(from) {
                     self.hit.entry(into.clone()).or_insert(hit);
@@ -289,8 +335,13 @@ impl State {
                 let Some(cluster) = self.clusters.get(new) else { return };
                 let moved = |template: &str| cluster.templates.iter().any(|m| m.template == template);
                 self.memo.move_templates(from, new, moved);
+                let mut left = cluster.members;
+                for held in self.lanes.values_mut() {
+                    left -= held.split(from, new, left);
+                }
             }
             Change::Expired(id) => {
+                self.lanes.values_mut().for_each(|held| held.forget(id));
                 self.memo.forget(id);
                 self.hit.remove(id);
             }
@@ -322,6 +373,11 @@ impl Engine {
             vector,
         }
     }
+}
+
+/// Whether the embedding can still change what an error means.
+fn needs_embedding(judgement: &Judgement) -> bool {
+    judgement.needs_embedding(&Weights::default())
 }
 
 /// Milliseconds since 1970.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use tidegate_core::incident::cluster::{ClusterId, Partition};
 use tidegate_core::incident::{ErrorKind, ErrorText, Signature, Source, StatusClass};
 
 use super::{Engine, Observation, Settings, Tally, Tried};
+use crate::bus::Lane;
 use crate::config::{Env, parse};
 use crate::embedding::Embedder;
 use crate::store::Store;
@@ -21,8 +23,16 @@ impl Bed {
         Self { folder: tempfile::tempdir().expect("folder") }
     }
 
+    fn store(&self) -> Arc<Store> {
+        Arc::new(Store::open(&self.folder.path().join("store.redb")).expect("store"))
+    }
+
     fn engine(&self) -> Arc<Engine> {
-        let store = Arc::new(Store::open(&self.folder.path().join("store.redb")).expect("store"));
+        Self::engine_on(self.store())
+    }
+
+    /// Several on one store stand for sidecars that share theirs.
+    fn engine_on(store: Arc<Store>) -> Arc<Engine> {
         let config = parse("embedding: {enabled: false}", &Env::default()).expect("config");
         let mut registry = Registry::default();
         let embedder = Arc::new(Embedder::start(config.embedding, &mut registry));
@@ -43,11 +53,79 @@ fn tried(message: &str, status: Option<u16>, learn: bool) -> Tried {
 }
 
 async fn learn(engine: &Engine, error: &Observation, failures: u64, now_ms: u64) -> ClusterId {
+    learn_by(engine, None, error, failures, now_ms).await
+}
+
+async fn learn_by(
+    engine: &Engine,
+    lane: Option<&Lane>,
+    error: &Observation,
+    failures: u64,
+    now_ms: u64,
+) -> ClusterId {
     let ids = engine.learn(std::slice::from_ref(error), now_ms).await;
     let failures = [(error.signature, failures)];
     let tally = Tally { tenant: Some("acme"), provider: Some("openai"), requests: 1000, failures: &failures };
-    assert_eq!(engine.tally(&[tally], now_ms), 0);
+    assert_eq!(engine.tally(&[tally], lane, now_ms), 0);
     ids.into_iter().next().expect("an id for each")
+}
+
+fn members(engine: &Engine) -> u64 {
+    engine.list(10).iter().map(|view| view.members).sum()
+}
+
+fn fleet_members(engine: &Engine) -> u64 {
+    engine.list_fleet(10).expect("read").iter().map(|view| view.members).sum()
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_lane_goes_with_it_and_what_was_not_comes_again() {
+    let bed = Bed::new();
+    let store = bed.store();
+    let (one, two) = (Bed::engine_on(store.clone()), Bed::engine_on(store));
+    let (lane, error) = (Lane::from("g/t/0"), error("invalid x-api-key", 401));
+    let mut seen = one.take_over(&lane, 1).expect("taken");
+    assert!(seen.take("vm", 1));
+    learn_by(&one, Some(&lane), &error, 5, 1).await;
+    let kept = BTreeMap::from([(lane.clone(), seen)]);
+    assert!(one.keep_lanes(&kept).expect("kept").lost.is_empty());
+    assert_eq!((members(&one), members(&two)), (5, 0));
+    assert_eq!((fleet_members(&one), fleet_members(&two)), (5, 5), "any sidecar shows all");
+
+    // Taken, but not kept when it dies: batch 2 comes again.
+    learn_by(&one, Some(&lane), &error, 3, 2).await;
+    let mut seen = two.take_over(&lane, 3).expect("taken over");
+    assert!(!seen.take("vm", 1) && seen.take("vm", 2));
+    // Its words are known to the new one.
+    assert_eq!(two.tally(&[tally(&[(error.signature, 3)])], Some(&lane), 3), 0);
+    assert_eq!(members(&two), 8);
+
+    // The first was only slow, and finds that the lane is another's.
+    assert_eq!(one.keep_lanes(&kept).expect("asked").lost, std::slice::from_ref(&lane));
+    one.let_go(&lane);
+    assert_eq!(members(&one), 0);
+    assert!(two.keep_lanes(&BTreeMap::from([(lane.clone(), seen)])).expect("kept").lost.is_empty());
+    assert_eq!((fleet_members(&one), fleet_members(&two)), (8, 8));
+}
+
+#[tokio::test]
+async fn what_waits_for_its_words_goes_with_the_lane_and_other_counts_stay() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let (lane, error) = (Lane::from("g/t/0"), error("invalid x-api-key", 401));
+    let seen = engine.take_over(&lane, 1).expect("taken");
+    engine.tally(&[tally(&[(error.signature, 4)])], Some(&lane), 1);
+    assert!(engine.keep_lanes(&BTreeMap::from([(lane.clone(), seen)])).expect("kept").lost.is_empty());
+    engine.let_go(&lane);
+    engine.take_over(&lane, 2).expect("taken");
+    let id = learn(&engine, &error, 1, 3).await;
+    assert_eq!(engine.show(id.as_str(), 3).expect("shown").members, 5);
+    engine.let_go(&lane);
+    assert_eq!(engine.show(id.as_str(), 3).expect("shown").members, 1, "what came by no lane stays");
+}
+
+fn tally(failures: &[(Signature, u64)]) -> Tally<'_> {
+    Tally { tenant: None, provider: None, requests: 10, failures }
 }
 
 #[tokio::test]
@@ -72,12 +150,16 @@ async fn errors_of_one_meaning_are_one_cluster_with_kind_and_figures() {
 }
 
 #[tokio::test]
-async fn failures_of_signatures_that_were_not_learnt_are_handed_back() {
+async fn failures_that_come_before_their_words_are_counted_with_them() {
     let bed = Bed::new();
     let engine = bed.engine();
-    let failures = [(Signature(1), 7)];
+    let error = error("invalid x-api-key", 401);
+    let failures = [(error.signature, 7)];
     let tally = Tally { tenant: None, provider: None, requests: 10, failures: &failures };
-    assert_eq!(engine.tally(&[tally], 1), 7);
+    assert_eq!(engine.tally(&[tally], None, 1), 0);
+    assert_eq!(engine.list(1).len(), 0);
+    let id = learn(&engine, &error, 1, 2).await;
+    assert_eq!(engine.show(id.as_str(), 2).expect("shown").members, 8);
 }
 
 #[tokio::test]

@@ -11,12 +11,12 @@ use tidegate_core::incident::{ErrorKind, ErrorText, Signature};
 
 use super::exemplars::Embeddings;
 use super::memo::Known;
-use super::{Engine, Tally};
+use super::{Engine, Tally, needs_embedding};
 
 /// Most messages in one call.
 pub const TRIED_MAX: usize = 10_000;
 /// Longest that all messages of one call may wait for their embeddings.
-const EMBEDDING_BUDGET: Duration = Duration::from_secs(5);
+const EMBEDDING_BUDGET: Duration = Duration::from_secs(3);
 /// Scores are shown to the thousandth.
 const SCORE_STEPS: f32 = 1000.0;
 
@@ -62,6 +62,8 @@ struct Half {
 /// What a message says.
 struct Read {
     text: ErrorText,
+    /// The status that came with it, or that it names.
+    status: Option<u16>,
     masked: String,
     signature: Signature,
 }
@@ -72,58 +74,88 @@ impl Read {
         let masked = text.template();
         let Partition { class, source } = Partition::TRIED;
         let signature = Signature::of(class, source, &text.codes, &masked);
-        Self { text, masked, signature }
+        let status = tried.status.filter(|status| *status >= 100).or(text.status);
+        Self { text, status, masked, signature }
+    }
+
+    fn similar(&self) -> Similar {
+        (self.status, self.signature)
     }
 }
 
 /// What was judged in a call already: lists repeat themselves.
-type Judged = HashMap<(Option<u16>, Signature), (Judgement, Vector)>;
+type Judged = HashMap<Similar, (Judgement, Vector)>;
+
+/// Messages that mean the same, since all that is looked at is the same.
+type Similar = (Option<u16>, Signature);
 
 impl Engine {
     /// Judges messages, in their order. All of one call see each other: what a later one changes
     /// about a cluster or a template is in every answer.
     pub async fn classify(self: &Arc<Self>, tried: Vec<Tried>, now_ms: u64) -> Vec<Verdict> {
-        let read: Vec<Read> = tried.iter().map(Read::of).collect();
-        let templates: Vec<&str> = read.iter().map(|one| one.masked.as_str()).collect();
-        let embeddings = self.exemplars.embeddings(&templates, EMBEDDING_BUDGET).await;
+        // A long list is seconds of work.
+        let engine = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let read: Vec<Read> = tried.iter().map(Read::of).collect();
+            let judged = engine.judge_by_words(&read);
+            (tried, read, judged)
+        });
+        let Ok((tried, read, mut judged)) = reading.await else { return Vec::new() };
+        let is_unsure =
+            |one: &&Read| judged.get(&one.similar()).is_some_and(|(first, _)| needs_embedding(first));
+        let unsure: Vec<&str> = read.iter().filter(is_unsure).map(|one| one.masked.as_str()).collect();
+        let embeddings = self.exemplars.embeddings(&unsure, EMBEDDING_BUDGET).await;
         let engine = self.clone();
         let work = move || {
-            let mut judged = Judged::new();
-            let half =
-                |(tried, read): (&Tried, Read)| engine.try_one(tried, read, &embeddings, &mut judged, now_ms);
-            let halves: Vec<Half> = tried.iter().zip(read).map(half).collect();
+            engine.judge_by_embedding(&read, &embeddings, &mut judged);
+            let half = |(tried, read): (&Tried, Read)| engine.try_one(tried, read, &judged, now_ms);
+            let halves: Vec<Half> = tried.iter().zip(read).filter_map(half).collect();
             halves.into_iter().map(|half| engine.verdict(half)).collect()
         };
-        // A long list is seconds of work.
         tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
-    fn try_one(
-        &self,
-        one: &Tried,
-        Read { text, masked, signature }: Read,
-        embeddings: &Embeddings,
-        judged: &mut Judged,
-        now_ms: u64,
-    ) -> Half {
-        let status = one.status.filter(|status| *status >= 100).or(text.status);
-        let (judgement, vector) = judged.entry((status, signature)).or_insert_with(|| {
-            let embedding = embeddings.get(&masked).map(AsRef::as_ref);
-            (self.judge(status, &text.codes, &masked, embedding), Vector::of(&masked, embedding))
-        });
-        let judgement = *judgement;
+    /// What messages mean as far as no embedding is needed.
+    fn judge_by_words(&self, read: &[Read]) -> Judged {
+        let mut judged = Judged::new();
+        for one in read {
+            let judge = || {
+                let judgement = self.judge(one.status, &one.text.codes, &one.masked, None);
+                (judgement, Vector::of(&one.masked, None))
+            };
+            judged.entry(one.similar()).or_insert_with(judge);
+        }
+        judged
+    }
+
+    /// What those mean whose embedding was needed.
+    fn judge_by_embedding(&self, read: &[Read], embeddings: &Embeddings, judged: &mut Judged) {
+        for one in read {
+            let Some(embedding) = embeddings.get(&one.masked).map(AsRef::as_ref) else { continue };
+            if let Some((judgement, vector)) = judged.get_mut(&one.similar())
+                && vector.embedding.is_none()
+            {
+                *judgement = self.judge(one.status, &one.text.codes, &one.masked, Some(embedding));
+                *vector = Vector::of(&one.masked, Some(embedding));
+            }
+        }
+    }
+
+    fn try_one(&self, one: &Tried, read: Read, judged: &Judged, now_ms: u64) -> Option<Half> {
+        let (judgement, vector) = judged.get(&read.similar())?;
+        let (judgement, masked) = (*judgement, read.masked);
         let mut state = self.state();
         let point = self.point(Partition::TRIED, &judgement, &masked, vector);
         if !one.learn {
             let cluster = state.clusters.find_anywhere(&point, &self.settings.clusters);
-            return Half { judgement, cluster, mined: None, masked };
+            return Some(Half { judgement, cluster, mined: None, masked });
         }
         let cluster = state.learn(&point, self, now_ms);
         let known = Known { cluster: cluster.clone(), template: masked.as_str().into() };
-        let tally = Tally { tenant: None, provider: one.provider.as_deref(), requests: 0, failures: &[] };
-        state.count(&known, &tally, 1, now_ms);
+        let tally = Tally { provider: one.provider.as_deref(), ..Tally::NOBODY };
+        state.count(&known, &tally, 1, None, now_ms);
         let mined = Some(state.miner.learn(&masked));
-        Half { judgement, cluster: Some(cluster), mined, masked }
+        Some(Half { judgement, cluster: Some(cluster), mined, masked })
     }
 
     fn verdict(&self, half: Half) -> Verdict {

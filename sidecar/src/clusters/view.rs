@@ -63,8 +63,24 @@ pub struct Totals {
     pub requests: f64,
 }
 
+impl ClusterView {
+    /// Adds what another sidecar has counted of the same cluster.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.members += other.members;
+        self.rate = rounded(self.rate + other.rate);
+        self.share = self.share.max(other.share);
+        self.severity = self.severity.max(other.severity);
+        self.severity_level = Severity::of(self.severity);
+        self.tenants = self.tenants.max(other.tenants);
+        self.first_seen_ms = self.first_seen_ms.min(other.first_seen_ms);
+        self.last_seen_ms = self.last_seen_ms.max(other.last_seen_ms);
+        let new = other.providers.iter().filter(|name| !self.providers.contains(name)).cloned();
+        self.providers.extend(new.collect::<Vec<_>>());
+    }
+}
+
 impl Engine {
-    /// All clusters, the worst first.
+    /// All clusters of this sidecar, the worst first.
     #[must_use]
     pub fn list(&self, now_ms: u64) -> Vec<ClusterView> {
         let state = self.state();
@@ -74,7 +90,7 @@ impl Engine {
         views
     }
 
-    /// The cluster of that name.
+    /// The cluster of that name, as this sidecar counts it.
     #[must_use]
     pub fn show(&self, id: &str, now_ms: u64) -> Option<ClusterView> {
         let state = self.state();
@@ -99,7 +115,7 @@ impl Engine {
 }
 
 impl State {
-    fn view(&self, cluster: &Cluster, now_ms: u64) -> ClusterView {
+    pub(super) fn view(&self, cluster: &Cluster, now_ms: u64) -> ClusterView {
         let rate = cluster.activity.rate(now_ms);
         let breadth = self.breadth(&cluster.id, rate, now_ms);
         let severity = cluster.severity(breadth, now_ms);

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
 use super::Check;
 use super::value::Span;
 use crate::secret::Secret;
-use crate::store::EtcdSettings;
+use crate::store::{EtcdSettings, EtcdTls};
+
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
 
 /// Most members.
 const ENDPOINTS_MAX: usize = 16;
@@ -17,6 +22,8 @@ const PREFIX: &str = "/tidegate";
 const PREFIX_BYTES_MAX: usize = 200;
 /// How long a change may take unless said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest file of certificates or of a key, in bytes.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
@@ -27,11 +34,14 @@ pub struct Document {
     prefix: Option<String>,
     username: Option<String>,
     password: Option<Secret>,
+    ca_path: Option<String>,
+    cert_path: Option<String>,
+    key_path: Option<String>,
 }
 
 /// Checks the section.
 pub fn validate(document: Document, check: &mut Check<'_>) -> Option<EtcdSettings> {
-    let Document { endpoints, timeout, prefix, username, password } = document;
+    let Document { endpoints, timeout, prefix, username, password, ca_path, cert_path, key_path } = document;
     let endpoints = check.problems.required("etcd.endpoints", endpoints, "`endpoints: [127.0.0.1:2379]`")?;
     if !(1..=ENDPOINTS_MAX).contains(&endpoints.len()) {
         check.problems.add("etcd.endpoints", format!("must name 1 to {ENDPOINTS_MAX} members"));
@@ -39,11 +49,12 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Option<EtcdSetting
     let endpoints = endpoints.iter().enumerate().map(|(index, text)| {
         endpoint(text).unwrap_or_else(|| {
             let path = format!("etcd.endpoints[{index}]");
-            check.problems.add(path, "must be host:port or http://host:port; TLS to etcd is not supported");
+            check.problems.add(path, "must be host:port, http://host:port or https://host:port");
             String::new()
         })
     });
-    let endpoints = endpoints.collect();
+    let endpoints: Vec<String> = endpoints.collect();
+    let tls = tls(&endpoints, Files { ca_path, cert_path, key_path }, check);
     let ms = u64::try_from(timeout.map_or(TIMEOUT, |span| span.0).as_millis()).unwrap_or(u64::MAX);
     let timeout = check.problems.within("etcd.timeout", ms, 100..=60_000, " milliseconds");
     let prefix = prefix.unwrap_or_else(|| PREFIX.to_owned());
@@ -62,15 +73,85 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Option<EtcdSetting
             None
         }
     };
-    Some(EtcdSettings { endpoints, user, prefix, timeout: Duration::from_millis(timeout) })
+    Some(EtcdSettings { endpoints, user, prefix, timeout: Duration::from_millis(timeout), tls })
 }
 
 /// An address as etcd's client takes it.
 fn endpoint(text: &str) -> Option<String> {
-    let address = text.strip_prefix("http://").unwrap_or(text);
+    let (scheme, address) = match text.strip_prefix(HTTPS) {
+        Some(address) => (HTTPS, address),
+        None => (HTTP, text.strip_prefix(HTTP).unwrap_or(text)),
+    };
     let (host, port) = address.rsplit_once(':')?;
     let is_usable = !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0);
-    is_usable.then(|| format!("http://{address}"))
+    is_usable.then(|| format!("{scheme}{address}"))
+}
+
+/// Where the certificates are.
+struct Files {
+    ca_path: Option<String>,
+    cert_path: Option<String>,
+    key_path: Option<String>,
+}
+
+/// What connections by TLS need; the files are read here, so that a check of the configuration finds
+/// out what is wrong with them.
+fn tls(endpoints: &[String], files: Files, check: &mut Check<'_>) -> Option<EtcdTls> {
+    let secured = endpoints.iter().filter(|endpoint| endpoint.starts_with(HTTPS)).count();
+    if secured == 0 {
+        let Files { ca_path, cert_path, key_path } = files;
+        for (name, path) in [("ca_path", ca_path), ("cert_path", cert_path), ("key_path", key_path)] {
+            if path.is_some() {
+                let what = "is for endpoints that begin with https://, and there are none";
+                check.problems.add(format!("etcd.{name}"), what);
+            }
+        }
+        return None;
+    }
+    if secured < endpoints.len() {
+        check.problems.add("etcd.endpoints", "must all begin with https://, or none");
+    }
+    let ca = check.problems.required("etcd.ca_path", files.ca_path, "`ca_path: /etc/tidegate/etcd-ca.pem`");
+    let ca = ca.and_then(|path| certificates("etcd.ca_path", &path, check));
+    let identity = match (files.cert_path, files.key_path) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => {
+            let cert = certificates("etcd.cert_path", &cert, check);
+            let key = pem("etcd.key_path", &key, check).filter(|key| {
+                let is_key = PrivateKeyDer::from_pem_slice(key.as_bytes()).is_ok();
+                if !is_key {
+                    check.problems.add("etcd.key_path", "has no private key in PEM form");
+                }
+                is_key
+            });
+            cert.zip(key).map(|(cert, key)| (cert, Secret::new(key)))
+        }
+        _ => {
+            check.problems.add("etcd.cert_path", "and etcd.key_path go together; set both or neither");
+            None
+        }
+    };
+    ca.map(|ca| EtcdTls { ca, identity })
+}
+
+fn certificates(path: &str, file: &str, check: &mut Check<'_>) -> Option<String> {
+    pem(path, file, check).filter(|text| {
+        let is_one = matches!(CertificateDer::pem_slice_iter(text.as_bytes()).next(), Some(Ok(_)));
+        if !is_one {
+            check.problems.add(path, "has no certificate in PEM form");
+        }
+        is_one
+    })
+}
+
+fn pem(path: &str, file: &str, check: &mut Check<'_>) -> Option<String> {
+    let file = check.expanded(path, file);
+    let text = match std::fs::metadata(&file) {
+        Ok(meta) if meta.len() > PEM_BYTES_MAX => Err(format!("{file} is larger than {PEM_BYTES_MAX} bytes")),
+        Ok(_) => std::fs::read_to_string(&file).map_err(|error| format!("cannot read {file}: {error}")),
+        Err(error) => Err(format!("cannot read {file}: {error}")),
+    };
+    text.map_err(|what| check.problems.add(path, what)).ok()
 }
 
 #[cfg(test)]
@@ -93,7 +174,16 @@ mod tests {
             ("etcd: {}", "etcd.endpoints: is missing"),
             ("etcd: {endpoints: []}", "etcd.endpoints: must name"),
             ("etcd: {endpoints: [a]}", "etcd.endpoints[0]: must be"),
-            ("etcd: {endpoints: ['https://a:1']}", "etcd.endpoints[0]: must be"),
+            ("etcd: {endpoints: ['ftp://a:1/']}", "etcd.endpoints[0]: must be"),
+            ("etcd: {endpoints: ['https://a:1']}", "etcd.ca_path: is missing"),
+            ("etcd: {endpoints: ['https://a:1', 'b:1']}", "etcd.endpoints: must all begin"),
+            ("etcd: {endpoints: ['https://a:1'], ca_path: /nowhere}", "etcd.ca_path: cannot read /nowhere"),
+            ("etcd: {endpoints: ['https://a:1'], ca_path: /dev/null}", "etcd.ca_path: has no certificate"),
+            ("etcd: {endpoints: ['https://a:1'], cert_path: a}", "etcd.cert_path: and etcd.key_path"),
+            (
+                "etcd: {endpoints: ['a:1'], ca_path: a}",
+                "etcd.ca_path: is for endpoints that begin with https://",
+            ),
             ("etcd: {endpoints: ['a:1'], prefix: x}", "etcd.prefix: must begin"),
             ("etcd: {endpoints: ['a:1'], username: u}", "etcd.username: and"),
             ("etcd: {endpoints: ['a:1'], timeout: 1ms}", "etcd.timeout: is 1"),

@@ -42,6 +42,9 @@ const ANSWERS_BYTES_MAX: usize = 1 << 20;
 const REPORT_BYTES_MAX: usize = 2 << 20;
 /// When a batch that found the bus full is to come again, in milliseconds.
 const BUS_RETRY_MS: u64 = 200;
+/// How long a batch may take to be safe on the bus before it is to come again; filters give a report up
+/// after two seconds.
+const BUS_PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a filter may rely on a good key, in milliseconds. A revocation does not wait for it.
 const GRANTED_TTL_MS: u64 = 300_000;
 /// How long a filter may go on refusing a bad key without asking, in milliseconds.
@@ -164,9 +167,9 @@ async fn events(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
     };
     let observed = report.batch.take().map(|batch| Envelope { vm: report.vm.clone(), batch });
     match gateway.filters.record(report, Instant::now()) {
-        Ok(()) => match observed.map_or(Ok(()), |envelope| gateway.bus.publish(envelope)) {
-            Ok(()) => empty(StatusCode::NO_CONTENT),
-            Err(Full) => {
+        Ok(()) => match put_on_bus(&gateway, observed).await {
+            true => empty(StatusCode::NO_CONTENT),
+            false => {
                 let message = "the bus takes no more for now; the batch is to be sent again";
                 refuse_here(&Reply::new(Code::BusFull, message).retry_after_ms(BUS_RETRY_MS))
             }
@@ -179,6 +182,15 @@ async fn events(State(gateway): State<Arc<Gateway>>, body: Body) -> Response {
             };
             refuse_here(&Reply::new(Code::InvalidRequest, message))
         }
+    }
+}
+
+/// Whether a batch is where no process can lose it any more.
+async fn put_on_bus(gateway: &Gateway, observed: Option<Envelope>) -> bool {
+    let Some(envelope) = observed else { return true };
+    match gateway.bus.publish(envelope) {
+        Ok(delivery) => delivery.arrives(BUS_PATIENCE).await,
+        Err(Full) => false,
     }
 }
 

@@ -7,11 +7,12 @@ mod hidden;
 mod ledger;
 mod limit_rate;
 mod run;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod understanding;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidegate_core::event::{PolicyNote, TrafficRow};
@@ -24,6 +25,7 @@ use self::cases::{Case, Cases, Past};
 pub use self::hidden::tell as tell_hidden;
 use self::ledger::Ledger;
 pub use self::run::{run, understand};
+pub use self::seen::Seen;
 pub use self::understanding::{About, Understanding};
 use crate::bus::Envelope;
 use crate::config::policy::{Incidents, Mode};
@@ -33,8 +35,6 @@ use crate::policies::{Book, Limits, Proposal, Record};
 const ANSWERED_MIN: f64 = 0.8;
 /// The past in which that is looked at, in milliseconds.
 const ANSWERED_MS: u64 = 5_000;
-/// VMs whose last batch is remembered.
-const VMS_MAX: usize = 1024;
 
 /// What is to be done about the policies.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,9 +101,9 @@ pub struct Learner<U> {
     understanding: U,
     ledger: Ledger,
     cases: Cases,
-    /// The last batch of each VM, the one heard of longest ago first.
-    batches: VecDeque<(String, u64)>,
     limits: limit_rate::LimitRates,
+    /// It hears of the traffic.
+    is_informed: bool,
 }
 
 impl<U: Understanding> Learner<U> {
@@ -113,8 +113,8 @@ impl<U: Understanding> Learner<U> {
             understanding,
             ledger: Ledger::default(),
             cases: Cases::default(),
-            batches: VecDeque::new(),
             limits: limit_rate::LimitRates::default(),
+            is_informed: true,
         }
     }
 
@@ -132,18 +132,6 @@ impl<U: Understanding> Learner<U> {
         batch.policies
     }
 
-    /// Whether a batch has not come before.
-    pub fn is_new(&mut self, envelope: &Envelope) -> bool {
-        let (vm, number) = (envelope.vm.clone(), envelope.batch.number);
-        let known = self.batches.iter().position(|(name, _)| *name == vm);
-        let last = known.and_then(|at| self.batches.remove(at)).map_or(0, |(_, last)| last);
-        if known.is_none() && self.batches.len() >= VMS_MAX {
-            self.batches.pop_front();
-        }
-        self.batches.push_back((vm, last.max(number)));
-        number > last
-    }
-
     fn count(&mut self, row: &TrafficRow, now_ms: u64) {
         let mut failures: Vec<(Arc<str>, u64)> = Vec::with_capacity(row.failures.len());
         for (signature, count) in &row.failures {
@@ -158,6 +146,12 @@ impl<U: Understanding> Learner<U> {
         }
     }
 
+    /// Says whether the loop hears of the traffic at all; where other sidecars hear of it, those
+    /// decide.
+    pub fn set_informed(&mut self, is_informed: bool) {
+        self.is_informed = is_informed;
+    }
+
     /// What is to be done now; `standing` are the policies there are.
     pub fn decide(
         &mut self,
@@ -167,6 +161,9 @@ impl<U: Understanding> Learner<U> {
         now_ms: u64,
     ) -> Vec<Decision> {
         self.ledger.expire(now_ms);
+        if !self.is_informed {
+            return Vec::new();
+        }
         let stirring: Vec<(&Case, About)> = self
             .cases
             .stirring(now_ms)

@@ -62,6 +62,8 @@ struct World {
     now_ms: u64,
     batch: u64,
     rules: Vec<Rule>,
+    /// How far the gateway's clock is ahead of the sidecar's, in milliseconds.
+    skew_ms: i64,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
             now_ms: START_MS,
             batch: 0,
             rules: default_rules(),
+            skew_ms: 0,
         }
     }
 
@@ -107,7 +110,7 @@ impl World {
             failures.push((signature, due(self.batch + 1) - due(self.batch)));
             batch.events.push(ErrorEvent {
                 number: 1,
-                at_ms: self.now_ms,
+                at_ms: self.now_ms.saturating_add_signed(self.skew_ms),
                 status,
                 source: Source::Provider,
                 codes,
@@ -125,7 +128,6 @@ impl World {
         batch.number = self.batch;
         self.now_ms += 250;
         let envelope = Envelope { vm: "a".into(), batch };
-        assert!(self.learner.is_new(&envelope));
         self.learner.take(envelope, self.now_ms);
         let standing: Vec<Record> = self.book.records().cloned().collect();
         let only = |name: &str| match name {
@@ -303,15 +305,14 @@ fn a_rule_that_routes_away_finds_out_from_where() {
 }
 
 #[test]
-fn a_batch_that_comes_twice_is_not_new() {
-    let mut learner = Learner::new(Known::default());
-    let mut is_new = |vm: &str, number| {
-        let batch = Batch { number, events: vec![], traffic: vec![], policies: vec![] };
-        learner.is_new(&Envelope { vm: vm.into(), batch })
+fn clocks_of_gateways_may_be_off_by_an_hour() {
+    let fault =
+        |a: &Attributes| (a[&Attribute::Tenant] == "acme").then_some((429, "insufficient_quota", 100));
+    let found = |skew_ms| {
+        let mut world = World { skew_ms, ..World::new() };
+        (until_done(&mut world, 2, &fault), world.scopes())
     };
-    assert_eq!([is_new("v", 1), is_new("v", 1), is_new("w", 1), is_new("v", 2)], [true, false, true, true]);
-    for vm in 0..2 * VMS_MAX {
-        is_new(&format!("vm{vm}"), 1);
-    }
-    assert_eq!(learner.batches.len(), VMS_MAX);
+    let right = found(0);
+    assert_eq!(right.1, [slice(Attribute::Tenant, "acme")]);
+    assert_eq!([found(3_600_000), found(-3_600_000)], [right.clone(), right]);
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use etcd::Etcd;
-pub use etcd::{Changes, EtcdSettings};
+pub use etcd::{Changes, EtcdSettings, EtcdTls};
 pub use token::{TokenError, internal_token, secret_key};
 pub use writer::Writer;
 
@@ -97,13 +97,16 @@ pub enum Table {
     Policies,
     /// What the semantic cache learned, by tenant.
     Trust,
+    /// What was counted of each lane of the bus.
+    Lanes,
 }
 
 impl Table {
     /// What the audit log's table is called, in errors and in etcd.
     pub const AUDIT_NAME: &'static str = "audit";
     /// All tables.
-    const ALL: [Self; 5] = [Self::Keys, Self::Sessions, Self::Usage, Self::Policies, Self::Trust];
+    const ALL: [Self; 6] =
+        [Self::Keys, Self::Sessions, Self::Usage, Self::Policies, Self::Trust, Self::Lanes];
 
     const fn name(self) -> &'static str {
         match self {
@@ -112,13 +115,14 @@ impl Table {
             Self::Usage => "usage",
             Self::Policies => "policies",
             Self::Trust => "trust",
+            Self::Lanes => "lanes",
         }
     }
 
     /// Whether all gateways that use the same etcd have its records in common.
     const fn is_shared(self) -> bool {
         match self {
-            Self::Keys | Self::Sessions | Self::Policies => true,
+            Self::Keys | Self::Sessions | Self::Policies | Self::Lanes => true,
             Self::Usage | Self::Trust => false,
         }
     }

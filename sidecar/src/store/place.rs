@@ -28,6 +28,13 @@ impl Place {
         }
     }
 
+    /// Whether somebody else's change of it is to be put in force here; what was counted of lanes is
+    /// only looked at when it is asked for.
+    #[must_use]
+    pub const fn is_put_in_force(&self) -> bool {
+        !matches!(self, Self::Record(Table::Lanes, _))
+    }
+
     /// Its path below the prefix. Numbers have 20 digits, so that they sort.
     #[must_use]
     pub fn path(&self) -> String {

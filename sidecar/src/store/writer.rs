@@ -95,6 +95,15 @@ impl Writer<'_> {
         encode(Table::AUDIT_NAME, value)
     }
 
+    /// Reads the record `id`, if there is one.
+    ///
+    /// # Errors
+    /// The database failed, or the record is not a `T`.
+    pub fn record<T: DeserializeOwned>(&self, table: Table, id: &str) -> Result<Option<T>, StoreError> {
+        let table = self.write.open_table(table.definition())?;
+        table.get(id)?.map(|value| decode(id, value.value())).transpose()
+    }
+
     /// Whether the table has a record `id`.
     ///
     /// # Errors

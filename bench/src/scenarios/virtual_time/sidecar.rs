@@ -8,7 +8,7 @@ use tidegate::bus::Envelope;
 use tidegate::clusters::Engine;
 use tidegate::config::{Config, Env, parse};
 use tidegate::embedding::Embedder;
-use tidegate::learn::{Learner, Settings, carry_out, understand};
+use tidegate::learn::{Learner, Seen, Settings, carry_out, understand};
 use tidegate::policies::{Book, Limits, Record};
 use tidegate::snapshot::Parts;
 use tidegate::store::Store;
@@ -26,6 +26,7 @@ pub(super) struct Sidecar {
     config: Config,
     clusters: Arc<Engine>,
     learner: Learner<Arc<Engine>>,
+    seen: Seen,
     book: Book,
     revision: String,
     document: Vec<u8>,
@@ -45,8 +46,8 @@ impl Sidecar {
             .map_err(|error| BenchError::new(error.to_string()))?;
         let learner = Learner::new(Arc::clone(&clusters));
         let (revision, document) = (String::new(), Vec::new());
-        let mut sidecar =
-            Self { config, clusters, learner, book: Book::default(), revision, document, _folder: folder };
+        let (seen, book) = (Seen::default(), Book::default());
+        let mut sidecar = Self { config, clusters, learner, seen, book, revision, document, _folder: folder };
         sidecar.publish()?;
         Ok(sidecar)
     }
@@ -65,10 +66,10 @@ impl Sidecar {
     pub(super) async fn hear(&mut self, report: Report, now_ms: u64) -> Result<(), BenchError> {
         let Some(batch) = report.batch else { return Ok(()) };
         let envelope = Envelope { vm: report.vm, batch };
-        if !self.learner.is_new(&envelope) {
+        if !self.seen.take(&envelope.vm, envelope.batch.number) {
             return Ok(());
         }
-        understand(&self.clusters, &envelope, now_ms).await;
+        understand(&self.clusters, &envelope, None, now_ms).await;
         for note in self.learner.take(envelope, now_ms) {
             if let Some(ended) = self.book.note(&note, now_ms) {
                 self.learner.forget(&ended.cluster_id);

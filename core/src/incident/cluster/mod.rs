@@ -122,6 +122,19 @@ impl Cluster {
         self.templates.iter().max_by_key(telling).map_or("", |m| m.template.as_str())
     }
 
+    /// Adds the errors of another cluster.
+    fn absorb(&mut self, from: &Self, now_ms: u64) {
+        self.members += from.members;
+        self.learnt += from.learnt;
+        let share = from.learnt as f32 / self.learnt.max(1) as f32;
+        self.score += share * (from.score - self.score);
+        self.centroid.move_towards(&from.centroid, (self.learnt / from.learnt.max(1)).max(1));
+        self.last_seen_ms = self.last_seen_ms.max(from.last_seen_ms);
+        self.first_seen_ms = self.first_seen_ms.min(from.first_seen_ms);
+        self.activity.join(&from.activity, now_ms);
+        from.templates.iter().for_each(|member| self.count_template(&member.template, member.count));
+    }
+
     fn count_template(&mut self, template: &str, count: u64) {
         if let Some(member) = self.templates.iter_mut().find(|member| member.template == template) {
             member.count += count;

@@ -223,15 +223,29 @@ impl Clusters {
     fn merge(&mut self, from: &ClusterId, into: &ClusterId, now_ms: u64) {
         let Some(from) = self.by_id.remove(from) else { return };
         let Some(into) = self.by_id.get_mut(into) else { return };
-        into.members += from.members;
-        into.learnt += from.learnt;
-        let share = from.learnt as f32 / into.learnt.max(1) as f32;
-        into.score += share * (from.score - into.score);
-        into.centroid.move_towards(&from.centroid, (into.learnt / from.learnt.max(1)).max(1));
-        into.last_seen_ms = into.last_seen_ms.max(from.last_seen_ms);
-        into.first_seen_ms = into.first_seen_ms.min(from.first_seen_ms);
-        into.activity.join(&from.activity, now_ms);
-        from.templates.iter().for_each(|member| into.count_template(&member.template, member.count));
+        into.absorb(&from, now_ms);
+    }
+
+    /// Takes over a cluster that another process has counted so far. Where this one has counted
+    /// errors of it too, they are added up.
+    pub fn adopt(&mut self, mut cluster: Cluster, now_ms: u64) {
+        if cluster.centroid.words.is_empty() {
+            let Some(centroid) = centre(&cluster.templates) else { return };
+            cluster.centroid = centroid;
+        }
+        match self.by_id.get_mut(&cluster.id) {
+            Some(mine) => mine.absorb(&cluster, now_ms),
+            None => drop(self.by_id.insert(cluster.id.clone(), cluster)),
+        }
+    }
+
+    /// Leaves `errors` of a cluster to another process; with the last of them the cluster goes too.
+    pub fn give_up(&mut self, id: &ClusterId, errors: u64) {
+        let Some(cluster) = self.by_id.get_mut(id) else { return };
+        cluster.members = cluster.members.saturating_sub(errors);
+        if cluster.members == 0 {
+            self.by_id.remove(id);
+        }
     }
 
     /// Splits a cluster whose templates lie in two places; the half with more errors keeps the name.
@@ -242,8 +256,11 @@ impl Clusters {
         let new = self.free_name(cluster.partition, &title);
         let mut other = self.by_id.get(id)?.clone();
         other.id = new.clone();
+        let errors = |templates: &[Member]| templates.iter().map(|m| m.count).sum::<u64>();
+        let (leaving, all) = (errors(&leave), errors(&leave) + errors(&stay));
+        let leaving = other.members.saturating_mul(leaving).checked_div(all).unwrap_or(0);
         for (half, templates) in [(&mut other, leave), (self.by_id.get_mut(id)?, stay)] {
-            half.members = templates.iter().map(|m| m.count).sum();
+            half.members = if half.id == new { leaving } else { half.members - leaving };
             half.learnt = templates.len() as u64;
             half.centroid = centre(&templates)?;
             half.templates = templates;

@@ -122,7 +122,7 @@ fn apply(
     if mark.revision == known {
         return Ok(());
     }
-    let has_news = !changes.is_empty();
+    let has_news = changes.iter().any(|change| change.place.is_put_in_force());
     for change in changes {
         change.apply(&write)?;
     }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, SortOrder, SortTarget, Txn,
-    TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity, KeyValue,
+    SortOrder, SortTarget, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::super::place::{Change, Place};
-use super::{CHANGES_MAX, EtcdSettings};
+use super::{CHANGES_MAX, EtcdSettings, EtcdTls};
 use crate::keys::random;
 
 /// A member that does not answer within this is given up for the next.
@@ -22,8 +22,11 @@ const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a sign of life may be missing.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Entries read at a time; with values of a few kilobytes well below gRPC's 4 MiB.
-const PAGE: i64 = 200;
+/// Entries read at a time.
+const PAGE: i64 = 50;
+/// Largest answer of etcd that is read, in bytes: a page of the largest records there are, those of
+/// lanes ([`crate::clusters`]).
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The key that every change writes.
 const HEAD: &str = "head";
 
@@ -71,6 +74,13 @@ impl Link {
             .with_require_leader(true);
         if let Some((user, password)) = &settings.user {
             options = options.with_user(user, password.expose());
+        }
+        if let Some(EtcdTls { ca, identity }) = &settings.tls {
+            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
+            if let Some((certificate, key)) = identity {
+                tls = tls.identity(Identity::from_pem(certificate, key.expose()));
+            }
+            options = options.with_tls(tls);
         }
         Self { settings, options, member: AtomicUsize::new(0), client: Mutex::new(None) }
     }
@@ -168,7 +178,7 @@ impl Link {
                 .with_limit(PAGE)
                 .with_revision(content.revision)
                 .with_sort(SortTarget::Key, SortOrder::Ascend);
-            let mut client = self.client().await?;
+            let mut client = self.client().await?.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
             let page = tokio::time::timeout(MEMBER_TIMEOUT, client.get(from.clone(), Some(options)));
             let mut page = page.await.map_err(|_| Error::Internal("no answer in time".to_owned()))??;
             if content.revision == 0 {
@@ -196,7 +206,8 @@ impl Link {
     /// Watches everything from `revision` on.
     pub async fn watch(&self, revision: i64) -> Result<WatchStream, Error> {
         let options = WatchOptions::new().with_prefix().with_start_revision(revision);
-        self.client().await?.watch(self.key(""), Some(options)).await
+        let mut client = self.client().await?.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+        client.watch(self.key(""), Some(options)).await
     }
 
     /// The place of a key; `None` for keys that are not places.

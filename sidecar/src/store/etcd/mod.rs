@@ -37,6 +37,17 @@ pub struct EtcdSettings {
     pub prefix: String,
     /// Longest that a change may take, over all members.
     pub timeout: Duration,
+    /// For members that are reached by TLS.
+    pub tls: Option<EtcdTls>,
+}
+
+/// What connections to etcd by TLS need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// Certificates of the authorities that members' certificates come from, in PEM form.
+    pub ca: String,
+    /// This gateway's certificate and its key in PEM form, where etcd asks for them.
+    pub identity: Option<(String, Secret)>,
 }
 
 /// How far the copy is.

@@ -130,6 +130,27 @@ fn severity_rises_with_what_is_hit_and_fades() {
     assert!(cluster.severity(Breadth { share: 0.6, tenants: 12 }, 300_000) < 1.0);
 }
 
+#[test]
+fn what_others_counted_is_added_and_what_goes_to_others_is_taken_off() {
+    let (mut mine, mut theirs) = (Clusters::default(), Clusters::default());
+    let id = learn(&mut theirs, None, "volume <id> cannot be mounted", 5);
+    theirs.count(&id, "volume <id> cannot be mounted", 7, 5);
+    let mut kept = theirs.get(&id).unwrap().clone();
+    let counted = kept.members;
+    kept.centroid = Vector { words: Vec::new(), embedding: None };
+    mine.adopt(kept, 10);
+    assert_eq!(mine.get(&id).unwrap().members, counted);
+    assert_eq!(learn(&mut mine, None, "volume <id> cannot be mounted", 10), id, "its place is known again");
+    mine.adopt(theirs.get(&id).unwrap().clone(), 10);
+    let both = mine.get(&id).unwrap();
+    assert!(both.members >= 2 * counted && both.first_seen_ms == 5);
+    let all = both.members;
+    mine.give_up(&id, counted);
+    assert_eq!(mine.get(&id).unwrap().members, all - counted);
+    mine.give_up(&id, all);
+    assert!(mine.get(&id).is_none());
+}
+
 proptest! {
     #[test]
     fn any_stream_stays_within_its_bounds(
