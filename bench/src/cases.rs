@@ -98,6 +98,11 @@ impl Case {
         matches!(self.bed, Bed::Peer(_))
     }
 
+    /// Whether it is about answers that a full cache of young ones turns away.
+    pub(crate) const fn fills_cache(&self) -> bool {
+        self.unique && self.header.is_none() && matches!(self.bed, Bed::FilterOnly | Bed::Full(_))
+    }
+
     /// What the client sends, with the headers that its bed asks for.
     pub(crate) fn template(&self, of_bed: &[(&'static str, String)]) -> Template {
         let body = if self.unique { UNIQUE_BODY } else { CONSTANT_BODY };
