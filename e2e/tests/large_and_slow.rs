@@ -42,6 +42,7 @@ auth:
     - {name: one, key: one-key-0123456789, tenant: acme}
 breaker: {failure_threshold: 100000}
 routing: {enabled: false}
+embedding: {enabled: false}     # a model that loads meanwhile would be measured too
 ";
 
 /// A provider whose answers are 50 MB: a stream if one is asked for.
