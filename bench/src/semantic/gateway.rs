@@ -20,7 +20,7 @@ use crate::provider::Provider;
 /// Longest prompt, in words: some 32 tokens.
 const WORDS_MAX: usize = 20;
 /// Questions that are in the cache at the end, at least, of those that were asked.
-const STORED_SHARE: f64 = 0.98;
+const STORED_SHARE: f64 = 0.95;
 /// Requests at a time while the cache is filled.
 const FILLERS: usize = 16;
 /// Questions whose answers are stored before more are asked: storing must not outrun embedding.
@@ -81,7 +81,7 @@ pub(crate) async fn report(texts: &[String], entries: usize) -> Result<String, B
         "\n### Through Envoy\n\n{stored} entries in one partition, stored at {:.0} a second; prompts of at most {WORDS_MAX} words, \
          each asked for with a word more. Hits alone are timed.\n\n\
          | connections | hits | p50 | p99 |\n|---|---|---|---|\n{rows}\n\
-         A miss with a provider that takes {PROVIDER_MS} ms, {} a second: p50 {:.2} ms, with `no-store` {:.2} ms; \
+         A miss with a provider that takes {PROVIDER_MS} ms, {} a second, takes {:.2} ms more (p50), with `no-store` {:.2} ms; \
          the look-up adds {:.2} ms.\n\nThe sidecar grew by {grown:.1} MiB, {:.0} bytes for each entry, its prompt and answer among them.\n",
         entries as f64 / filled,
         MISSES.0,
@@ -216,7 +216,9 @@ async fn misses(gateway: &Arc<Gateway>, dice: &mut Dice) -> Result<(Histogram, H
         }
         while let Some(joined) = asking.join_next().await {
             let taken = joined.map_err(BenchError::doing("asking"))??;
-            into.record(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+            // The provider's own time is left out: a histogram is as fine as its values are small.
+            let beside = taken.saturating_sub(Duration::from_millis(PROVIDER_MS));
+            into.record(u64::try_from(beside.as_nanos()).unwrap_or(u64::MAX));
         }
     }
     Ok((with, without))
