@@ -82,11 +82,13 @@ impl Policy {
         }
     }
 
-    /// The tag of a slice's gate; `None` once the policy's time is over.
+    /// The tag of a slice's gate, and how long its policy still lives in milliseconds; `None` once the
+    /// policy's time is over.
     #[must_use]
-    pub fn slice_tag(&self, index: usize, now_ms: u64) -> Option<u64> {
+    pub fn slice_life(&self, index: usize, now_ms: u64) -> Option<(u64, u64)> {
         let (life, slice) = (self.slices.get(index)?, self.snapshot.slices.get(index)?);
-        (now_ms.saturating_sub(life.seen_ms) < slice.ttl_ms).then_some(life.tag)
+        let left_ms = slice.ttl_ms.saturating_sub(now_ms.saturating_sub(life.seen_ms));
+        (left_ms > 0).then_some((life.tag, left_ms))
     }
 
     /// A tenant where several share a bucket.

@@ -67,7 +67,17 @@ pub struct SlicePolicy {
     pub renewal: u32,
 }
 
+/// The cluster of an operator's own policy, which answers none.
+pub const MANUAL: &str = "manual";
+
 impl SlicePolicy {
+    /// Whether an operator has closed the slice. It stays closed for the policy's life: what passes
+    /// well is no reason to open it, since it was not closed for what fails.
+    #[must_use]
+    pub fn is_closure(&self) -> bool {
+        self.cluster == MANUAL && matches!(self.measure, Measure::Break { .. })
+    }
+
     /// Checks every range.
     ///
     /// # Errors

@@ -126,8 +126,9 @@ impl Probes {
         asking: Asking<'_>,
     ) -> Result<(), Stop> {
         let slice = |refusal: &Refusal| policy.snapshot.slices.get(refusal.index);
-        let breaks =
-            |refusal: &Refusal| slice(refusal).is_some_and(|s| matches!(s.measure, Measure::Break { .. }));
+        let breaks = |refusal: &Refusal| {
+            slice(refusal).is_some_and(|s| matches!(s.measure, Measure::Break { .. }) && !s.is_closure())
+        };
         if is_canary && refusals.iter().all(breaks) {
             for refusal in &refusals {
                 self.join(vm, host, policy, refusal, asking.now_ns);
@@ -165,9 +166,18 @@ impl Probes {
         asking: Asking<'_>,
     ) -> Said {
         let now_ns = asking.now_ns;
-        let Some(tag) = policy.slice_tag(index, now_ns / 1_000_000) else {
+        let Some((tag, left_ms)) = policy.slice_life(index, now_ns / 1_000_000) else {
             return Said::Nothing;
         };
+        if slice.is_closure() {
+            self.is_covered |= slice.enforce;
+            if slice.enforce {
+                return Said::Refused(Refusal { index, tag, phase: None, retry_ms: left_ms, waits: false });
+            }
+            note_refusal(vm, slice, None);
+            vm.counts.add(Counter::PolicyShadowed);
+            return Said::Nothing;
+        }
         if slice.measure == Measure::Advise {
             self.advises |= slice.enforce;
             return Said::Nothing;
@@ -241,7 +251,7 @@ impl Exchange {
         let shows = |index: &usize| slices.get(*index).is_some_and(|slice| slice.statuses.contains(&status));
         for index in &waiting {
             let Some(slice) = slices.get(*index) else { continue };
-            let Some(tag) = policy.slice_tag(*index, now_ns / 1_000_000) else { continue };
+            let Some((tag, _)) = policy.slice_life(*index, now_ns / 1_000_000) else { continue };
             // A failure that another policy answers says nothing about this one's.
             let is_anothers = ending == Ending::Refused && !shows(index) && waiting.iter().any(shows);
             let verdict = if is_anothers { None } else { verdict(slice, ending, status) };

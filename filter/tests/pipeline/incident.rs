@@ -353,6 +353,20 @@ fn a_limited_slice_gets_its_rate_and_waiting_as_told_gets_in() {
 }
 
 #[test]
+fn what_an_operator_closed_stays_closed_until_it_ends_however_well_the_slice_does() {
+    let process = Process::new();
+    let mut policy = broken(BREAK, true);
+    policy.slices[0].cluster = tidegate_core::incident::enforcement::MANUAL.into();
+    let mut vm = vm(&policy);
+    for n in 0..200 {
+        assert!(matches!(ask(&process, &mut vm, n).1, Flow::Reply(_)), "request {n}");
+        process.advance_ms(2_900);
+    }
+    process.advance_ms(20_000);
+    assert_eq!(ask(&process, &mut vm, 200).1, Flow::Continue);
+}
+
+#[test]
 fn a_policy_ends_by_itself_when_nobody_renews_it_and_lives_on_when_somebody_does() {
     let process = Process::new();
     let mut policy = broken(BREAK, true);

@@ -8,7 +8,7 @@ use tidegate_core::event::{Attributes, PolicyNote};
 use tidegate_core::incident::ErrorKind;
 use tidegate_core::incident::attribution::Explanation;
 use tidegate_core::incident::enforcement::{
-    Measure, POLICIES_MAX, SENTENCE_BYTES_MAX, SlicePolicy, check_scope, contains, describe,
+    MANUAL, Measure, POLICIES_MAX, SENTENCE_BYTES_MAX, SlicePolicy, check_scope, contains, describe,
 };
 use tidegate_core::incident::proposal::{Action, OUTAGE_PRECISION};
 use tidegate_core::policy::BreakerPolicy;
@@ -20,8 +20,6 @@ use crate::keys::random::hex;
 
 /// Alarms that are shown; the oldest gives way.
 const ALARMS_MAX: usize = 100;
-/// An operator's own policy answers no cluster.
-const MANUAL: &str = "manual";
 /// A renewal is published when this part of a policy's life is over, so that a storm of failures
 /// does not make a storm of documents.
 const RENEW_AFTER: u64 = 4;
