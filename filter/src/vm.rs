@@ -7,7 +7,6 @@ use tidegate_core::cache::admission::Doorkeeper;
 use tidegate_core::chat::Tape;
 use tidegate_core::event::{BREAKERS_MAX, BreakerChange, Counter, DURATION_BUCKETS_MS};
 use tidegate_core::hash::hash;
-use tidegate_core::incident::enforcement::Measure;
 use tidegate_core::incident::matcher::Matcher;
 use tidegate_core::limit::OutputLengths;
 use tidegate_core::limit::fair::Sharer;
@@ -107,9 +106,8 @@ impl Policy {
 /// `now_ms` if the document has a policy that breaks a slice and was not known.
 fn breaks_since_ms(snapshot: &Snapshot, known: &BTreeMap<u64, SliceLife>, now_ms: u64) -> Option<u64> {
     let is_new = |id: &str| !known.contains_key(&hash(&[id.as_bytes()]));
-    let breaks = |measure: &Measure| matches!(measure, Measure::Break { .. });
     let mut slices = snapshot.slices.iter();
-    slices.any(|slice| slice.enforce && breaks(&slice.measure) && is_new(&slice.id)).then_some(now_ms)
+    slices.any(|slice| slice.enforce && slice.measure.closes() && is_new(&slice.id)).then_some(now_ms)
 }
 
 /// Counts since the VM started.

@@ -31,6 +31,9 @@ pub enum Measure {
         /// Successes that pass a step.
         successes_per_step: u32,
     },
+    /// Refuse everything for as long as the policy lives: nothing that passes well would be a reason to
+    /// open what was not closed for what fails.
+    Close,
     /// Admit so many requests and refuse the rest.
     Limit {
         /// Requests per second.
@@ -67,17 +70,7 @@ pub struct SlicePolicy {
     pub renewal: u32,
 }
 
-/// The cluster of an operator's own policy, which answers none.
-pub const MANUAL: &str = "manual";
-
 impl SlicePolicy {
-    /// Whether an operator has closed the slice. It stays closed for the policy's life: what passes
-    /// well is no reason to open it, since it was not closed for what fails.
-    #[must_use]
-    pub fn is_closure(&self) -> bool {
-        self.cluster == MANUAL && matches!(self.measure, Measure::Break { .. })
-    }
-
     /// Checks every range.
     ///
     /// # Errors
@@ -126,6 +119,12 @@ pub fn check_scope(scope: &Attributes) -> Result<(), String> {
 }
 
 impl Measure {
+    /// Whether it refuses a whole slice.
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        matches!(self, Self::Break { .. } | Self::Close)
+    }
+
     fn validate(&self) -> Result<(), (&'static str, String)> {
         match self {
             Self::Break { recovery_timeout_ms, recovery_increment, successes_per_step } => {
@@ -143,7 +142,7 @@ impl Measure {
             Self::Limit { rate } if !(*rate > 0.0 && *rate <= crate::policy::RATE_MAX) => {
                 Err(("rate", format!("must be above 0 and at most {}", crate::policy::RATE_MAX)))
             }
-            Self::Limit { .. } | Self::Advise => Ok(()),
+            Self::Close | Self::Limit { .. } | Self::Advise => Ok(()),
         }
     }
 
@@ -152,6 +151,7 @@ impl Measure {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Break { .. } => "break",
+            Self::Close => "close",
             Self::Limit { .. } => "limit",
             Self::Advise => "advise",
         }

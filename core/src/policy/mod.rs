@@ -17,7 +17,7 @@ pub use limits::{
 };
 
 /// Version of the document's shape; a filter refuses any other.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// Largest L1 bound, in bytes.
 pub const L1_BYTES_MAX: u64 = 16 << 30;
 /// Largest request body that can be configured, in bytes.

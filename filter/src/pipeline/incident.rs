@@ -126,9 +126,8 @@ impl Probes {
         asking: Asking<'_>,
     ) -> Result<(), Stop> {
         let slice = |refusal: &Refusal| policy.snapshot.slices.get(refusal.index);
-        let breaks = |refusal: &Refusal| {
-            slice(refusal).is_some_and(|s| matches!(s.measure, Measure::Break { .. }) && !s.is_closure())
-        };
+        let breaks =
+            |refusal: &Refusal| slice(refusal).is_some_and(|s| matches!(s.measure, Measure::Break { .. }));
         if is_canary && refusals.iter().all(breaks) {
             for refusal in &refusals {
                 self.join(vm, host, policy, refusal, asking.now_ns);
@@ -169,15 +168,6 @@ impl Probes {
         let Some((tag, left_ms)) = policy.slice_life(index, now_ns / 1_000_000) else {
             return Said::Nothing;
         };
-        if slice.is_closure() {
-            self.is_covered |= slice.enforce;
-            if slice.enforce {
-                return Said::Refused(Refusal { index, tag, phase: None, retry_ms: left_ms, waits: false });
-            }
-            note_refusal(vm, slice, None);
-            vm.counts.add(Counter::PolicyShadowed);
-            return Said::Nothing;
-        }
         if slice.measure == Measure::Advise {
             self.advises |= slice.enforce;
             return Said::Nothing;
@@ -194,8 +184,7 @@ impl Probes {
             Some(changed) => (changed.outcome, Some(changed.phase)),
             None => (contended, None),
         };
-        let breaks = matches!(slice.measure, Measure::Break { .. });
-        self.is_covered |= breaks && slice.enforce && phase != Some(GatePhase::Passed);
+        self.is_covered |= slice.measure.closes() && slice.enforce && phase != Some(GatePhase::Passed);
         match passage {
             Passage::Pass => {
                 if phase == Some(GatePhase::Passed) {
@@ -214,7 +203,8 @@ impl Probes {
                 Said::Nothing
             }
             Passage::Refuse { retry_ms, waits } => {
-                Said::Refused(Refusal { index, tag, phase, retry_ms, waits })
+                // Nobody is to wait for longer than the policy lives.
+                Said::Refused(Refusal { index, tag, phase, retry_ms: retry_ms.min(left_ms), waits })
             }
         }
     }
@@ -287,7 +277,7 @@ fn refuse(vm: &mut Vm, slice: &SlicePolicy, refusal: &Refusal) -> Reply {
     note_refusal(vm, slice, refusal.phase);
     let (code, counter) = match slice.measure {
         Measure::Limit { .. } => (Code::RateLimitExceeded, Counter::PolicyLimited),
-        Measure::Break { .. } | Measure::Advise => (Code::CircuitOpen, Counter::PolicyBroke),
+        Measure::Break { .. } | Measure::Close | Measure::Advise => (Code::CircuitOpen, Counter::PolicyBroke),
     };
     vm.counts.add(counter);
     let incident = Incident { cluster: slice.cluster.clone(), policy: slice.id.clone(), retry: slice.retry };

@@ -355,9 +355,7 @@ fn a_limited_slice_gets_its_rate_and_waiting_as_told_gets_in() {
 #[test]
 fn what_an_operator_closed_stays_closed_until_it_ends_however_well_the_slice_does() {
     let process = Process::new();
-    let mut policy = broken(BREAK, true);
-    policy.slices[0].cluster = tidegate_core::incident::enforcement::MANUAL.into();
-    let mut vm = vm(&policy);
+    let mut vm = vm(&broken(Measure::Close, true));
     for n in 0..200 {
         assert!(matches!(ask(&process, &mut vm, n).1, Flow::Reply(_)), "request {n}");
         process.advance_ms(2_900);

@@ -8,7 +8,7 @@ use tidegate_core::event::{Attributes, PolicyNote};
 use tidegate_core::incident::ErrorKind;
 use tidegate_core::incident::attribution::Explanation;
 use tidegate_core::incident::enforcement::{
-    MANUAL, Measure, POLICIES_MAX, SENTENCE_BYTES_MAX, SlicePolicy, check_scope, contains, describe,
+    Measure, POLICIES_MAX, SENTENCE_BYTES_MAX, SlicePolicy, check_scope, contains, describe,
 };
 use tidegate_core::incident::proposal::{Action, OUTAGE_PRECISION};
 use tidegate_core::policy::BreakerPolicy;
@@ -20,6 +20,8 @@ use crate::keys::random::hex;
 
 /// Alarms that are shown; the oldest gives way.
 const ALARMS_MAX: usize = 100;
+/// An operator's own policy answers no cluster.
+const MANUAL: &str = "manual";
 /// A renewal is published when this part of a policy's life is over, so that a storm of failures
 /// does not make a storm of documents.
 const RENEW_AFTER: u64 = 4;
@@ -477,6 +479,12 @@ fn measure(
                 BookError::Invalid("rate", "is missing; give requests per second".to_owned())
             })?;
             Some(Measure::Limit { rate })
+        }
+        // What answers no failures has none to wait for the end of, unless it is told how.
+        (Action::Break | Action::RouteAway, _)
+            if record.cluster_id == MANUAL && recovery_timeout_ms.is_none() =>
+        {
+            Some(Measure::Close)
         }
         (Action::Break | Action::RouteAway, _) => Some(break_by(breaker, recovery_timeout_ms)),
     })

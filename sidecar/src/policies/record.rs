@@ -241,7 +241,7 @@ impl Record {
     /// The policy as the router carries it out; `None` where it names no provider to pass by.
     #[must_use]
     pub fn steer(&self) -> Option<Steer> {
-        let measure = self.measure.filter(|measure| matches!(measure, Measure::Break { .. }))?;
+        let measure = self.measure.filter(Measure::closes)?;
         let is_wanted = !self.silenced && self.mode == Mode::Enforce && names_provider(&self.scope);
         is_wanted.then(|| Steer {
             id: self.id.clone(),

@@ -149,7 +149,7 @@ impl Gate {
     #[must_use]
     pub fn new(measure: &Measure, now_ns: u64) -> Self {
         let state = match measure {
-            Measure::Break { .. } => open(now_ns),
+            Measure::Break { .. } | Measure::Close => open(now_ns),
             Measure::Limit { .. } => State::Limited { due_ns: 0 },
             Measure::Advise => State::Passed,
         };
@@ -182,6 +182,7 @@ impl Gate {
         let now_ms = now_ns / 1_000_000;
         let waits = waiting_ms.is_none_or(|since_ms| now_ms.saturating_sub(since_ms) < WAIT_MS);
         match (&mut self.state, measure) {
+            (_, Measure::Close) => Passage::Refuse { retry_ms: u64::MAX, waits: false },
             (State::Open { since_ms, canaries }, Measure::Break { recovery_timeout_ms, .. }) => {
                 let opened_ms = *since_ms;
                 // A clock set back must not prolong it.

@@ -280,6 +280,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_an_operator_closed_is_passed_by_for_as_long_as_the_policy_is_there() {
+        let steering = Steering::new(Clock::start());
+        let measure = Measure::Close;
+        steering.apply(vec![Steer { measure, ..steer(slice(Attribute::Provider, "a")) }]);
+        for _ in 0..200 {
+            let mut stance = of(&steering, "acme");
+            assert_eq!(stance.course("a"), Course::Avoid);
+            stance.settle("b", 0, None);
+            pass(100).await;
+        }
+        steering.apply(Vec::new());
+        assert_eq!(of(&steering, "acme").course("a"), Course::Free);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_provider_is_passed_by_for_the_slice_alone_until_it_is_well() {
         let mut scope = slice(Attribute::Provider, "a");
         scope.insert(Attribute::Tenant, "acme".into());
