@@ -115,33 +115,34 @@ async fn one_of_three_providers_goes_down_and_nobody_notices() {
     );
 }
 
-/// A model that is overloaded is left alone; its sister at the same provider is asked as before.
+/// A model that is ill is left alone; its sister at the same provider is asked as before, whether the
+/// provider says that the trouble is the model's or only fails.
 #[tokio::test]
-async fn an_overloaded_model_does_not_take_its_sister_along() {
+async fn a_model_that_is_ill_does_not_take_its_sister_along() {
     let sisters = CONFIG.replace("models: [gpt-4o]}", "models: [gpt-4o, gpt-4o-mini]}");
-    let setup = Setup::of(&(sisters + "  strategy: round_robin\n")).await;
-    let matches = FaultMatch { model: Some("gpt-4o".to_owned()), ..FaultMatch::default() };
-    let error =
-        json!({"error": {"message": "The model is overloaded.", "type": "server_error", "code": null}});
-    let overloaded = Fault { body: Some(error), matches, ..refusing(503) };
-    setup.gateway.emulator.arm(overloaded).unwrap();
-    let [a, b, c] = setup.answered_by(30).await;
-    assert_eq!((a, b + c), (0, 30));
-    let url = setup.gateway.url("/v1/routing/stats");
-    let shown = setup.gateway.admin().get(&url).await.unwrap().json();
-    let failures = shown["providers"]["a"]["failures"].as_u64();
-    assert!(failures < Some(10), "the model was soon not asked any more: {shown}");
-    assert_eq!(
-        (&shown["providers"]["a"]["status"], &shown["providers"]["a"]["unhealthy_models"]),
-        (&json!("healthy"), &json!(["gpt-4o"]))
-    );
-    let mut by_a = 0;
-    for i in 0..30 {
-        let answer = setup.ask(chat_with("gpt-4o-mini", &format!("sister {i}"))).await;
-        assert_eq!(answer.header("x-gateway-attempts"), Some("1"), "{}", answer.text());
-        by_a += u32::from(provider(&answer) == "a");
+    for (status, message) in [(503, "The model is overloaded."), (500, "The server had an error.")] {
+        let setup = Setup::of(&format!("{sisters}  strategy: round_robin\n")).await;
+        let matches = FaultMatch { model: Some("gpt-4o".to_owned()), ..FaultMatch::default() };
+        let error = json!({"error": {"message": message, "type": "server_error", "code": null}});
+        setup.gateway.emulator.arm(Fault { body: Some(error), matches, ..refusing(status) }).unwrap();
+        let [a, b, c] = setup.answered_by(30).await;
+        assert_eq!((a, b + c), (0, 30));
+        let url = setup.gateway.url("/v1/routing/stats");
+        let shown = setup.gateway.admin().get(&url).await.unwrap().json();
+        let failures = shown["providers"]["a"]["failures"].as_u64();
+        assert!(failures < Some(10), "the model was soon not asked any more: {shown}");
+        assert_eq!(
+            (&shown["providers"]["a"]["status"], &shown["providers"]["a"]["unhealthy_models"]),
+            (&json!("healthy"), &json!(["gpt-4o"]))
+        );
+        let mut by_a = 0;
+        for i in 0..30 {
+            let answer = setup.ask(chat_with("gpt-4o-mini", &format!("sister {i}"))).await;
+            assert_eq!(answer.header("x-gateway-attempts"), Some("1"), "{}", answer.text());
+            by_a += u32::from(provider(&answer) == "a");
+        }
+        assert_eq!(by_a, 10, "its turn comes as often as the others'");
     }
-    assert_eq!(by_a, 10, "its turn comes as often as the others'");
 }
 
 #[tokio::test]

@@ -29,13 +29,20 @@ fn status(provider: &Provider) -> &'static str {
         Engine::Disabled => "disabled",
         Engine::Local(model) if model.not_ready().is_some() => "unhealthy",
         Engine::Local(_) => "healthy",
-        Engine::Remote(_) if checked.as_ref().is_some_and(Checked::is_down) || view.phase == Phase::Open => {
-            "unhealthy"
-        }
-        Engine::Remote(_) if view.phase == Phase::HalfOpen => "recovering",
+        Engine::Remote(_) if checked.as_ref().is_some_and(Checked::is_down) => "unhealthy",
+        Engine::Remote(_) if phase(provider) == Phase::Open => "unhealthy",
+        Engine::Remote(_) if phase(provider) == Phase::HalfOpen => "recovering",
         Engine::Remote(_) if view.counts.requests == 0 && checked.is_none() => "unknown",
         Engine::Remote(_) => "healthy",
     }
+}
+
+/// What is believed of a provider: without any of its models it is no better than the best of them.
+fn phase(provider: &Provider) -> Phase {
+    let models = provider.catalog.list();
+    let of_models = models.iter().map(|model| provider.state.phase_of(hash(&[model.as_bytes()])));
+    let best = of_models.min_by_key(|phase| phase.gauge()).unwrap_or(Phase::Closed);
+    std::cmp::max_by_key(provider.state.view(false).phase, best, |phase| phase.gauge())
 }
 
 /// How each provider does, by name.

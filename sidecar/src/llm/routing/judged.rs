@@ -1,6 +1,6 @@
 //! What is believed of the health of a provider, or of one of its models: two things, because a
-//! model that has too much to do says nothing about its sisters, and a server that is gone takes
-//! all of its models with it.
+//! model that is ill says nothing about its sisters, and a server that is gone takes all of its
+//! models with it.
 
 use tidegate_core::breaker::{Admission, Breaker, Phase};
 use tidegate_core::policy::BreakerPolicy;
@@ -32,9 +32,10 @@ pub enum Judgement {
 
 impl Judgement {
     /// What the end of a request says about the provider, and about the model. `of_model`: the
-    /// provider said that it is the model's trouble alone.
+    /// provider said that it is the model's trouble alone. `sisters_fail`: so do other models of
+    /// it, without which an error that it answers is taken for the model's.
     #[must_use]
-    pub const fn of(outcome: Outcome, of_model: bool) -> (Self, Self) {
+    pub const fn of(outcome: Outcome, of_model: bool, sisters_fail: bool) -> (Self, Self) {
         match outcome {
             Outcome::Ok => (Self::Well, Self::Well),
             Outcome::ClientError if of_model => (Self::Answered, Self::Failed),
@@ -42,7 +43,8 @@ impl Judgement {
             Outcome::RateLimited => (Self::Nothing, Self::Busy),
             Outcome::Timeout => (Self::Nothing, Self::Overloaded),
             Outcome::ServerError if of_model => (Self::Answered, Self::Overloaded),
-            Outcome::ServerError => (Self::Overloaded, Self::Nothing),
+            Outcome::ServerError if sisters_fail => (Self::Overloaded, Self::Overloaded),
+            Outcome::ServerError => (Self::Nothing, Self::Overloaded),
             Outcome::Unreachable | Outcome::Interrupted => (Self::Failed, Self::Nothing),
             Outcome::Cancelled => (Self::Nothing, Self::Nothing),
         }

@@ -247,13 +247,14 @@ fn pick(plan: &Plan, route: &Route, place: (usize, usize), probe: bool) -> Optio
 
 fn candidate(route: &Route, plan: &Plan, settings: &RoutingSettings) -> Candidate {
     let view = route.provider.state.view(plan.stream);
+    let age_ms = route.provider.state.age_ms(route.model_hash);
     // A key's home must not move because a provider warms up.
     let is_mapped = matches!(settings.strategy, Strategy::StickySession | Strategy::ConsistentHash);
     let slow_start = if is_mapped { Duration::ZERO } else { settings.slow_start };
     let slow_start_ms = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX);
     Candidate {
         id: hash(&[route.provider.name.as_bytes()]),
-        weight: slow_start_weight(route.provider.weight(), view.age_ms, slow_start_ms),
+        weight: slow_start_weight(route.provider.weight(), age_ms, slow_start_ms),
         in_flight: view.in_flight,
         latency_ms: view.latency_ms,
         cost: route.provider.expected_cost(plan.tokens),

@@ -79,6 +79,16 @@ struct Inner {
 struct ModelState {
     judged: Judged,
     in_flight: u32,
+    /// When it came back after it was set aside; 0 if it never was.
+    since_ms: u64,
+    last: Option<Last>,
+}
+
+/// How the last request ended that says something about a model.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    well: bool,
+    at_ms: u64,
 }
 
 /// What a strategy and an operator want to know.
@@ -90,8 +100,6 @@ pub struct View {
     pub latency_ms: Option<f64>,
     /// The 95th percentile of these waits.
     pub p95_ms: Option<f64>,
-    /// How long it has been there, or back.
-    pub age_ms: u64,
     /// What is believed about its health.
     pub phase: Phase,
     /// Requests in flight that it can take, as far as is known.
@@ -154,7 +162,6 @@ impl ProviderState {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             latency_ms: average.get(now_ms).or_else(|| other.get(now_ms)),
             p95_ms: waits.get(HEDGE_QUANTILE),
-            age_ms: now_ms.saturating_sub(inner.since_ms),
             phase: inner.judged.phase(),
             limit: inner.judged.limit(),
             counts: inner.counts,
@@ -178,7 +185,7 @@ impl ProviderState {
         }
         match models.get_mut(&model) {
             None => of_provider,
-            Some(ModelState { judged, in_flight }) => match judged.standing(*in_flight, now_ms, policy) {
+            Some(ModelState { judged, in_flight, .. }) => match judged.standing(*in_flight, now_ms, policy) {
                 Standing::Well => of_provider,
                 of_model => of_model,
             },
@@ -189,6 +196,14 @@ impl ProviderState {
     #[must_use]
     pub fn phase_of(&self, model: u64) -> Phase {
         self.lock().models.get(&model).map_or(Phase::Closed, |model| model.judged.phase())
+    }
+
+    /// How long it has been there, or back, with the model with this hash, in milliseconds.
+    #[must_use]
+    pub fn age_ms(&self, model: u64) -> u64 {
+        let inner = self.lock();
+        let since_ms = inner.models.get(&model).map_or(0, |model| model.since_ms).max(inner.since_ms);
+        self.clock.now_ms().saturating_sub(since_ms)
     }
 
     /// Milliseconds until a key may be used for the model with this hash, as the provider said.
@@ -287,18 +302,35 @@ impl Ticket {
             inner.whole.observe(waited_ms as f64, now_ms);
             inner.whole_waits.observe(waited_ms as f64);
         }
-        let (of_provider, of_its_model) = Judgement::of(outcome, of_model);
+        let sisters_fail = outcome == Outcome::ServerError && inner.sisters_fail(self.model, now_ms);
+        let (of_provider, of_its_model) = Judgement::of(outcome, of_model, sisters_fail);
         let heard = Heard { probe: self.probe, in_flight: self.in_flight, waited_ms, now_ms };
         let Inner { policy, judged, models, since_ms, .. } = &mut *inner;
-        let before = judged.phase();
-        judged.hear(of_provider, &heard, policy);
-        if before == Phase::HalfOpen && judged.phase() == Phase::Closed {
-            *since_ms = now_ms;
-        }
+        hear(judged, since_ms, of_provider, &heard, policy);
         if let Some(model) = models.get_mut(&self.model) {
             let heard = Heard { in_flight: self.model_in_flight, ..heard };
-            model.judged.hear(of_its_model, &heard, policy);
+            hear(&mut model.judged, &mut model.since_ms, of_its_model, &heard, policy);
+            model.last = match of_its_model {
+                Judgement::Well => Some(Last { well: true, at_ms: now_ms }),
+                Judgement::Failed | Judgement::Overloaded => Some(Last { well: false, at_ms: now_ms }),
+                Judgement::Nothing | Judgement::Answered | Judgement::Busy => model.last,
+            };
         }
+    }
+}
+
+/// Takes note of how a request ended, and of when what it was sent to is back.
+fn hear(
+    judged: &mut Judged,
+    since_ms: &mut u64,
+    judgement: Judgement,
+    heard: &Heard,
+    policy: &BreakerPolicy,
+) {
+    let before = judged.phase();
+    judged.hear(judgement, heard, policy);
+    if before == Phase::HalfOpen && judged.phase() == Phase::Closed {
+        *since_ms = heard.now_ms;
     }
 }
 
@@ -326,6 +358,16 @@ impl Inner {
         }
     }
 
+    /// Whether an error that it answers is its own rather than this model's: of its other models
+    /// that were heard of within the window, some failed last and none did well, or it is set aside
+    /// already.
+    fn sisters_fail(&self, model: u64, now_ms: u64) -> bool {
+        let is_recent = |last: &Last| now_ms.saturating_sub(last.at_ms) < self.policy.window_ms;
+        let sisters = self.models.iter().filter(|(sister, _)| **sister != model);
+        let mut heard = sisters.filter_map(|(_, state)| state.last.filter(is_recent)).peekable();
+        self.judged.phase() != Phase::Closed || (heard.peek().is_some() && heard.all(|last| !last.well))
+    }
+
     /// Counts a request for a model; how many there are of it now.
     fn enter(&mut self, model: u64) -> u32 {
         if !self.models.contains_key(&model) && self.models.len() >= MODELS_MAX {
@@ -336,7 +378,12 @@ impl Inner {
             };
             self.models.remove(&idle);
         }
-        let fresh = || ModelState { judged: Judged::new(self.concurrency_max), in_flight: 0 };
+        let fresh = || ModelState {
+            judged: Judged::new(self.concurrency_max),
+            in_flight: 0,
+            since_ms: 0,
+            last: None,
+        };
         let state = self.models.entry(model).or_insert_with(fresh);
         state.in_flight = state.in_flight.saturating_add(1);
         state.in_flight
@@ -382,7 +429,7 @@ mod tests {
             state.begin(MODEL, false, true).ended(Outcome::Ok, false);
         }
         assert_eq!(state.standing(MODEL), Standing::Well);
-        assert_eq!(state.view(false).age_ms, 0, "it is back: its share grows slowly");
+        assert_eq!(state.age_ms(SISTER), 0, "it is back: its share grows slowly");
     }
 
     #[tokio::test(start_paused = true)]
@@ -398,21 +445,57 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_model_in_trouble_does_not_take_its_sisters_along() {
-        for outcome in [Outcome::ServerError, Outcome::ClientError, Outcome::Timeout] {
+        let said = [Outcome::ServerError, Outcome::ClientError].map(|outcome| (outcome, true));
+        let unsaid = [Outcome::ServerError, Outcome::Timeout].map(|outcome| (outcome, false));
+        for (outcome, of_model) in said.into_iter().chain(unsaid) {
             let state = state();
-            (0..2).for_each(|_| state.begin(MODEL, false, false).ended(outcome, true));
+            (0..2).for_each(|_| state.begin(MODEL, false, false).ended(outcome, of_model));
             assert_eq!((state.standing(MODEL), state.standing(SISTER)), (Standing::PassedBy, Standing::Well));
             assert_eq!((state.phase_of(MODEL), state.phase_of(SISTER)), (Phase::Open, Phase::Closed));
             pass(1_000).await;
             assert_eq!(state.standing(MODEL), Standing::Probe);
             (0..2).for_each(|_| state.begin(MODEL, false, true).ended(Outcome::Ok, false));
             assert_eq!(state.standing(MODEL), Standing::Well);
+            assert_eq!((state.age_ms(MODEL), state.age_ms(SISTER)), (0, 1_000), "its share grows slowly");
         }
     }
 
     #[tokio::test(start_paused = true)]
+    async fn errors_of_two_models_are_the_providers_unless_a_third_is_well() {
+        const THIRD: u64 = 3;
+        let fails = |state: &Arc<ProviderState>, model| {
+            state.begin(model, false, false).ended(Outcome::ServerError, false);
+        };
+        for third_is_well in [false, true] {
+            let state = state();
+            fails(&state, MODEL);
+            if third_is_well {
+                state.begin(THIRD, false, false).ended(Outcome::Ok, false);
+            }
+            (0..2).for_each(|_| fails(&state, SISTER));
+            let third = if third_is_well { Standing::Well } else { Standing::PassedBy };
+            assert_eq!((state.standing(SISTER), state.standing(THIRD)), (Standing::PassedBy, third));
+        }
+        let state = state();
+        fails(&state, MODEL);
+        pass(POLICY.window_ms).await;
+        (0..2).for_each(|_| fails(&state, SISTER));
+        assert_eq!(state.standing(THIRD), Standing::Well, "one failed long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_on_trial_is_judged_by_whatever_it_answers() {
+        let state = state();
+        (0..2).for_each(|_| state.begin(MODEL, false, false).ended(Outcome::Unreachable, false));
+        pass(1_000).await;
+        assert_eq!(state.standing(SISTER), Standing::Probe);
+        state.begin(SISTER, false, true).ended(Outcome::ServerError, false);
+        assert_eq!(state.standing(MODEL), Standing::PassedBy);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_server_that_is_gone_takes_all_of_its_models_along() {
-        for outcome in [Outcome::ServerError, Outcome::Unreachable, Outcome::Interrupted] {
+        for outcome in [Outcome::Unreachable, Outcome::Interrupted] {
             let state = state();
             (0..2).for_each(|_| state.begin(MODEL, false, false).ended(outcome, false));
             assert_eq!(
