@@ -73,6 +73,7 @@ async fn run(options: &Options) -> Result<String, BenchError> {
         Mode::Scenarios(play) => scenarios::run(play).await,
         Mode::Failover { length } => providers::failover::run(*length).await,
         Mode::Streams { length } => providers::streams::run(*length).await,
+        Mode::Leaving => providers::leaving::run().await,
         Mode::Translation => providers::translation::run(),
         Mode::Semantic(wanted) => semantic::run(wanted).await,
     }

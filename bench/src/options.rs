@@ -33,6 +33,7 @@ usage: tidegate-bench [options]
   --keys           instead, what 100,000 API keys cost beside 10
   --failover       instead, kill one of three providers at full load (12 s, unless --seconds)
   --streams        instead, a thousand streams at a time (60 s, unless --seconds)
+  --leaving        instead, callers who leave: how long the provider's call outlives them
   --translation    instead, what translation between protocols costs
   --scenarios      instead, play incidents through the gateway (bench/scenarios), or only those
                    whose names have a word of --only A,B in them; --ours leaves out the plain Envoy
@@ -72,6 +73,8 @@ pub(crate) enum Mode {
     Failover { length: Duration },
     /// Many streams at a time.
     Streams { length: Duration },
+    /// Callers who leave.
+    Leaving,
     /// The cost of translation.
     Translation,
     /// Judgement of the semantic cache.
@@ -85,7 +88,7 @@ impl Options {
         let (mut memory, mut fleet, mut cases) = (false, false, own_cases());
         let (mut fairness, mut settlement, mut keys) = (false, false, false);
         let (mut scenarios, mut play) = (false, Play::default());
-        let (mut failover, mut streams, mut translation) = (false, false, false);
+        let (mut failover, mut streams, mut leaving, mut translation) = (false, false, false, false);
         let mut entries = semantic::ENTRIES;
         let (mut understanding, mut events, mut semantic, mut data) = (false, false, false, None);
         while let Some(argument) = arguments.next() {
@@ -102,6 +105,7 @@ impl Options {
                 "--keys" => keys = true,
                 "--failover" => failover = true,
                 "--streams" => streams = true,
+                "--leaving" => leaving = true,
                 "--translation" => translation = true,
                 "--scenarios" => scenarios = true,
                 "--only" => {
@@ -125,6 +129,8 @@ impl Options {
             Mode::Failover { length: length(12) }
         } else if streams {
             Mode::Streams { length: length(60) }
+        } else if leaving {
+            Mode::Leaving
         } else if translation {
             Mode::Translation
         } else if events {
@@ -227,6 +233,7 @@ mod tests {
         assert_eq!(memory, Mode::Memory { requests: 5 });
         let settlement = read("--settlement").unwrap().unwrap().mode;
         assert_eq!(settlement, Mode::Settlement { requests: 10_000 });
+        assert_eq!(read("--leaving").unwrap().unwrap().mode, Mode::Leaving);
         let fairness = read("--fairness --seconds 9").unwrap().unwrap().mode;
         assert_eq!(fairness, Mode::Fairness { length: Duration::from_secs(9) });
         let fleet = read("--fleet").unwrap().unwrap().mode;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, Method};
 use serde::Serialize;
@@ -52,6 +53,8 @@ pub struct RequestRecord {
     pub chunks_sent: usize,
     /// How the answer ended.
     pub outcome: Outcome,
+    /// When it ended, in microseconds of the Unix epoch.
+    pub ended_us: Option<u64>,
 }
 
 impl RequestRecord {
@@ -102,6 +105,7 @@ impl RequestLog {
             status: None,
             chunks_sent: 0,
             outcome: Outcome::InFlight,
+            ended_us: None,
         });
         Some(id)
     }
@@ -202,7 +206,11 @@ impl Ticket {
             _ => {}
         }
         if let Some(id) = self.id {
-            self.log.update(id, |r| r.outcome = outcome);
+            let ended_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+            self.log.update(id, |r| {
+                r.outcome = outcome;
+                r.ended_us = u64::try_from(ended_us).ok();
+            });
         }
     }
 }
