@@ -19,6 +19,8 @@ use tidegate_core::reply::{Code, Reply};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::upstream::is_event_stream;
+
 /// How long an answer is kept.
 const TTL: Duration = Duration::from_secs(600);
 /// Most keys known at once; beyond it the oldest answers go.
@@ -165,11 +167,7 @@ enum Looked {
 impl Asking<'_> {
     /// Keeps a good whole answer for whoever repeats the request, and gives it back.
     pub async fn answered(self, response: Response) -> Response {
-        let is_stream = response
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        if !response.status().is_success() || is_stream {
+        if !response.status().is_success() || is_event_stream(response.headers()) {
             return response;
         }
         let (head, body) = response.into_parts();

@@ -24,6 +24,7 @@ use super::{ATTEMPTS, Ask, Front, MODEL, PROVIDER};
 use crate::keys::unix_ms;
 use crate::l2::flight::{Head, Joined, Reader, Writer, begin};
 use crate::l2::{Answer, Asked, Hit, Looked};
+use crate::llm::upstream::is_event_stream;
 
 /// What the cache did for a request.
 pub const CACHE: HeaderName = HeaderName::from_static(header::CACHE);
@@ -236,7 +237,7 @@ fn storable(headers: &HeaderMap) -> Option<Kind> {
     let kind = headers.get(CONTENT_TYPE)?.as_bytes();
     match kind {
         _ if !allowed => None,
-        kind if kind.starts_with(b"text/event-stream") => Some(Kind::Sse),
+        _ if is_event_stream(headers) => Some(Kind::Sse),
         kind if kind.starts_with(b"application/json") => Some(Kind::Json),
         _ => None,
     }
@@ -245,9 +246,7 @@ fn storable(headers: &HeaderMap) -> Option<Kind> {
 /// The answer of a flight as a response; a whole one is sent with its length.
 async fn respond(head: Head, reader: Reader) -> Result<Response, Reply> {
     let (status, headers) = head?;
-    let is_stream =
-        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let body = if is_stream { Body::new(reader) } else { Body::from(reader.rest().await) };
+    let body = if is_event_stream(&headers) { Body::new(reader) } else { Body::from(reader.rest().await) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

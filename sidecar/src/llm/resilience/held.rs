@@ -9,12 +9,13 @@ use std::time::Duration;
 use axum::body::Body as AnyBody;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tidegate_core::route::Protocol;
 use tidegate_core::routing::{FaultKind, StreamStart, StreamStartKind, classify};
 use tokio::time::{Instant, timeout_at};
+
+use crate::llm::upstream::is_event_stream;
 
 /// Most bytes held back.
 const HELD_BYTES_MAX: usize = 64 << 10;
@@ -34,8 +35,7 @@ pub enum Begun {
 
 /// Waits for the beginning of an answer in `protocol`. What is no event stream has begun.
 pub async fn begin(response: Response, protocol: Protocol) -> Begun {
-    let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
-    if !content_type.is_some_and(|value| value.starts_with(b"text/event-stream")) {
+    if !is_event_stream(response.headers()) {
         return Begun::Well(response);
     }
     let (head, mut body) = response.into_parts();

@@ -68,12 +68,21 @@ fn forbids_storing(value: &HeaderValue) -> bool {
     value.to_str().is_ok_and(|v| v.split(',').any(|d| d.trim().eq_ignore_ascii_case("no-store")))
 }
 
+/// The `content-type` of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// Whether `content-type` is `essence`, whatever its parameters.
 #[must_use]
 pub fn is_type(headers: &HeaderMap, essence: &str) -> bool {
     headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|value| {
         value.split(';').next().is_some_and(|found| found.trim().eq_ignore_ascii_case(essence))
     })
+}
+
+/// Whether a body with these headers is a stream of events.
+#[must_use]
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    is_type(headers, EVENT_STREAM)
 }
 
 #[cfg(test)]

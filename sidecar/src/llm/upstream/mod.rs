@@ -36,6 +36,7 @@ use self::account::Signer;
 use self::address::Addresses;
 pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::{Transport, Unusable};
+pub use self::headers::is_event_stream;
 pub use self::heard::Heard;
 use self::stream::{ErrorStyle, Source, WatchedStream};
 use super::metrics::{Observation, Outcome};
@@ -43,7 +44,6 @@ use super::settings::Remote;
 use super::translate::Target;
 use crate::limits::Payer;
 
-const EVENT_STREAM: &str = "text/event-stream";
 const AMAZON_STREAM: &str = "application/vnd.amazon.eventstream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
@@ -194,8 +194,9 @@ impl Upstream {
                 let heard = Heard::in_answer(response.headers());
                 response.extensions_mut().insert(heard);
             }
-            let streams = |essence| headers::is_type(response.headers(), essence);
-            if response.status().is_success() && (streams(EVENT_STREAM) || streams(AMAZON_STREAM)) {
+            let of_answer = response.headers();
+            let streams = is_event_stream(of_answer) || headers::is_type(of_answer, AMAZON_STREAM);
+            if response.status().is_success() && streams {
                 return Ok(Answer::Stream(response));
             }
             self.collect(response, deadline, &caller).await.map(Answer::Whole)
@@ -294,7 +295,7 @@ impl Upstream {
         *response.status_mut() = upstream.status;
         *response.extensions_mut() = upstream.extensions;
         headers::forward_response(&upstream.headers, response.headers_mut());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(headers::EVENT_STREAM));
         response
     }
 
