@@ -13,8 +13,8 @@ use serde_json::Value;
 use tidegate_core::chat::estimate_request_tokens;
 use tidegate_core::provider::Front::{Chat, Completions, Messages, Responses};
 use tidegate_core::provider::{
-    Echo, Exchange, Fit, Format, Front, Malformed, StreamTranslator, Vendor, read_answer, read_count_request,
-    read_request, write_answer, write_request,
+    Echo, Exchange, Fit, Format, Front, Malformed, StreamTranslator, Vendor, read_answers,
+    read_count_request, read_request, write_answers, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::sse::Scanner;
@@ -133,8 +133,8 @@ fn answers_are_what_their_golden_files_say() {
             let case = case(&path);
             let shown = path.display();
             let exchange = exchange(case["schema_tool"].as_str());
-            let answer = read_answer(provider.format(), &exchange, case["in"].to_string().as_bytes());
-            let got = answer.map(|answer| write_answer(*caller, &exchange, &answer));
+            let answer = read_answers(provider.format(), &exchange, case["in"].to_string().as_bytes());
+            let got = answer.map(|answer| write_answers(*caller, &exchange, &answer));
             if updating() {
                 let out = got.map(|bytes| serde_json::from_slice(&bytes).expect("JSON"));
                 update(&path, case, out.map_err(|Malformed| None));
@@ -278,7 +278,7 @@ proptest! {
     fn no_bytes_make_a_translator_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         for (caller, provider, ..) in PAIRS {
             let _ = read_request(*caller, &bytes, &mut Fit::strict());
-            let _ = read_answer(provider.format(), &exchange(None), &bytes);
+            let _ = read_answers(provider.format(), &exchange(None), &bytes);
             let event = [b"data: ", &bytes[..], b"\n\n"].concat();
             let _ = stream(provider.format(), *caller, &[&event]);
         }

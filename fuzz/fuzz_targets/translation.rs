@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::provider::{
-    Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answer, read_request, write_answer,
+    Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answers, read_request, write_answers,
     write_request,
 };
 
@@ -29,8 +29,8 @@ fuzz_target!(|input: (u8, usize, &[u8])| {
     if let Ok(request) = read_request(front, bytes, &mut Fit::lenient()) {
         let _ = write_request(vendor.format(), &vendor.dialect(), request, &mut Fit::lenient());
     }
-    if let Ok(answer) = read_answer(vendor.format(), &Exchange::default(), bytes) {
-        let _ = write_answer(front, &Exchange::default(), &answer);
+    if let Ok(answer) = read_answers(vendor.format(), &Exchange::default(), bytes) {
+        let _ = write_answers(front, &Exchange::default(), &answer);
     }
     let whole = stream(vendor.format(), front, [bytes, &[]]);
     let split = bytes.split_at(at % (bytes.len() + 1));

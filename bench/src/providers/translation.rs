@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_core::provider::{
-    Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answer, read_request, write_answer,
+    Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answers, read_request, write_answers,
     write_request,
 };
 
@@ -54,8 +54,8 @@ fn whole(front: Front, vendor: Vendor) -> Result<f64, BenchError> {
         let read = read_request(front, black_box(request.as_bytes()), &mut fit).ok()?;
         let written = write_request(format, &dialect, read, &mut fit).ok()?;
         black_box(written);
-        let read = read_answer(format, &exchange, black_box(answer.as_bytes())).ok()?;
-        Some(black_box(write_answer(front, &exchange, &read)).len())
+        let read = read_answers(format, &exchange, black_box(answer.as_bytes())).ok()?;
+        Some(black_box(write_answers(front, &exchange, &read)).len())
     };
     once().ok_or_else(|| BenchError::new(format!("{front:?} on {format:?} is not translated")))?;
     Ok(fastest(|| {
@@ -195,8 +195,8 @@ mod tests {
                 assert!(written.is_ok(), "{name} on {}", vendor.label());
                 let exchange = Exchange::default();
                 let answer = answer(vendor.format()).to_string();
-                let read = read_answer(vendor.format(), &exchange, answer.as_bytes()).expect("an answer");
-                assert_eq!(read.text.len(), TEXT_BYTES, "{}", vendor.label());
+                let read = read_answers(vendor.format(), &exchange, answer.as_bytes()).expect("an answer");
+                assert_eq!(read[0].text.len(), TEXT_BYTES, "{}", vendor.label());
             }
         }
     }

@@ -70,6 +70,12 @@ impl std::ops::Add for TokenUsage {
     }
 }
 
+impl std::iter::Sum for TokenUsage {
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::default(), std::ops::Add::add)
+    }
+}
+
 /// A step of a streamed answer.
 #[derive(Debug, Clone)]
 pub enum StreamEvent {

@@ -1,8 +1,8 @@
-//! Several answers to one question, for providers that give one at a time: each is asked for in a
-//! request of its own, and together they are the choices of one answer, as OpenAI's `n` wants them.
+//! Several answers to one question as the choices of one, as OpenAI's `n` wants them. Providers that
+//! give one at a time are asked for each in a request of its own; others send the pieces of all in
+//! one stream.
 
 use super::{Exchange, Format, Front, StreamTranslator, openai};
-use crate::chat::TokenUsage;
 
 /// Most choices that are asked for one by one: each costs a request, and its prompt once more.
 pub const CHOICES_MAX: u64 = 8;
@@ -16,6 +16,8 @@ pub struct ChoicesTranslator {
     caller: Front,
     exchange: Exchange,
     id: String,
+    /// All come in one stream.
+    shared: bool,
     ended: bool,
 }
 
@@ -26,12 +28,23 @@ impl ChoicesTranslator {
         let id = format!("chatcmpl-{}", exchange.request_id);
         let choice = |index| StreamTranslator::of_choice(provider, caller, exchange, index, &id);
         let choices = (0..u32::try_from(count).unwrap_or(u32::MAX)).map(choice).collect();
-        Self { choices, caller, exchange: exchange.clone(), id, ended: false }
+        Self { choices, caller, exchange: exchange.clone(), id, shared: false, ended: false }
+    }
+
+    /// The same for choices that all come in one stream, which counts as the first one's.
+    #[must_use]
+    pub fn of_one_stream(provider: Format, caller: Front, exchange: &Exchange, count: usize) -> Self {
+        let mut translator = Self::new(provider, caller, exchange, count);
+        let numbered = (0..).zip(std::mem::take(&mut translator.choices));
+        let choices = numbered.map(|(index, choice)| choice.of_candidate(index)).collect();
+        Self { choices, shared: true, ..translator }
     }
 
     /// Feeds a chunk of a choice's stream and appends to `out` what can be said of it.
     pub fn push(&mut self, choice: usize, chunk: &[u8], out: &mut Vec<u8>) {
-        if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+        if self.shared {
+            self.each(out, |translator, out| translator.push(chunk, out));
+        } else if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
             translator.push(chunk, out);
             self.settle(choice, out);
         }
@@ -39,7 +52,12 @@ impl ChoicesTranslator {
 
     /// A choice's stream is over.
     pub fn close(&mut self, choice: usize, out: &mut Vec<u8>) {
-        if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+        if self.shared {
+            self.each(out, |translator, out| {
+                translator.close(out);
+                translator.break_off(out);
+            });
+        } else if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
             translator.close(out);
             self.settle(choice, out);
         }
@@ -48,7 +66,7 @@ impl ChoicesTranslator {
     /// Whether a choice needs no more of its stream.
     #[must_use]
     pub fn has_ended(&self, choice: usize) -> bool {
-        self.ended || self.choices.get(choice).is_none_or(StreamTranslator::has_ended)
+        self.ended || (!self.shared && self.choices.get(choice).is_none_or(StreamTranslator::has_ended))
     }
 
     /// Whether the caller's stream has had its last event, good or bad.
@@ -57,13 +75,23 @@ impl ChoicesTranslator {
         self.ended
     }
 
+    /// Does the same with every choice, until one has failed.
+    fn each(&mut self, out: &mut Vec<u8>, act: impl Fn(&mut StreamTranslator, &mut Vec<u8>)) {
+        for choice in 0..self.choices.len() {
+            if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+                act(translator, out);
+                self.settle(choice, out);
+            }
+        }
+    }
+
     fn settle(&mut self, choice: usize, out: &mut Vec<u8>) {
         if self.choices.get(choice).is_some_and(StreamTranslator::has_failed) {
             self.ended = true;
         } else if self.choices.iter().all(StreamTranslator::has_ended) {
             self.ended = true;
             let told = self.choices.iter().filter_map(StreamTranslator::told);
-            let usage = told.clone().fold(TokenUsage::default(), |sum, (_, usage)| sum + usage);
+            let usage = told.clone().map(|(_, usage)| usage).sum();
             let model = told.map(|(model, _)| model).next().unwrap_or_default();
             let end = openai::End { id: &self.id, model, usage };
             openai::write_end(self.caller, &self.exchange, &end, out);
@@ -140,6 +168,62 @@ mod tests {
                 prop_assert_eq!(&last["usage"]["completion_tokens"], 21);
             }
         }
+    }
+
+    fn shared(pieces: &[&str], closed: bool) -> Vec<serde_json::Value> {
+        let mut translator =
+            ChoicesTranslator::of_one_stream(Format::Gemini, Front::Chat, &exchange(), TEXTS.len());
+        let mut out = Vec::new();
+        for piece in pieces {
+            assert!(!translator.has_ended(0));
+            translator.push(0, format!("data: {piece}\r\n\r\n").as_bytes(), &mut out);
+        }
+        if closed {
+            translator.close(0, &mut out);
+        }
+        assert!(translator.all_have_ended());
+        let events = events(&out);
+        let json = |event: &&&str| **event != "[DONE]";
+        events.iter().filter(json).map(|event| serde_json::from_str(event).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn candidates_of_one_stream_are_told_apart_by_their_index() {
+        let chunks = shared(
+            &[
+                r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"zw"}]}},{"content":{"parts":[{"text":"one"}]}}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2},"modelVersion":"g"}"#,
+                r#"{"candidates":[{"index":2,"content":{"parts":[{"text":"三"}]},"finishReason":"STOP"},{"finishReason":"MAX_TOKENS"}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":4}}"#,
+                r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"ei"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":6}}"#,
+            ],
+            true,
+        );
+        let mut said: [String; 3] = Default::default();
+        let mut finished = [""; 3];
+        for choice in chunks.iter().flat_map(|chunk| chunk["choices"].as_array().expect("choices")) {
+            let index = usize::try_from(choice["index"].as_u64().expect("an index")).expect("small");
+            said[index].push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+            if let Some(reason) = choice["finish_reason"].as_str() {
+                finished[index] = reason;
+            }
+        }
+        assert_eq!((said, finished), (TEXTS.map(str::to_owned), ["length", "stop", "stop"]));
+        let usage = &chunks.last().expect("an end")["usage"];
+        assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&5.into(), &6.into()));
+    }
+
+    #[test]
+    fn a_candidate_that_never_comes_is_none_and_one_left_unfinished_is_an_error() {
+        let first = r#"{"candidates":[{"content":{"parts":[{"text":"one"}]},"finishReason":"STOP"}]}"#;
+        let chunks = shared(&[first], true);
+        assert!(chunks.iter().all(|chunk| chunk["error"].is_null()), "{chunks:?}");
+        let half = r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"zw"}]}}]}"#;
+        let chunks = shared(&[first, half], true);
+        assert_eq!(chunks.last().expect("an end")["error"]["code"], "upstream_error");
+        let refused = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
+        let chunks = shared(&[refused], true);
+        let reasons: Vec<_> =
+            chunks.iter().filter_map(|c| c["choices"][0]["finish_reason"].as_str()).collect();
+        assert_eq!(reasons, ["content_filter"]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use embedding::{EmbeddingApi, embeds_nothing};
 pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};
 pub use fit::Fit;
-pub use openai::{adapt as adapt_openai_request, ask_for_usage, without_usage};
+pub use openai::{Repeated, adapt as adapt_openai_request, ask_for_usage, one_by_one, without_usage};
 pub use responses::{Echo, items_of, join_items, previous_of};
 pub use stream::StreamTranslator;
 pub use vendor::{Credential, Dialect, ReasoningField, TokenLimitField, Vendor};
@@ -91,6 +91,12 @@ impl Format {
             Self::Bedrock => "Amazon's `Converse`",
             Self::Ernie => "Baidu's, classic",
         }
+    }
+
+    /// Whether one request to a model gets as many answers as it asks for.
+    #[must_use]
+    pub fn gives_several(self, model: &str) -> bool {
+        self == Self::Gemini && gemini::gives_several(model)
     }
 
     /// Whether a caller's request can pass as it is to a provider of this dialect.
@@ -160,38 +166,31 @@ pub fn write_request(
     Ok(Written { body, schema_tool })
 }
 
-/// Reads a provider's whole answer.
+/// Reads a provider's whole answer, or all of those that came as one.
 ///
 /// # Errors
 /// It is not an answer in `format`.
-pub fn read_answer(format: Format, exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
-    let mut answer = match format {
-        Format::OpenAi => openai::read_answer(body),
-        Format::Anthropic => anthropic::read_answer(body),
-        Format::Gemini => gemini::read_answer(exchange, body),
-        Format::Bedrock => bedrock::read_answer(exchange, body),
-        Format::Ernie => ernie::read_answer(exchange, body),
-    }?;
-    schema::restore(exchange.schema_tool.as_deref(), &mut answer);
-    Ok(answer)
+pub fn read_answers(format: Format, exchange: &Exchange, body: &[u8]) -> Result<Vec<ChatAnswer>, Malformed> {
+    let mut answers = match format {
+        Format::OpenAi => vec![openai::read_answer(body)?],
+        Format::Anthropic => vec![anthropic::read_answer(body)?],
+        Format::Gemini => gemini::read_answers(exchange, body)?,
+        Format::Bedrock => vec![bedrock::read_answer(exchange, body)?],
+        Format::Ernie => vec![ernie::read_answer(exchange, body)?],
+    };
+    answers.iter_mut().for_each(|answer| schema::restore(exchange.schema_tool.as_deref(), answer));
+    Ok(answers)
 }
 
-/// Writes a whole answer for a caller.
+/// Writes whole answers for a caller: for one of OpenAI's older APIs as the choices of one, for
+/// others the first.
 #[must_use]
-pub fn write_answer(front: Front, exchange: &Exchange, answer: &ChatAnswer) -> Vec<u8> {
-    match front {
-        Front::Chat | Front::Completions => write_choices(front, exchange, std::slice::from_ref(answer)),
-        Front::Responses => responses::write_answer(answer, exchange),
-        Front::Messages => anthropic::write_answer(answer),
-    }
-}
-
-/// Writes several answers for one of OpenAI's callers, as the choices of one.
-#[must_use]
-pub fn write_choices(front: Front, exchange: &Exchange, answers: &[ChatAnswer]) -> Vec<u8> {
-    match front {
-        Front::Completions => openai::write_completions_answers(answers, exchange),
-        _ => openai::write_answers(answers, exchange.created),
+pub fn write_answers(front: Front, exchange: &Exchange, answers: &[ChatAnswer]) -> Vec<u8> {
+    match (front, answers) {
+        (Front::Completions, answers) => openai::write_completions_answers(answers, exchange),
+        (Front::Responses, [answer, ..]) => responses::write_answer(answer, exchange),
+        (Front::Messages, [answer, ..]) => anthropic::write_answer(answer),
+        (_, answers) => openai::write_answers(answers, exchange.created),
     }
 }
 

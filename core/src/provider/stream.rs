@@ -63,6 +63,15 @@ impl StreamTranslator {
         Self { parser: Parser::new(), reader, restore, writer, end: None }
     }
 
+    /// The same for one of several candidates that come in one stream.
+    pub(super) fn of_candidate(mut self, index: u32) -> Self {
+        self.reader = match self.reader {
+            Reader::Gemini(reader) => Reader::Gemini(reader.of_candidate(index)),
+            reader => reader,
+        };
+        self
+    }
+
     /// A translator of one of several choices of OpenAI's: no event of its own ends it.
     pub(super) fn of_choice(
         provider: Format,
@@ -112,6 +121,17 @@ impl StreamTranslator {
             self.end = Some(End::Well);
             self.writer.write(StreamEvent::End, out);
         }
+    }
+
+    /// The provider's stream broke off: says so, unless there was nothing in it for this one.
+    pub(super) fn break_off(&mut self, out: &mut Vec<u8>) {
+        let begun = !matches!(&self.reader, Reader::Gemini(reader) if !reader.has_begun());
+        if self.end.is_some() || !begun {
+            self.end.get_or_insert(End::Well);
+            return;
+        }
+        self.end = Some(End::Badly);
+        self.writer.write(failure("The provider left an answer unfinished; it is incomplete."), out);
     }
 
     /// The whole response that the caller of the Responses API got, once it has ended well.

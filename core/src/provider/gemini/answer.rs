@@ -23,9 +23,12 @@ pub(super) struct Found<'a> {
     pub(super) response_id: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Candidate {
+    /// Its number among several; left out where it is 0.
+    #[serde(default)]
+    pub(super) index: u32,
     #[serde(default)]
     pub(super) content: Option<FoundContent>,
     pub(super) finish_reason: Option<String>,
@@ -141,47 +144,59 @@ pub(super) fn finish(reason: &str, has_tools: bool) -> Finish {
     }
 }
 
-/// Reads an answer: its first candidate, as one was asked for.
-pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
+/// Reads the answers in one: a candidate for each that was asked for. Google counts what they used
+/// together, which the first one tells.
+pub fn read_answers(exchange: &Exchange, body: &[u8]) -> Result<Vec<ChatAnswer>, Malformed> {
     let found: Found<'_> = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let blocked = found.is_blocked();
-    let candidate = found.candidates.into_iter().next();
-    if candidate.is_none() && !blocked {
-        return Err(Malformed);
+    let Found { mut candidates, usage_metadata, model_version, response_id, .. } = found;
+    if blocked && candidates.is_empty() {
+        candidates.push(Candidate::default());
     }
-    let (mut text, mut thoughts, mut tool_uses) = (String::new(), String::new(), Vec::new());
-    let (mut reason, mut logprobs) = (None, None);
-    if let Some(candidate) = candidate {
-        for part in candidate.content.into_iter().flat_map(|content| content.parts) {
+    candidates.sort_by_key(|candidate| candidate.index);
+    let first = ChatAnswer {
+        id: response_id.map_or_else(|| exchange.request_id.clone(), Cow::into_owned),
+        model: model_version.map_or_else(|| exchange.model.clone(), Cow::into_owned),
+        text: String::new(),
+        thoughts: Vec::new(),
+        tool_uses: Vec::new(),
+        finish: if blocked { Finish::Refusal } else { Finish::Stop },
+        usage: usage_metadata.map(TokenUsage::from).unwrap_or_default(),
+        logprobs: None,
+    };
+    let mut usages = std::iter::once(first.usage);
+    let answers = candidates.into_iter().map(|candidate| {
+        let answer = ChatAnswer { usage: usages.next().unwrap_or_default(), ..first.clone() };
+        candidate.complete(answer, &exchange.request_id)
+    });
+    let answers = answers.collect::<Result<Vec<_>, _>>()?;
+    if answers.is_empty() { Err(Malformed) } else { Ok(answers) }
+}
+
+impl Candidate {
+    /// The answer with what this candidate says; one that was refused stays so.
+    fn complete(self, answer: ChatAnswer, exchange: &str) -> Result<ChatAnswer, Malformed> {
+        let (mut text, mut thoughts, mut tool_uses) = (String::new(), String::new(), Vec::new());
+        for part in self.content.into_iter().flat_map(|content| content.parts) {
             match (part.function_call, part.text) {
                 (Some(call), _) => {
                     let index = tool_uses.len() as u64;
-                    tool_uses.push(call.tool_use(index, part.thought_signature, &exchange.request_id)?);
+                    tool_uses.push(call.tool_use(index, part.thought_signature, exchange)?);
                 }
                 (None, Some(piece)) if part.thought => thoughts.push_str(&piece),
                 (None, Some(piece)) => text.push_str(&piece),
                 (None, None) => {}
             }
         }
-        reason = candidate.finish_reason;
-        logprobs = candidate.logprobs_result.and_then(Logprobs::openais);
+        let finish = match answer.finish {
+            Finish::Refusal => Finish::Refusal,
+            _ => finish(self.finish_reason.as_deref().unwrap_or_default(), !tool_uses.is_empty()),
+        };
+        let thought = Some(thoughts).filter(|text| !text.is_empty());
+        let thoughts = thought.map(|text| Thought { text, ..Thought::default() }).into_iter().collect();
+        let logprobs = self.logprobs_result.and_then(Logprobs::openais);
+        Ok(ChatAnswer { text, thoughts, tool_uses, finish, logprobs, ..answer })
     }
-    let finish = if blocked {
-        Finish::Refusal
-    } else {
-        finish(reason.as_deref().unwrap_or_default(), !tool_uses.is_empty())
-    };
-    let thought = Some(thoughts).filter(|text| !text.is_empty());
-    Ok(ChatAnswer {
-        id: found.response_id.map_or_else(|| exchange.request_id.clone(), Cow::into_owned),
-        model: found.model_version.map_or_else(|| exchange.model.clone(), Cow::into_owned),
-        text,
-        thoughts: thought.map(|text| Thought { text, ..Thought::default() }).into_iter().collect(),
-        tool_uses,
-        finish,
-        usage: found.usage_metadata.map(TokenUsage::from).unwrap_or_default(),
-        logprobs,
-    })
 }
 
 /// Log probabilities as Google gives them: for each step the token chosen, and the likeliest.

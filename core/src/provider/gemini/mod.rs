@@ -6,6 +6,6 @@ mod partial;
 mod stream_read;
 mod write;
 
-pub(super) use answer::read_answer;
+pub(super) use answer::read_answers;
 pub(super) use stream_read::Reader;
-pub(super) use write::write_request;
+pub(super) use write::{gives_several, write_request};

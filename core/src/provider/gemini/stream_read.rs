@@ -13,6 +13,8 @@ use crate::provider::Malformed;
 pub struct Reader {
     exchange: String,
     model: String,
+    /// Which of several candidates is read; the only one without it.
+    candidate: Option<u32>,
     started: bool,
     tools: u64,
     /// The call whose arguments come piece by piece: its number, and what has come.
@@ -26,11 +28,23 @@ impl Reader {
         Self {
             exchange: request_id.to_owned(),
             model: model.to_owned(),
+            candidate: None,
             started: false,
             tools: 0,
             open: None,
             finished: false,
         }
+    }
+
+    /// The reader of one of several candidates, whose pieces come in one stream. The first one's
+    /// tells what all of them use, and why the prompt is not answered.
+    pub fn of_candidate(self, index: u32) -> Self {
+        Self { candidate: Some(index), ..self }
+    }
+
+    /// Whether there was anything to be read.
+    pub const fn has_begun(&self) -> bool {
+        self.started
     }
 
     /// Whether the stream may end now.
@@ -45,16 +59,24 @@ impl Reader {
         if found.candidates.is_empty() && found.usage_metadata.is_none() && !blocked {
             return Err(Malformed);
         }
+        let mut candidates = found.candidates.into_iter();
+        let candidate = match self.candidate {
+            None => candidates.next(),
+            Some(index) => candidates.find(|candidate| candidate.index == index),
+        };
+        if candidate.is_none() && self.candidate.is_some_and(|index| index > 0) {
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.started, true) {
             let id = found.response_id.map_or_else(|| self.exchange.clone(), Cow::into_owned);
             let model = found.model_version.map_or_else(|| self.model.clone(), Cow::into_owned);
             each(StreamEvent::Start { id, model });
         }
-        if let Some(usage) = found.usage_metadata {
+        if let Some(usage) = found.usage_metadata.filter(|_| self.candidate.is_none_or(|index| index == 0)) {
             each(StreamEvent::Usage(TokenUsage::from(usage)));
         }
         let mut reason = None;
-        if let Some(candidate) = found.candidates.into_iter().next() {
+        if let Some(candidate) = candidate {
             for part in candidate.content.into_iter().flat_map(|content| content.parts) {
                 self.part(part, each)?;
             }

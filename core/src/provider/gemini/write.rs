@@ -16,6 +16,16 @@ const BUDGETS: [u64; 3] = [1_024, 8_192, 24_576];
 /// Models that are told in words how much to think.
 const LEVEL_MODELS: &str = "gemini-3";
 
+/// Models that give several answers at once (`candidateCount`). Those before and after refuse that
+/// ("Multiple candidates is not enabled for this model"), and so do those that draw.
+const SEVERAL_MODELS: &str = "gemini-2";
+const DRAWING_MODELS: &str = "image";
+
+/// Whether a model gives several answers to one request.
+pub fn gives_several(model: &str) -> bool {
+    model.contains(SEVERAL_MODELS) && !model.contains(DRAWING_MODELS)
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -61,6 +71,8 @@ struct CallingConfig<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GenerationConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +145,7 @@ fn generation_config(request: &ChatRequest) -> GenerationConfig<'_> {
         OutputFormat::Schema(schema) => (Some("application/json"), Some(&*schema.schema)),
     };
     GenerationConfig {
+        candidate_count: (request.alternatives > 0).then(|| request.alternatives + 1),
         max_output_tokens: request.tokens_max,
         temperature: request.temperature,
         top_p: request.top_p,

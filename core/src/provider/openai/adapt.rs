@@ -28,6 +28,11 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// Takes members out.
+    pub(super) fn remove(&mut self, names: &[&str]) {
+        self.0.retain(|(key, _)| !names.contains(&&**key));
+    }
+
     /// The object; about so many bytes.
     pub(super) fn write(&self, bytes: usize) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(bytes);

@@ -18,12 +18,15 @@ struct Found {
 
 #[derive(Deserialize)]
 struct FoundChoice {
+    #[serde(default)]
     message: FoundMessage,
+    /// Of the older completions.
+    text: Option<String>,
     finish_reason: Option<String>,
     logprobs: Option<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct FoundMessage {
     content: Option<TextOr<Piece>>,
     refusal: Option<String>,
@@ -114,7 +117,7 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
     Ok(ChatAnswer {
         id: found.id.unwrap_or_default(),
         model: found.model.unwrap_or_default(),
-        text: text.or(choice.message.refusal).unwrap_or_default(),
+        text: text.or(choice.message.refusal).or(choice.text).unwrap_or_default(),
         thoughts: thought(told.or(inner)),
         tool_uses,
         finish,
@@ -220,7 +223,7 @@ impl From<TokenUsage> for UsageWritten {
 /// Writes answers as the choices of one.
 pub fn write_answers(answers: &[ChatAnswer], created: u64) -> Vec<u8> {
     let (id, model) = answers.first().map_or(("", ""), |first| (&first.id, &first.model));
-    let usage = answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
+    let usage = answers.iter().map(|answer| answer.usage).sum::<TokenUsage>();
     document::write(&Completion {
         id,
         object: "chat.completion",

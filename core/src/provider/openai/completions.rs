@@ -110,7 +110,7 @@ pub fn write_completions_answers(answers: &[ChatAnswer], exchange: &Exchange) ->
     let numbered = (0..).zip(answers);
     let choices: Vec<_> =
         numbered.map(|(index, a)| Choice::new(index, &a.text, Some(ending(&a.finish)))).collect();
-    let usage = answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
+    let usage = answers.iter().map(|answer| answer.usage).sum::<TokenUsage>();
     document::write(&Envelope {
         id,
         object: "text_completion",

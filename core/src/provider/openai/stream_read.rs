@@ -35,6 +35,8 @@ struct Choice {
     #[serde(default)]
     index: u64,
     delta: Option<Delta>,
+    /// Of the older completions.
+    text: Option<String>,
     finish_reason: Option<String>,
     logprobs: Option<Box<RawValue>>,
 }
@@ -104,7 +106,9 @@ impl Reader {
         if let Some(thought) = thought.filter(|text| !text.is_empty()) {
             each(StreamEvent::Thought(thought));
         }
-        for text in [content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
+        for text in
+            [content, delta.refusal, choice.text].into_iter().flatten().filter(|text| !text.is_empty())
+        {
             each(StreamEvent::Text(text));
         }
         if let Some(logprobs) = choice.logprobs.filter(|l| l.get() != "null") {

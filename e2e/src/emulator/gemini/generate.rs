@@ -46,6 +46,7 @@ const CONFIG: [&str; 19] = [
 ];
 const STOPS_MAX: usize = 5;
 const LOGPROBS_MAX: u64 = 20;
+const CANDIDATES_MAX: u64 = 8;
 const BUDGET_MAX: u64 = 24_576;
 /// Models that are told in words how much to think, and want their seals back.
 const LEVEL_MODELS: &str = "gemini-3";
@@ -54,6 +55,8 @@ const LEVEL_MODELS: &str = "gemini-3";
 struct Request {
     prompt_tokens: usize,
     logprobs: bool,
+    /// How many answers are wanted; all of them say the same.
+    candidates: u64,
     said: Said,
     blocked: bool,
 }
@@ -73,11 +76,15 @@ pub(super) fn answer(model: &str, body: &[u8]) -> Result<Answer, ApiError> {
         parts.push(json!({"text": request.said.text}));
     }
     parts.extend(calls(&request.said));
-    let mut candidate = candidate(parts, Some(reason(&request.said)));
-    if request.logprobs {
-        candidate["logprobsResult"] = logprobs(&text::tokens(&request.said.text));
-    }
-    Ok(Answer::json(StatusCode::OK, &chunk(&request, model, &id, candidate)))
+    let each = |index| {
+        let mut candidate = candidate(index, parts.clone(), Some(reason(&request.said)));
+        if request.logprobs {
+            candidate["logprobsResult"] = logprobs(&text::tokens(&request.said.text));
+        }
+        candidate
+    };
+    let candidates = (0..request.candidates).map(each).collect();
+    Ok(Answer::json(StatusCode::OK, &chunk(&request, model, &id, candidates)))
 }
 
 /// Answers a request piece by piece: as events, or as one JSON list when `alt=sse` is not asked for.
@@ -117,20 +124,30 @@ fn read(model: &str, body: &[u8]) -> Result<Request, ApiError> {
         choice,
         ..Asked::default()
     };
-    let mut logprobs = false;
+    let mut wishes = Wishes { logprobs: false, candidates: 1 };
     if let Some(config) = &config {
-        logprobs = configure(config, by_level, &mut asked)?;
+        wishes = configure(config, by_level, &mut asked)?;
     }
     if asked.is_too_long() {
         return Err(ApiError::of(Refusal::ContextLength));
     }
     let blocked = asked.is_forbidden();
-    Ok(Request { prompt_tokens: prompt.tokens, logprobs, said: asked.answer(), blocked })
+    let Wishes { logprobs, candidates } = wishes;
+    Ok(Request { prompt_tokens: prompt.tokens, logprobs, candidates, said: asked.answer(), blocked })
 }
 
-/// Reads `generationConfig`, and whether log probabilities are wanted.
-fn configure<'a>(config: &Object<'a>, by_level: bool, asked: &mut Asked<'a>) -> Result<bool, ApiError> {
-    config.whole("candidateCount", 1..=1)?;
+/// What `generationConfig` asks for beside what all providers know.
+struct Wishes {
+    logprobs: bool,
+    candidates: u64,
+}
+
+/// Reads `generationConfig`.
+fn configure<'a>(config: &Object<'a>, by_level: bool, asked: &mut Asked<'a>) -> Result<Wishes, ApiError> {
+    let candidates = config.whole("candidateCount", 1..=CANDIDATES_MAX)?.unwrap_or(1);
+    if by_level && candidates > 1 {
+        return Err(ApiError::invalid("Multiple candidates is not enabled for this model"));
+    }
     config.number("temperature", 0.0..=2.0)?;
     config.number("topP", 0.0..=1.0)?;
     config.number("topK", 1.0..=1000.0)?;
@@ -169,10 +186,11 @@ fn configure<'a>(config: &Object<'a>, by_level: bool, asked: &mut Asked<'a>) -> 
         let budget = thinking.whole("thinkingBudget", 0..=BUDGET_MAX)?;
         asked.thinks = thinking.flag("includeThoughts")? && budget != Some(0);
     }
-    Ok(logprobs)
+    Ok(Wishes { logprobs, candidates })
 }
 
-/// A piece for each thought, token and call; the last one has the reason to finish.
+/// A piece for each thought, token and call, of each candidate in turn; the last ones have the
+/// reason to finish.
 fn chunks(request: &Request, model: &str) -> Vec<Value> {
     let id = ids::next("resp-");
     if request.blocked {
@@ -187,15 +205,16 @@ fn chunks(request: &Request, model: &str) -> Vec<Value> {
         pieces.push(json!({"text": ""}));
     }
     let last = pieces.len() - 1;
-    let each = |(index, piece): (usize, Value)| {
-        let finish = (index == last).then(|| reason(said));
-        let mut candidate = candidate(vec![piece.clone()], finish);
+    let each = |(place, piece): (usize, &Value), index| {
+        let finish = (place == last).then(|| reason(said));
+        let mut candidate = candidate(index, vec![piece.clone()], finish);
         if request.logprobs && piece["text"].is_string() && piece["thought"].is_null() {
             candidate["logprobsResult"] = logprobs(&[piece["text"].as_str().unwrap_or_default()]);
         }
-        chunk(request, model, &id, candidate)
+        chunk(request, model, &id, vec![candidate])
     };
-    pieces.into_iter().enumerate().map(each).collect()
+    let in_turn = |piece| (0..request.candidates).map(move |index| each(piece, index));
+    pieces.iter().enumerate().flat_map(in_turn).collect()
 }
 
 fn calls(said: &Said) -> Vec<Value> {
@@ -213,16 +232,17 @@ fn reason(said: &Said) -> &'static str {
     if said.end == End::Length { "MAX_TOKENS" } else { "STOP" }
 }
 
-fn candidate(parts: Vec<Value>, finish: Option<&str>) -> Value {
-    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+fn candidate(index: u64, parts: Vec<Value>, finish: Option<&str>) -> Value {
+    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": index});
     if let Some(finish) = finish {
         candidate["finishReason"] = json!(finish);
     }
     candidate
 }
 
-fn chunk(request: &Request, model: &str, id: &str, candidate: Value) -> Value {
-    let (thoughts, all) = (request.said.thought_tokens(), request.said.tokens());
+fn chunk(request: &Request, model: &str, id: &str, candidates: Vec<Value>) -> Value {
+    let count = usize::try_from(request.candidates).unwrap_or(1);
+    let (thoughts, all) = (request.said.thought_tokens() * count, request.said.tokens() * count);
     let mut usage = json!({
         "promptTokenCount": request.prompt_tokens, "candidatesTokenCount": all - thoughts,
         "totalTokenCount": request.prompt_tokens + all,
@@ -230,7 +250,7 @@ fn chunk(request: &Request, model: &str, id: &str, candidate: Value) -> Value {
     if thoughts > 0 {
         usage["thoughtsTokenCount"] = json!(thoughts);
     }
-    json!({"candidates": [candidate], "usageMetadata": usage, "modelVersion": model, "responseId": id})
+    json!({"candidates": candidates, "usageMetadata": usage, "modelVersion": model, "responseId": id})
 }
 
 /// What comes instead of an answer to a prompt that the filter refuses.

@@ -101,13 +101,15 @@ async fn ask(
         };
         return embedded::answer(target.vendor, headers, request, call).await;
     }
-    let translated = Front::of(task.endpoint()).filter(|front| {
-        // The model in this process gives one answer at a time, but speaks as OpenAI.
-        let asks_local_for_several =
-            request.several && *front == Front::Chat && matches!(&*picked.provider.engine, Engine::Local(_));
-        asks_local_for_several || !target.format.takes(*front, &target.dialect)
-    });
-    let Some(front) = translated else {
+    let front = Front::of(task.endpoint());
+    // The model in this process gives one answer at a time, but speaks as OpenAI.
+    let repeats = request.several && matches!(&*picked.provider.engine, Engine::Local(_));
+    let passes = |front: Front| target.format.takes(front, &target.dialect);
+    if let Some(front) = front.filter(|front| repeats && passes(*front)) {
+        let (translation, bodies) = Translation::one_by_one(caller, front, &request.body)?;
+        return together(task, picked, caller, headers, request, translation, bodies).await;
+    }
+    let Some(front) = front.filter(|front| !passes(*front)) else {
         let (body, asks_usage) = match &*picked.provider.engine {
             Engine::Remote(_) => target.adapted(task.endpoint(), &request.body),
             Engine::Local(_) | Engine::Disabled => (request.body.clone(), false),
@@ -125,10 +127,23 @@ async fn ask(
     let (translation, bodies) = Translation::begin(caller, front, target, &request.body)?;
     let translation = translation.keeping(request.keep.clone());
     let chat = Task::Complete(Endpoint::ChatCompletions);
+    together(chat, picked, caller, headers, request, translation, bodies).await
+}
+
+/// Sends all parts of a request at once, and makes one answer of what comes back.
+async fn together(
+    task: Task,
+    picked: &Picked,
+    caller: &Caller<'_>,
+    headers: &HeaderMap,
+    request: &LlmRequest,
+    translation: Translation,
+    bodies: Vec<Bytes>,
+) -> Result<Response, Reply> {
     let stream = translation.is_stream();
     let calls = bodies
         .into_iter()
-        .map(|body| call(chat, picked, caller, headers, request, Sent { body, stream, asks_usage: false }));
+        .map(|body| call(task, picked, caller, headers, request, Sent { body, stream, asks_usage: false }));
     let responses = try_join_all(calls).await?;
     translation.finish(&picked.provider.name, responses).await
 }

@@ -246,9 +246,47 @@ async fn several_answers_are_chosen_one_by_one_and_many_are_refused() {
     assert_eq!((indices, &body["usage"]["completion_tokens"]), (vec![&json!(0), &json!(1)], &json!(4)));
     let got = gateway.chat(&chat("hi", r#","n":9"#)).await;
     assert_eq!((got.status.as_u16(), got.json()["error"]["param"].as_str()), (400, Some("n")));
-    let completion = format!(r#"{{"model":"{MODEL}","prompt":"hi","n":2}}"#);
-    let got = gateway.post("/v1/completions", &[], &completion).await;
-    assert_eq!((got.status.as_u16(), got.json()["error"]["param"].as_str()), (400, Some("n")));
+}
+
+#[tokio::test]
+async fn several_completions_of_a_text_are_each_what_one_would_be() {
+    let gateway = gateway().await;
+    let ask = async |rest: &str| {
+        let body =
+            format!(r#"{{"model":"{MODEL}","prompt":"One, two,","max_tokens":4,"temperature":1{rest}}}"#);
+        let got = gateway.post("/v1/completions", &[], &body).await;
+        (got.status.as_u16(), got)
+    };
+    let mut alone = Vec::new();
+    for seed in [7, 8] {
+        let (status, got) = ask(&format!(r#","seed":{seed}"#)).await;
+        assert_eq!(status, 200, "{}", got.text());
+        alone.push(got.json()["choices"][0]["text"].clone());
+    }
+    let (status, got) = ask(r#","seed":7,"n":2,"best_of":2"#).await;
+    assert_eq!(status, 200, "{}", got.text());
+    let body = got.json();
+    let texts: Vec<_> =
+        body["choices"].as_array().expect("choices").iter().map(|c| c["text"].clone()).collect();
+    assert_eq!((&body["object"], texts), (&json!("text_completion"), alone.clone()));
+
+    let (status, got) = ask(r#","seed":7,"n":2,"stream":true"#).await;
+    assert_eq!(status, 200, "{}", got.text());
+    let mut texts = [String::new(), String::new()];
+    for event in got.text().split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: {")) {
+        let chunk: Value = serde_json::from_str(&format!("{{{event}")).expect("JSON");
+        let choice = &chunk["choices"][0];
+        texts[usize::from(choice["index"] == 1)].push_str(choice["text"].as_str().expect("a text"));
+    }
+    assert_eq!(texts.map(Value::from).to_vec(), alone);
+    assert!(got.text().ends_with("data: [DONE]\n\n"), "{}", got.text());
+
+    for (rest, field) in
+        [(r#","n":9"#, "n"), (r#","n":2,"best_of":3"#, "best_of"), (r#","best_of":2"#, "best_of")]
+    {
+        let (status, got) = ask(rest).await;
+        assert_eq!((status, got.json()["error"]["param"].as_str()), (400, Some(field)), "{}", got.text());
+    }
 }
 
 #[tokio::test]

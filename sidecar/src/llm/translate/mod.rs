@@ -10,14 +10,13 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
 use tidegate_core::chat::{ChatAnswer, ChatRequest, TokenUsage};
 use tidegate_core::provider::{
-    ChoicesTranslator, Dialect, Echo, Exchange, Fit, Format, Front, StreamTranslator, Vendor,
-    adapt_openai_request, ask_for_usage, read_answer, read_request, write_answer, write_choices,
+    ChoicesTranslator, Dialect, Echo, Exchange, Fit, Format, Front, Repeated, StreamTranslator, Vendor,
+    adapt_openai_request, ask_for_usage, one_by_one, read_answers, read_request, write_answers,
     write_request,
 };
 use tidegate_core::reply::{Code, Reply};
@@ -28,7 +27,7 @@ use tidegate_core::wire::header;
 use self::choices::ChoicesStream;
 use self::stream::TranslatedStream;
 use super::front::responses::Keep;
-use super::upstream::{ANSWER_BYTES_MAX, Caller, tell_filter};
+use super::upstream::{ANSWER_BYTES_MAX, Caller, is_event_stream, tell_filter};
 
 const DROPPED: HeaderName = HeaderName::from_static(header::DROPPED);
 
@@ -81,13 +80,16 @@ pub struct Translation {
     caller: Front,
     exchange: Exchange,
     stream: bool,
+    /// Answers that come in one body; 1 unless the provider gives several at once.
+    together: usize,
     keep: Option<Keep>,
     dropped: Option<HeaderValue>,
 }
 
 impl Translation {
     /// Writes the caller's request in the provider's protocol: one body for each answer that is
-    /// asked for. With a seed, each has one of its own, or all answers would be the same.
+    /// asked for, unless the provider gives several at once. With a seed, each has one of its own,
+    /// or all answers would be the same.
     ///
     /// # Errors
     /// `invalid_request` with the field that is wrong, or that the provider has no word for.
@@ -109,22 +111,46 @@ impl Translation {
             answer_id: if front == Front::Responses { answer_id()? } else { String::new() },
             echo: if front == Front::Responses { Echo::of(body) } else { Echo::default() },
         };
-        let alternative = |choice: u64| ChatRequest {
+        let wanted = request.alternatives + 1;
+        let (count, together) =
+            if target.format.gives_several(&request.model) { (1, wanted) } else { (wanted, 1) };
+        let other = |choice: u64| ChatRequest {
             seed: request.seed.map(|seed| seed.wrapping_add(choice.cast_signed())),
+            alternatives: 0,
             ..request.clone()
         };
-        let alternatives: Vec<_> = (1..=request.alternatives).map(alternative).collect();
-        let mut bodies = Vec::with_capacity(1 + alternatives.len());
-        for request in std::iter::once(request).chain(alternatives) {
+        let others: Vec<_> = (1..count).map(other).collect();
+        let first = ChatRequest { alternatives: together - 1, ..request };
+        let mut bodies = Vec::with_capacity(1 + others.len());
+        for request in std::iter::once(first).chain(others) {
             let written = write_request(target.format, &target.dialect, request, &mut fit)?;
             exchange.schema_tool = written.schema_tool;
             bodies.push(written.body.into());
         }
         let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
         let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
-        let translation =
-            Self { provider: target.format, caller: front, exchange, stream, keep: None, dropped };
-        Ok((translation, bodies))
+        let together = usize::try_from(together).unwrap_or(1);
+        let (provider, caller) = (target.format, front);
+        Ok((Self { provider, caller, exchange, stream, together, keep: None, dropped }, bodies))
+    }
+
+    /// Takes a request for several answers apart, for a provider that speaks the caller's protocol
+    /// but gives one at a time.
+    ///
+    /// # Errors
+    /// `invalid_request` with the field that is wrong.
+    pub fn one_by_one(caller: &Caller<'_>, front: Front, body: &[u8]) -> Result<(Self, Vec<Bytes>), Reply> {
+        let Repeated { bodies, model, stream, include_usage } = one_by_one(body)?;
+        let exchange = Exchange {
+            created: now(),
+            include_usage,
+            request_id: caller.request_id.to_owned(),
+            model,
+            ..Exchange::default()
+        };
+        let (provider, caller) = (Format::OpenAi, front);
+        let translation = Self { provider, caller, exchange, stream, together: 1, keep: None, dropped: None };
+        Ok((translation, bodies.into_iter().map(Bytes::from).collect()))
     }
 
     /// Has the response kept, once it is whole.
@@ -162,8 +188,7 @@ impl Translation {
         let answers = self.read(provider, bodies).await?;
         if answers.len() > 1 {
             head.headers.remove(header::USAGE);
-            let TokenUsage { input, output, .. } =
-                answers.iter().fold(TokenUsage::default(), |sum, answer| sum + answer.usage);
+            let TokenUsage { input, output, .. } = answers.iter().map(|answer| answer.usage).sum();
             if all_tell {
                 let sum = Usage { prompt_tokens: input, completion_tokens: output, ..Usage::default() };
                 tell_filter(sum, &mut head.headers);
@@ -179,7 +204,11 @@ impl Translation {
     }
 
     fn stream(self, mut bodies: Vec<Body>) -> Body {
-        let Self { provider, caller, exchange, keep, .. } = self;
+        let Self { provider, caller, exchange, together, keep, .. } = self;
+        if together > 1 {
+            let translator = ChoicesTranslator::of_one_stream(provider, caller, &exchange, together);
+            return Body::new(ChoicesStream::new(bodies, translator));
+        }
         match bodies.pop() {
             Some(body) if bodies.is_empty() => {
                 let translator = StreamTranslator::new(provider, caller, &exchange);
@@ -198,28 +227,19 @@ impl Translation {
         for body in bodies {
             let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let whole = whole.map_err(|_| no_answer(provider))?.to_bytes();
-            let answer = read_answer(self.provider, &self.exchange, &whole);
-            answers.push(answer.map_err(|_| no_answer(provider))?);
+            let read = read_answers(self.provider, &self.exchange, &whole);
+            answers.extend(read.map_err(|_| no_answer(provider))?);
         }
         Ok(answers)
     }
 
     fn write(&self, answers: &[ChatAnswer]) -> Vec<u8> {
-        match answers {
-            [answer] => {
-                let written = write_answer(self.caller, &self.exchange, answer);
-                if let Some(keep) = &self.keep {
-                    keep.response(&written);
-                }
-                written
-            }
-            answers => write_choices(self.caller, &self.exchange, answers),
+        let written = write_answers(self.caller, &self.exchange, answers);
+        if let Some(keep) = &self.keep {
+            keep.response(&written);
         }
+        written
     }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 fn no_answer(provider: &str) -> Reply {
