@@ -20,6 +20,10 @@ pub struct PluginConfig {
     /// does for less than a call from here costs.
     #[serde(default)]
     pub request_id_echoed: bool,
+    /// Envoy's routes go by the path alone, so that the exact cache need not ask for each request's
+    /// upstream to tell answers of different ones apart.
+    #[serde(default)]
+    pub routed_by_path: bool,
 }
 
 const fn tick_ms_default() -> u64 {

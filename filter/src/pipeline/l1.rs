@@ -15,7 +15,7 @@ use tidegate_core::route::{Endpoint, RouteClass};
 use super::Exchange;
 use super::reply::LocalReply;
 use crate::answers::{self, Spot};
-use crate::ports::{Cell, SharedCells};
+use crate::ports::{Cell, SharedCells, StreamHost};
 use crate::vm::{Policy, Vm};
 
 /// Space kept from one key's text to the next, in bytes; a larger one gives its space back.
@@ -90,7 +90,7 @@ impl Exchange {
     pub(super) fn look_up_l1(
         &mut self,
         vm: &mut Vm,
-        cells: &impl SharedCells,
+        host: &impl StreamHost,
         policy: &Policy,
         body: &[u8],
     ) -> Option<LocalReply> {
@@ -104,10 +104,11 @@ impl Exchange {
         let scope = identity.scope.as_deref();
         let (generation, head) = (policy.snapshot.l1.generation, &self.head);
         let mut text = std::mem::take(&mut vm.key_text);
-        CacheKey::begin(&mut text, generation, &identity.tenant, scope, &head.path, &head.pin);
+        let upstream = if vm.config.routed_by_path { String::new() } else { host.cluster_name() };
+        CacheKey::begin(&mut text, generation, &identity.tenant, scope, (&head.path, &upstream), &head.pin);
         vm.tape.canonical(body, &mut text);
         let question = Question::new(text, policy.l1_sets);
-        let hit = self.find(vm, cells, policy, &question);
+        let hit = self.find(vm, host, policy, &question);
         let Question { mut text, .. } = question;
         text.clear();
         text.shrink_to(KEY_TEXT_BYTES_KEPT);

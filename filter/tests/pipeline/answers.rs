@@ -59,6 +59,31 @@ fn an_answer_stored_by_one_vm_is_served_by_another_whatever_the_order_of_members
 }
 
 #[test]
+fn upstreams_that_the_path_does_not_tell_apart_share_no_answers() {
+    let process = Process::new();
+    let mut vm = vm(&policy());
+    let ask = |vm: &mut Vm, cluster: &str| {
+        let mut stream = stream(&process);
+        stream.host.cluster = cluster.to_owned();
+        assert_eq!(stream.headers(vm, CHAT, false), Flow::Pause);
+        let flow = stream.body(vm, BODY.as_bytes(), true);
+        (stream, flow)
+    };
+    for routed_by_path in [false, true] {
+        vm.config.routed_by_path = routed_by_path;
+        let (mut first, _) = ask(&mut vm, "one");
+        pass(
+            &mut first,
+            &mut vm,
+            &[(":status", "200"), ("content-type", "application/json")],
+            &[ANSWER.as_bytes()],
+        );
+        assert!(is_hit(&ask(&mut vm, "one").1));
+        assert_eq!(is_hit(&ask(&mut vm, "other").1), routed_by_path, "routed by path: {routed_by_path}");
+    }
+}
+
+#[test]
 fn a_whole_stream_is_replayed_and_a_cut_or_failed_one_is_not_stored() {
     let process = Process::new();
     let mut vm = vm(&policy());

@@ -41,6 +41,7 @@ struct Plugin<'a> {
     token: &'a str,
     tick_ms: u32,
     request_id_echoed: bool,
+    routed_by_path: bool,
 }
 
 /// The whole file; `token` is in it, so it is private.
@@ -53,6 +54,7 @@ pub fn render(config: &Config, token: &Secret) -> String {
         token: token.expose(),
         tick_ms: TICK_MS,
         request_id_echoed: true,
+        routed_by_path: true,
     };
     let values: [(&str, String); 15] = [
         ("admin_port", server.admin_port.to_string()),

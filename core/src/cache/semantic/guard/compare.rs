@@ -25,7 +25,7 @@ pub fn compare(a: &Features, b: &Features) -> Result<(), Mismatch> {
     }
     let pair = Pair::new(a, b);
     type Check = fn(&Pair<'_>) -> bool;
-    let checks: [(Check, Mismatch); 11] = [
+    let checks: [(Check, Mismatch); 12] = [
         (|pair| !pair.a.complete || !pair.b.complete, Mismatch::Length),
         (|pair| pair.languages_differ(), Mismatch::Language),
         (|pair| pair.numbers_differ(), Mismatch::Number),
@@ -35,6 +35,7 @@ pub fn compare(a: &Features, b: &Features) -> Result<(), Mismatch> {
         (|pair| pair.flagged_differ(CODE), Mismatch::Code),
         (|pair| pair.flagged_differ(QUOTED), Mismatch::Quote),
         (|pair| pair.names_differ() || pair.slot_differs(), Mismatch::Name),
+        (|pair| part(pair.a) != part(pair.b), Mismatch::Part),
         (|pair| pair.closeness > 0.99 && order::swapped(pair.a, pair.b), Mismatch::Order),
         (|pair| pair.questions_differ(), Mismatch::Question),
     ];
@@ -158,6 +159,21 @@ impl<'a> Pair<'a> {
         let (one, other) = (asked(self.a) & specific, asked(self.b) & specific);
         one != 0 && other != 0 && one & other == 0
     }
+}
+
+/// The character of a word that a Chinese prompt asks about: `天道酬勤的道是什么意思`.
+fn part(features: &Features) -> Option<u32> {
+    let possessive = fnv("的".as_bytes());
+    let atoms = &features.atoms;
+    atoms.windows(2).enumerate().find_map(|(at, pair)| match pair {
+        [of, part] if of.hash == possessive && part.is(HAN) => {
+            let is_of_the_word = atoms.iter().take(at).any(|atom| atom.hash == part.hash);
+            let ends =
+                atoms.get(at + 2).is_none_or(|next| !next.is_argument() || next.hash == fnv("字".as_bytes()));
+            (is_of_the_word && ends).then_some(part.hash)
+        }
+        _ => None,
+    })
 }
 
 fn sorted(features: &Features, wanted: impl Fn(&Atom) -> bool) -> Vec<u32> {

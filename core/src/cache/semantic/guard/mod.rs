@@ -50,6 +50,8 @@ pub enum Mismatch {
     Term,
     /// Different names.
     Name,
+    /// One asks about a part of the word that the other asks about.
+    Part,
     /// The same arguments in another order.
     Order,
     /// Another kind of question: why and when.
@@ -70,6 +72,7 @@ impl Mismatch {
             Self::Opposite => "opposite",
             Self::Term => "term",
             Self::Name => "name",
+            Self::Part => "part",
             Self::Order => "order",
             Self::Question => "question",
         }

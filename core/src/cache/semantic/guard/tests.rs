@@ -93,6 +93,15 @@ fn negation_opposites_and_direction() {
 }
 
 #[test]
+fn a_character_of_a_word_is_not_the_word() {
+    all(
+        Err(Mismatch::Part),
+        &[("海阔天空是什么意思", "海阔天空的阔是什么意思？"), ("海阔天空中的阔字怎么读", "海阔天空怎么读")],
+    );
+    all(Ok(()), &[("中国的中学有多少", "中国中学有多少"), ("海阔天空的意思", "海阔天空是什么意思")]);
+}
+
+#[test]
 fn names_quotes_code_and_closed_sets() {
     all(
         Err(Mismatch::Name),
