@@ -19,11 +19,12 @@ use crate::provider::Provider;
 
 /// Longest prompt, in words: some 32 tokens.
 const WORDS_MAX: usize = 20;
-/// Questions that are in the cache at the end, at least, of those that were asked.
-const STORED_SHARE: f64 = 0.95;
+/// What is counted for each answer that might be stored.
+const SETTLED: [&str; 2] =
+    ["gateway_semantic_cache_stores_total{", "gateway_semantic_cache_coalesced_total "];
 /// Requests at a time while the cache is filled.
 const FILLERS: usize = 16;
-/// Questions whose answers are stored before more are asked: storing must not outrun embedding.
+/// Questions whose answers are stored before more are asked: asking must not outrun embedding.
 const FILLED_AT_ONCE: usize = 500;
 /// Questions whose hits are timed, for each number of connections.
 const HITS: usize = 3_000;
@@ -107,8 +108,8 @@ pub(super) async fn fill(gateway: &Arc<Gateway>, questions: &[String]) -> Result
     let (mut asked, mut stored) = (0, 0);
     for part in questions.chunks(FILLED_AT_ONCE) {
         ask_all(gateway, &fresh, part, FILLERS).await?;
-        asked += part.len();
-        stored = until_stored(gateway, (asked as f64 * STORED_SHARE) as u64).await?;
+        asked += part.len() as u64;
+        stored = until_settled(gateway, asked).await?;
     }
     Ok(stored)
 }
@@ -176,19 +177,25 @@ fn good(answer: &Answer) -> Result<(), BenchError> {
     }
 }
 
-/// Answers are stored after they were sent.
-async fn until_stored(gateway: &Gateway, least: u64) -> Result<u64, BenchError> {
-    let (admin, url) = (gateway.admin(), gateway.url("/admin/cache"));
-    let entries = || async { admin.get(&url).await.ok()?.json()["entries"].as_u64().filter(|n| *n >= least) };
-    let stored = eventually(&format!("{least} answers are stored"), DEADLINE, entries).await;
-    match stored {
-        Ok(stored) => Ok(stored),
-        Err(why) => {
-            let page = admin.get(&gateway.url("/metrics")).await?.text();
-            let counted = page.lines().filter(|line| line.starts_with("gateway_semantic_cache_stores_total"));
-            Err(BenchError::new(format!("{why}: {}", counted.collect::<Vec<_>>().join(", "))))
-        }
+/// Waits until it is known of each answer whether it was stored, which happens after it was sent; how
+/// many entries there are.
+async fn until_settled(gateway: &Gateway, asked: u64) -> Result<u64, BenchError> {
+    let (admin, url) = (gateway.admin(), gateway.url("/metrics"));
+    let settled = || async { counted(&admin.get(&url).await.ok()?.text(), asked) };
+    if let Err(why) = eventually(&format!("{asked} answers are stored or not"), DEADLINE, settled).await {
+        let page = admin.get(&url).await?.text();
+        let counts = page.lines().filter(|line| SETTLED.iter().any(|name| line.starts_with(name)));
+        return Err(BenchError::new(format!("{why}: {}", counts.collect::<Vec<_>>().join(", "))));
     }
+    let page = admin.get(&gateway.url("/admin/cache")).await?.json();
+    page["entries"].as_u64().ok_or_else(|| BenchError::new("/admin/cache has no `entries`".to_owned()))
+}
+
+/// `Some` once the counters that say what became of answers come to `asked`.
+fn counted(page: &str, asked: u64) -> Option<()> {
+    let of_answers = page.lines().filter(|line| SETTLED.iter().any(|name| line.starts_with(name)));
+    let count = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+    (of_answers.filter_map(count).sum::<f64>() >= asked as f64).then_some(())
 }
 
 /// Latencies of misses that are looked up, and of the same that are not, in turn.
@@ -203,8 +210,11 @@ async fn misses(gateway: &Arc<Gateway>, dice: &mut Dice) -> Result<(Histogram, H
         let mut asking = JoinSet::new();
         for place in 0..MISSES.0 {
             let (gateway, client) = (gateway.clone(), client.clone());
-            let question =
-                format!("What became of ship number {} after the storm of {}?", dice.next(), dice.next());
+            let question = format!(
+                "What became of ship number {} after storm {}?",
+                dice.below(100_000),
+                dice.below(100_000)
+            );
             let begins = Duration::from_millis(PROVIDER_MS).mul_f64(place as f64 / MISSES.0 as f64);
             asking.spawn(async move {
                 tokio::time::sleep(begins).await;

@@ -7,6 +7,7 @@
 
 mod directory;
 mod entry;
+mod kernels;
 mod partition;
 mod rows;
 mod worth;

@@ -1,9 +1,11 @@
 //! The vectors of one partition, in flat rows.
 
+use super::kernels;
+
 /// Rows up to which every one is compared.
 pub const EXACT_MAX: usize = 4096;
 /// Rows that are compared exactly after the count of signs.
-pub const RERANK: usize = 512;
+pub const RERANK: usize = 256;
 /// Growth after which the mean, and with it all signs, are taken anew.
 const GROWTH: usize = 4;
 /// A unit vector's component of 1 as a 16-bit number. The sum of products of two unit vectors then
@@ -71,10 +73,12 @@ impl Rows {
     pub(super) fn nearest(&self, query: &[f32], k: usize) -> Vec<(usize, f32)> {
         let exact: Vec<i16> = quantised(query).collect();
         let mut found: Vec<(usize, i32)> = if self.mean.is_empty() {
-            self.exact.chunks_exact(self.dimension).map(|row| dot(row, &exact)).enumerate().collect()
+            (0..self.len).zip(kernels::dots(self.exact.chunks_exact(self.dimension), &exact)).collect()
         } else {
             let rows = self.by_signs(&signs_of(query, &self.mean).collect::<Vec<_>>());
-            rows.into_iter().map(|row| (row, self.row(row).map_or(0, |other| dot(other, &exact)))).collect()
+            let vectors = rows.iter().map(|row| self.row(*row).unwrap_or_default());
+            let dots = kernels::dots(vectors, &exact);
+            rows.into_iter().zip(dots).collect()
         };
         if k < found.len() {
             found.select_nth_unstable_by_key(k, |(_, dot)| std::cmp::Reverse(*dot));
@@ -90,7 +94,7 @@ impl Rows {
 
     /// At least [`RERANK`] rows whose signs differ least, by counting sort.
     fn by_signs(&self, query: &[u64]) -> Vec<usize> {
-        let distances = self.distances(query);
+        let distances = kernels::distances(&self.signs, query);
         let mut counts = vec![0_usize; self.words * 64 + 1];
         for distance in &distances {
             if let Some(count) = counts.get_mut(usize::from(*distance)) {
@@ -105,16 +109,6 @@ impl Rows {
         let cut = cut.and_then(|cut| u16::try_from(cut).ok()).unwrap_or(u16::MAX);
         let near = distances.iter().enumerate().filter(|(_, distance)| **distance <= cut);
         near.map(|(row, _)| row).take(2 * RERANK).collect()
-    }
-
-    fn distances(&self, query: &[u64]) -> Vec<u16> {
-        match self.words {
-            6 => hamming::<6>(&self.signs, query),
-            8 => hamming::<8>(&self.signs, query),
-            12 => hamming::<12>(&self.signs, query),
-            16 => hamming::<16>(&self.signs, query),
-            words => self.signs.chunks_exact(words).map(|row| differing(row, query)).collect(),
-        }
     }
 
     fn remean(&mut self) {
@@ -147,20 +141,4 @@ fn signs_of<'a>(vector: &'a [f32], mean: &'a [f32]) -> impl Iterator<Item = u64>
         let bits = values.iter().zip(means).enumerate();
         bits.fold(0, |word, (bit, (value, mean))| word | (u64::from(value > mean) << bit))
     })
-}
-
-fn dot(a: &[i16], b: &[i16]) -> i32 {
-    a.iter().zip(b).map(|(x, y)| i32::from(*x) * i32::from(*y)).fold(0, i32::wrapping_add)
-}
-
-fn differing(row: &[u64], query: &[u64]) -> u16 {
-    row.iter().zip(query).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() as u16
-}
-
-/// The same with a width the compiler knows, which it can unroll.
-fn hamming<const WORDS: usize>(signs: &[u64], query: &[u64]) -> Vec<u16> {
-    let Some(query) = query.first_chunk::<WORDS>() else {
-        return Vec::new();
-    };
-    signs.as_chunks::<WORDS>().0.iter().map(|row| differing(row, query)).collect()
 }
