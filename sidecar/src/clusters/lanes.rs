@@ -95,6 +95,15 @@ struct Record {
     waiting: Vec<(Signature, u64)>,
 }
 
+/// A record that is to be kept.
+struct Due {
+    record: Record,
+    /// Its length in bytes.
+    length: usize,
+    /// Whether the one that is kept has this sidecar's name.
+    is_claimed: bool,
+}
+
 impl Record {
     fn of(state: &State, lane: &Lane, held: &Held, owner: &str, seen: &Seen) -> Self {
         let mine = |id: &ClusterId| held.counts.contains_key(id);
@@ -128,25 +137,30 @@ impl Record {
 }
 
 impl Record {
-    /// Leaves out what can be learnt again, as far as the record would be too large.
-    fn fit(mut self) -> Self {
-        let leave_out: [fn(&mut Self); 3] = [
-            |record| record.signatures.clear(),
-            |record| record.hit.clear(),
-            |record| record.clusters.iter_mut().for_each(|cluster| cluster.templates.truncate(1)),
-        ];
-        for leave_out in leave_out {
-            if self.bytes() <= RECORD_BYTES_MAX {
-                break;
-            }
-            leave_out(&mut self);
+    /// Leaves out what can be learnt again, as far as the record would be too large; gives its length in
+    /// bytes. What is left out is measured by itself, so each part is written out twice at most.
+    fn fit(mut self) -> (Self, usize) {
+        let mut length = bytes(&self);
+        if length > RECORD_BYTES_MAX {
+            length = length.saturating_sub(bytes(&std::mem::take(&mut self.signatures)));
         }
-        self
+        if length > RECORD_BYTES_MAX {
+            length = length.saturating_sub(bytes(&std::mem::take(&mut self.hit)));
+        }
+        if length > RECORD_BYTES_MAX {
+            for cluster in &mut self.clusters {
+                let further = cluster.templates.get(1..).map_or(0, |further| bytes(&further));
+                cluster.templates.truncate(1);
+                length = length.saturating_sub(further);
+            }
+        }
+        (self, length)
     }
+}
 
-    fn bytes(&self) -> usize {
-        serde_json::to_vec(self).map_or(0, |bytes| bytes.len())
-    }
+/// How long `value` is in a record.
+fn bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
 }
 
 impl Engine {
@@ -208,7 +222,7 @@ impl Engine {
     pub fn keep_lanes(&self, seen: &BTreeMap<Lane, Seen>) -> Result<Kept, StoreError> {
         let mut result = Kept::default();
         for (lane, seen) in seen {
-            let Some((record, is_claimed)) = self.due(lane, seen) else { continue };
+            let Some(Due { record, length, is_claimed }) = self.due(lane, seen) else { continue };
             let kept = self.store.write(|writer| {
                 let before: Option<Record> = writer.record(Table::Lanes, lane)?;
                 if is_claimed && before.is_some_and(|before| before.owner != self.name) {
@@ -216,7 +230,7 @@ impl Engine {
                 }
                 writer.put_record(Table::Lanes, lane, Some(&record)).map(|()| true)
             });
-            result.bytes += record.bytes();
+            result.bytes += length;
             let mut state = self.state();
             let Some(held) = state.lanes.get_mut(lane) else { continue };
             match kept {
@@ -231,9 +245,8 @@ impl Engine {
         Ok(result)
     }
 
-    /// What is to be kept of a lane, if that has changed, and whether its record has this sidecar's
-    /// name.
-    fn due(&self, lane: &Lane, seen: &Seen) -> Option<(Record, bool)> {
+    /// What is to be kept of a lane, if that has changed.
+    fn due(&self, lane: &Lane, seen: &Seen) -> Option<Due> {
         let mut state = self.state();
         let State { clusters, lanes, .. } = &mut *state;
         let held = lanes.get_mut(lane)?;
@@ -243,7 +256,8 @@ impl Engine {
         // Clusters that gave way to others are no more.
         held.counts.retain(|id, _| clusters.get(id).is_some());
         let held = state.lanes.get(lane)?;
-        Some((Record::of(&state, lane, held, &self.name, seen).fit(), held.is_claimed))
+        let (record, length) = Record::of(&state, lane, held, &self.name, seen).fit();
+        Some(Due { record, length, is_claimed: held.is_claimed })
     }
 
     /// All clusters of the fleet, the worst first: this sidecar's, and those of lanes that are
@@ -274,4 +288,22 @@ impl Engine {
 
 fn records(store: &Store) -> Result<Vec<Record>, StoreError> {
     store.all(Table::Lanes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_too_large_loses_what_can_be_learnt_again_and_no_more() {
+        let text = "x".repeat(400);
+        let cluster: ClusterId = serde_json::from_str("\"cl_0\"").expect("a name");
+        let signatures =
+            |count: u64| (0..count).map(|n| (Signature(n), cluster.clone(), text.clone())).collect();
+        let record = |count| Record { lane: "l".into(), signatures: signatures(count), ..Record::default() };
+        let (kept, length) = record(100).fit();
+        assert_eq!((kept.signatures.len(), length), (100, bytes(&kept)));
+        let (cut, length) = record(3_000).fit();
+        assert!(cut.signatures.is_empty() && length.abs_diff(bytes(&cut)) <= 2, "{length}");
+    }
 }

@@ -2,11 +2,13 @@
 //! as filters get to see it.
 
 mod book;
+mod edit;
 mod record;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
-pub use book::{Alarm, Book, BookError, Edit, Limits, break_by};
+pub use book::{Alarm, Book, Limits};
+pub use edit::{BookError, Edit, break_by};
 pub use record::{Proposal, Record};
 pub use timeline::{Moment, What};

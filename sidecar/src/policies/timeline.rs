@@ -4,6 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
+use tidegate_core::incident::attribution::Explanation;
+use tidegate_core::incident::enforcement::describe;
+
+use super::record::Record;
+use crate::config::policy::Mode;
 
 /// Clusters whose incidents are told; the one that nothing happened to for longest gives way.
 const CLUSTERS_MAX: usize = 256;
@@ -79,6 +84,27 @@ impl Timelines {
     pub fn of(&self, cluster: &str) -> Vec<Moment> {
         self.of.get(cluster).into_iter().flatten().cloned().collect()
     }
+}
+
+/// Where an incident lies, and how sure that is.
+#[must_use]
+pub(super) fn attributed(explanation: &Explanation) -> String {
+    format!(
+        "{}: {} of {} requests fail, which are {:.0} % of these failures",
+        describe(&explanation.scope),
+        explanation.failures,
+        explanation.requests,
+        explanation.recall * 100.0
+    )
+}
+
+/// What a policy does.
+#[must_use]
+pub(super) fn made(record: &Record) -> String {
+    let (action, slice) = (record.action.name(), describe(&record.scope));
+    let rule = record.rule.as_ref().map_or_else(String::new, |rule| format!(" by the rule {rule}"));
+    let shadow = if record.mode == Mode::Shadow { ", in shadow" } else { "" };
+    format!("{action} {slice}{rule}{shadow}")
 }
 
 #[cfg(test)]
