@@ -1,5 +1,5 @@
 //! Sidecars that share Kafka and etcd: they count together, one takes over from another, and a broker
-//! that is slow costs no event.
+//! that is slow, restarted or emptied costs no event.
 
 use std::time::{Duration, Instant};
 
@@ -188,4 +188,50 @@ async fn a_slow_broker_costs_no_event() {
     broker.delay(Duration::from_secs(2));
     fail(&gateway, "slow").await;
     shows(&gateway, 2 * ERRORS).await;
+}
+
+/// Waits until the sidecar says of the bus what `state` says.
+async fn bus_is(gateway: &Gateway, state: &str) {
+    eventually(&format!("the bus is {state}"), DEADLINE, || async {
+        let health = gateway.admin().get(&gateway.url("/health/detailed")).await.ok()?.json();
+        (health["bus"]["state"] == state).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_is_restarted_in_mid_stream_costs_no_event_and_doubles_none() {
+    let broker = KafkaBroker::start_slow().await.unwrap();
+    let gateway = gateway(&broker, "").await;
+    fail(&gateway, "before").await;
+    shows(&gateway, ERRORS).await;
+    // In mid-stream: some of these are on their way when the broker goes.
+    fail(&gateway, "as it goes").await;
+    broker.cut();
+    fail(&gateway, "while it is away").await;
+    bus_is(&gateway, "down").await;
+    broker.mend();
+    fail(&gateway, "after").await;
+    shows(&gateway, 4 * ERRORS).await;
+    bus_is(&gateway, "up").await;
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_with_nothing_costs_no_event_that_was_counted_or_comes_later() {
+    let mut broker = KafkaBroker::start().await.unwrap();
+    let gateway = gateway(&broker, "").await;
+    fail(&gateway, "before").await;
+    shows(&gateway, ERRORS).await;
+    broker.kill().unwrap();
+    fail(&gateway, "while it is away").await;
+    bus_is(&gateway, "down").await;
+    broker.restart().await.unwrap();
+    fail(&gateway, "after").await;
+    shows(&gateway, 3 * ERRORS).await;
+    // The same, too quickly to be noticed by anything but the connections.
+    broker.kill().unwrap();
+    broker.restart().await.unwrap();
+    fail(&gateway, "after the second").await;
+    shows(&gateway, 4 * ERRORS).await;
 }

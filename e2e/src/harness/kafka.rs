@@ -20,7 +20,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 pub struct KafkaBroker {
     process: ManagedProcess,
     port: Port,
-    /// What clients go through, where the broker is to be slow.
+    /// What clients go through, where the broker is to be slow or cut off.
     link: Option<DelayedLink>,
     _dir: TempDir,
 }
@@ -34,7 +34,7 @@ impl KafkaBroker {
         Self::start_behind(Port::lease()?, None).await
     }
 
-    /// Starts one that can be made slow.
+    /// Starts one that can be made slow, and be cut off.
     ///
     /// # Errors
     /// See [`Self::start`].
@@ -82,12 +82,31 @@ impl KafkaBroker {
         }
     }
 
+    /// Breaks all connections to a broker that was started to be slow, as its stop would.
+    pub fn cut(&self) {
+        self.link.iter().for_each(DelayedLink::cut);
+    }
+
+    /// Lets clients come back to it after [`Self::cut`]; it has what it had.
+    pub fn mend(&self) {
+        self.link.iter().for_each(DelayedLink::mend);
+    }
+
     /// Kills it as a crash would; everything it held is gone.
     ///
     /// # Errors
     /// It was not running.
     pub fn kill(&mut self) -> Result<(), HarnessError> {
         self.process.kill()
+    }
+
+    /// Starts it again after [`Self::kill`], with nothing of what it held.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not accept in time.
+    pub async fn restart(&mut self) -> Result<(), HarnessError> {
+        self.process = ManagedProcess::start(self.process.spec().clone())?;
+        self.wait_until_it_accepts().await
     }
 
     async fn wait_until_it_accepts(&self) -> Result<(), HarnessError> {

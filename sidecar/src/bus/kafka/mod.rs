@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 
@@ -72,12 +73,11 @@ impl KafkaBus {
     /// sent again by the next one.
     fn pause(&self) {
         let old = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(old) = old else { return };
         // Its end may wait for a broker.
         std::thread::spawn(move || {
-            if let Some(old) = old {
-                old.purge(PurgeConfig::default().queue().inflight());
-                drop(old.flush(FLUSH_TIMEOUT));
-            }
+            old.purge(PurgeConfig::default().queue().inflight());
+            drop(old.flush(FLUSH_TIMEOUT));
         });
     }
 
@@ -163,6 +163,7 @@ pub fn kafka(
     common
         .set("bootstrap.servers", settings.brokers.join(","))
         .set("client.id", "tidegate")
+        .set_log_level(RDKafkaLogLevel::Info)
         .set("reconnect.backoff.ms", RECONNECT_MS.to_string());
     let mut config = common.clone();
     config

@@ -1,5 +1,6 @@
 //! Where batches are taken from Kafka.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -9,12 +10,15 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::metadata::MetadataTopic;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::KafkaBus;
 use super::watch::Assignments;
 use crate::bus::{EventSource, Heard};
 use crate::config::kafka::KafkaSettings;
+
+type Admin = AdminClient<DefaultClientContext>;
 
 /// Partitions of a topic that this sidecar makes.
 const PARTITIONS: i32 = 4;
@@ -29,6 +33,9 @@ const HEARTBEAT_MS: u64 = 2_000;
 /// Longest between two looks for messages, and so the longest that a share-out waits for a member
 /// that went without a word, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 30_000;
+/// How long a broker may keep a request for messages that there are none of, in milliseconds: longer
+/// than it takes to replace a consumer.
+const FETCH_WAIT_MS: u64 = 5_000;
 /// How often topics are looked up, in milliseconds.
 const METADATA_REFRESH_MS: u64 = 2_000;
 /// How often librdkafka tells which brokers it has reached, in milliseconds.
@@ -44,11 +51,9 @@ pub struct KafkaSource {
     has_taken: bool,
     /// A batch that came with moves of lanes, which are told first.
     batch: Option<(Heard, Place)>,
-    /// The consumer has been given lanes, so it knows a topic.
-    is_settled: bool,
     /// The group is sharing out, as far as this consumer has heard.
     is_sharing_out: bool,
-    /// All brokers were lost; nothing is asked for until one has the topic.
+    /// Nothing is asked for until a broker has the topic: at first, and after the loss of all brokers.
     is_waiting: bool,
     /// When a topic that is missing is to be made.
     topic_due: Option<Instant>,
@@ -69,6 +74,7 @@ impl KafkaSource {
         let mut config = common.clone();
         config
             .set("group.id", &settings.group)
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
@@ -80,7 +86,6 @@ impl KafkaSource {
             .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
             .set("heartbeat.interval.ms", HEARTBEAT_MS.to_string());
         let consumer = consumer(&config, &settings.group, &bus)?;
-        consumer.subscribe(&[&bus.topic])?;
         let mut ticks = interval(AGAIN_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let group = settings.group.clone();
@@ -92,19 +97,18 @@ impl KafkaSource {
             ticks,
             has_taken: false,
             batch: None,
-            is_settled: false,
             is_sharing_out: false,
-            is_waiting: false,
-            topic_due: None,
+            is_waiting: true,
+            topic_due: Some(Instant::now()),
         })
     }
 
     /// A consumer that has lost its brokers gives way to a new one, which knows nothing of topics, and
-    /// asks for none before a broker has it: asked for a topic that it has lost, or that is made
-    /// meanwhile, a broker may answer with a null name, which librdkafka 2.12 follows
-    /// (`rd_kafka_metadata_cache_find`), and ends the process.
+    /// asks for none before a broker has it. Of a topic that it has lost a broker may answer a fetch
+    /// with neither a name nor an id (tansu 0.6 does), which librdkafka 2.12 follows
+    /// (`rd_kafka_metadata_update_op`), and ends the process.
     fn replace(&mut self) {
-        self.is_settled = false;
+        self.is_sharing_out = false;
         match consumer(&self.config, &self.group, &self.bus) {
             Ok(new) => {
                 let old = std::mem::replace(&mut self.consumer, new);
@@ -135,20 +139,11 @@ impl KafkaSource {
             return;
         }
         self.topic_due = Some(now + TOPIC_INTERVAL);
-        let client: Result<AdminClient<DefaultClientContext>, _> = self.config.create();
-        let Ok(client) = client else { return };
-        let topic = NewTopic::new(&self.bus.topic, PARTITIONS, TopicReplication::Fixed(-1));
-        let options = AdminOptions::new().operation_timeout(Some(TOPIC_INTERVAL));
-        let made = tokio::time::timeout(TOPIC_INTERVAL, client.create_topics(&[topic], &options)).await;
-        match made {
-            Ok(Ok(made)) => {
-                for (topic, error) in made.iter().filter_map(|made| made.as_ref().err()) {
-                    tracing::debug!(topic, %error, "kafka");
-                }
-            }
-            // A broker that makes no topics for clients.
-            Ok(Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature))) => {}
-            Ok(Err(_)) | Err(_) => return,
+        let Ok(client) = self.config.create::<AdminClient<_>>() else { return };
+        match has_topic(client, self.bus.topic.clone()).await {
+            Some((_, true)) => {}
+            Some((client, false)) => create_topic(&client, &self.bus.topic).await,
+            None => return,
         }
         self.topic_due = None;
         if std::mem::take(&mut self.is_waiting) {
@@ -163,14 +158,46 @@ impl KafkaSource {
             self.topic_due = self.topic_due.or(Some(Instant::now()));
         }
         if self.bus.watch.is_loss(error) {
-            self.bus.watch.set_up(false);
-            if self.is_settled {
-                self.bus.pause();
-                self.replace();
-                self.is_waiting = true;
-                self.topic_due = Some(Instant::now());
+            self.lose();
+        }
+    }
+
+    /// No broker is left: whoever comes back may have lost the topic.
+    fn lose(&mut self) {
+        self.bus.watch.set_up(false);
+        self.bus.pause();
+        if !self.is_waiting {
+            self.replace();
+            self.is_waiting = true;
+            self.topic_due = Some(Instant::now());
+        }
+    }
+}
+
+/// Whether a broker has the topic; none if no broker answers.
+async fn has_topic(client: Admin, topic: Arc<str>) -> Option<(Admin, bool)> {
+    // It blocks while it waits for an answer.
+    let looked = tokio::task::spawn_blocking(move || {
+        let metadata = client.inner().fetch_metadata(Some(&topic), TOPIC_INTERVAL).ok()?;
+        let is_there = |topic: &MetadataTopic| topic.error().is_none() && !topic.partitions().is_empty();
+        let has_topic = metadata.topics().iter().any(is_there);
+        Some((client, has_topic))
+    });
+    looked.await.ok().flatten()
+}
+
+/// Makes the topic. Brokers that let no client make topics may make it themselves when it is asked for.
+async fn create_topic(client: &Admin, topic: &str) {
+    let topics = [NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1))];
+    let options = AdminOptions::new().operation_timeout(Some(TOPIC_INTERVAL));
+    match tokio::time::timeout(TOPIC_INTERVAL, client.create_topics(&topics, &options)).await {
+        Ok(Ok(made)) => {
+            for (topic, error) in made.iter().filter_map(|made| made.as_ref().err()) {
+                tracing::debug!(topic, %error, "kafka");
             }
         }
+        Ok(Err(error)) => tracing::debug!(topic, %error, "kafka"),
+        Err(_) => tracing::debug!(topic, "no answer to the wish for a topic"),
     }
 }
 
@@ -230,7 +257,6 @@ impl EventSource for KafkaSource {
     async fn next(&mut self) -> Option<Heard> {
         loop {
             if let Some(moved) = self.consumer.context().next() {
-                self.is_settled = true;
                 self.is_sharing_out = matches!(moved, Heard::Revoked(_));
                 return Some(moved);
             }
@@ -247,6 +273,12 @@ impl EventSource for KafkaSource {
                     }
                     Err(error) => error,
                 },
+                () = self.consumer.context().has_broken() => {
+                    if self.bus.watch.has_one_broker() {
+                        self.lose();
+                    }
+                    continue;
+                }
                 _ = self.ticks.tick() => {
                     self.bus.send_again();
                     self.make_topic().await;

@@ -2,7 +2,7 @@
 //! messages, and which partitions are this process's.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,18 +10,22 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::{ClientContext, Message as _, TopicPartitionList};
+use tokio::sync::Notify;
 
 use crate::bus::delivery::Arrival;
 use crate::bus::{Heard, Lane};
 
 /// Most lanes of one topic that are told of.
 const LANES_MAX: usize = 1024;
+/// What librdkafka's log calls a connection that breaks.
+const BROKEN: &str = "FAIL";
 /// Most messages that wait to be sent again.
 const AGAIN_MAX: usize = 1024;
 
@@ -46,13 +50,13 @@ pub(super) struct Watch {
     lanes: Gauge,
     is_up: Arc<AtomicBool>,
     again: Arc<Mutex<VecDeque<Refused>>>,
-    /// With one broker, its loss is everything's.
-    has_one_broker: bool,
+    /// Brokers of the cluster, as far as they are known.
+    brokers: Arc<AtomicUsize>,
 }
 
 impl Watch {
     pub(super) fn new(brokers: usize, registry: &mut Registry) -> Self {
-        let watch = Self { has_one_broker: brokers == 1, ..Self::default() };
+        let watch = Self { brokers: Arc::new(brokers.into()), ..Self::default() };
         let messages = watch.messages.clone();
         registry.register("gateway_bus_messages", "Batches on Kafka, by what became of them", messages);
         let up = watch.up.clone();
@@ -74,9 +78,14 @@ impl Watch {
     pub(super) fn is_loss(&self, error: &KafkaError) -> bool {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => true,
-            Some(RDKafkaErrorCode::BrokerTransportFailure) => self.has_one_broker,
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => self.has_one_broker(),
             _ => false,
         }
+    }
+
+    /// Whether there is one broker, so that its loss is everything's.
+    pub(super) fn has_one_broker(&self) -> bool {
+        self.brokers.load(Ordering::Relaxed) <= 1
     }
 
     pub(super) fn set_up(&self, is_up: bool) {
@@ -145,13 +154,21 @@ pub(super) struct Assignments {
     pub(super) watch: Watch,
     group: Arc<str>,
     moves: Arc<Mutex<VecDeque<Heard>>>,
+    /// A connection has broken.
+    broken: Arc<Notify>,
     /// A consumer that is on its way out says nothing more.
     is_muted: Arc<AtomicBool>,
 }
 
 impl Assignments {
     pub(super) fn new(watch: Watch, group: &str) -> Self {
-        Self { watch, group: group.into(), moves: Arc::default(), is_muted: Arc::default() }
+        Self {
+            watch,
+            group: group.into(),
+            moves: Arc::default(),
+            broken: Arc::default(),
+            is_muted: Arc::default(),
+        }
     }
 
     /// The lane of a partition.
@@ -162,6 +179,11 @@ impl Assignments {
     /// The next move of lanes.
     pub(super) fn next(&self) -> Option<Heard> {
         lock(&self.moves).pop_front()
+    }
+
+    /// Waits until a connection breaks, or returns at once if one has since the last call.
+    pub(super) async fn has_broken(&self) {
+        self.broken.notified().await;
     }
 
     pub(super) fn mute(&self) {
@@ -184,6 +206,14 @@ impl Assignments {
 }
 
 impl ClientContext for Assignments {
+    /// librdkafka tells of a connection that breaks here alone.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka");
+        if facility == BROKEN {
+            self.broken.notify_one();
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         self.watch.error(error, reason);
     }
@@ -192,6 +222,9 @@ impl ClientContext for Assignments {
         let is_reached =
             |broker: &Broker| broker.source != "internal" && matches!(broker.state.as_str(), "UP" | "UPDATE");
         if !self.is_muted.load(Ordering::Relaxed) {
+            let is_node = |broker: &&Broker| broker.nodeid >= 0 && broker.source != "logical";
+            let nodes = statistics.brokers.values().filter(is_node).count();
+            self.watch.brokers.fetch_max(nodes, Ordering::Relaxed);
             self.watch.set_up(statistics.brokers.values().any(is_reached));
         }
     }
