@@ -194,7 +194,7 @@ async fn a_slow_broker_costs_no_event() {
 async fn bus_is(gateway: &Gateway, state: &str) {
     eventually(&format!("the bus is {state}"), DEADLINE, || async {
         let health = gateway.admin().get(&gateway.url("/health/detailed")).await.ok()?.json();
-        (health["bus"]["state"] == state).then_some(())
+        (health["components"]["bus"]["state"] == state).then_some(())
     })
     .await
     .unwrap();
