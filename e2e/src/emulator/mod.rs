@@ -25,6 +25,7 @@ mod control;
 mod ernie;
 mod fault;
 mod gemini;
+mod heard;
 mod ids;
 mod log;
 mod openai;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::params::only;
-use crate::emulator::text;
+use crate::emulator::heard::Heard;
 
 /// Tokens that each message costs beside its text.
 const MESSAGE_TOKENS: usize = 4;
@@ -22,14 +22,11 @@ const BLOCKS: [(&str, &[&str]); 6] = [
 /// What the emulator needs to know of the messages.
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
-    /// The text that the user said last, or a tool's result.
-    pub(super) last_text: String,
-    /// The last message has a tool's result.
-    pub(super) is_tool_result: bool,
-    pub(super) images: usize,
-    pub(super) tokens: usize,
-    /// Uses of tools that have no result yet.
-    open_uses: Vec<String>,
+    pub(super) heard: Heard,
+    /// Whether there was a thought since the user's last question.
+    thought: bool,
+    /// Where since then a tool was used without one.
+    thoughtless_use: Option<String>,
 }
 
 impl Prompt {
@@ -42,10 +39,20 @@ impl Prompt {
         for (index, message) in list.iter().enumerate() {
             prompt.message(index, message)?;
         }
-        if !prompt.open_uses.is_empty() {
+        if prompt.heard.waits() {
             return Err(unanswered(list.len()));
         }
         Ok(prompt)
+    }
+
+    /// Refuses to go on thinking about uses of tools that have lost the thought behind them.
+    pub(super) fn check_thoughts(&self) -> Result<(), ApiError> {
+        self.thoughtless_use.as_ref().map_or(Ok(()), |path| {
+            Err(ApiError::invalid(format!(
+                "{path}type: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is \
+                 enabled, a final `assistant` message must start with a thinking block"
+            )))
+        })
     }
 
     fn message(&mut self, index: usize, message: &Value) -> Result<(), ApiError> {
@@ -59,15 +66,11 @@ impl Prompt {
         if index == 0 && role != "user" {
             return Err(ApiError::invalid("messages: first message must use the \"user\" role"));
         }
-        self.tokens += MESSAGE_TOKENS;
-        let waiting = std::mem::take(&mut self.open_uses);
-        if role == "user" {
-            self.last_text.clear();
-            (self.images, self.is_tool_result) = (0, false);
-        }
+        self.heard.tokens += MESSAGE_TOKENS;
+        let waiting = self.heard.begin(role == "user");
         let mut results = Vec::new();
         match object.get("content") {
-            Some(Value::String(said)) => self.said(role, said),
+            Some(Value::String(said)) => self.heard.say(role == "user", said),
             Some(Value::Array(blocks)) if !blocks.is_empty() => {
                 for (at, block) in blocks.iter().enumerate() {
                     self.block(role, block, &format!("{path}content.{at}."), &mut results)?;
@@ -78,6 +81,9 @@ impl Prompt {
             }
             Some(_) => return Err(ApiError::wrong_type(&format!("{path}content"), "a valid list")),
         }
+        if role == "user" && results.is_empty() {
+            (self.thought, self.thoughtless_use) = (false, None);
+        }
         if waiting.iter().any(|id| !results.contains(id)) {
             return Err(unanswered(index));
         }
@@ -86,13 +92,6 @@ impl Prompt {
                 "{path}content: unexpected `tool_use_id` found in `tool_result` blocks: {id}"
             ))),
             None => Ok(()),
-        }
-    }
-
-    fn said(&mut self, role: &str, said: &str) {
-        self.tokens += text::tokens(said).len();
-        if role == "user" {
-            self.last_text.push_str(said);
         }
     }
 
@@ -117,13 +116,15 @@ impl Prompt {
                 if said.is_empty() {
                     return Err(ApiError::invalid("messages: text content blocks must be non-empty"));
                 }
-                self.said(role, said);
+                self.heard.say(role == "user", said);
             }
             ("thinking", "assistant") => {
                 string(object, "signature", path)?;
+                self.thought = true;
             }
             ("redacted_thinking", "assistant") => {
                 string(object, "data", path)?;
+                self.thought = true;
             }
             ("image", "user") => self.image(object, path)?,
             ("tool_use", "assistant") => {
@@ -131,13 +132,15 @@ impl Prompt {
                 if !object.get("input").is_some_and(Value::is_object) {
                     return Err(ApiError::wrong_type(&format!("{path}input"), "a valid dictionary"));
                 }
-                self.open_uses.push(string(object, "id", path)?.to_owned());
+                self.heard.use_tool(string(object, "id", path)?);
+                if !self.thought {
+                    self.thoughtless_use.get_or_insert_with(|| path.to_owned());
+                }
             }
             ("tool_result", "user") => {
                 results.push(string(object, "tool_use_id", path)?.to_owned());
-                self.is_tool_result = true;
-                let said = result_text(object.get("content"));
-                self.said(role, &said);
+                self.heard.is_tool_result = true;
+                self.heard.say(true, &result_text(object.get("content")));
             }
             _ => return Err(ApiError::invalid(format!("{path}type: not allowed for role {role}"))),
         }
@@ -161,8 +164,7 @@ impl Prompt {
             }
             _ => return Err(ApiError::wrong_type(&format!("{path}type"), "'base64' or 'url'")),
         }
-        self.images += 1;
-        self.tokens += IMAGE_TOKENS;
+        self.heard.show(IMAGE_TOKENS);
         Ok(())
     }
 }

@@ -50,9 +50,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     let stops = params.texts("stop_sequences")?;
     let (tools, choice) = tools::offered(&params)?;
     let asked = Asked {
-        text: prompt.last_text.clone(),
-        is_tool_result: prompt.is_tool_result,
-        images: prompt.images,
+        text: prompt.heard.last_text.clone(),
+        is_tool_result: prompt.heard.is_tool_result,
+        images: prompt.heard.images,
         tools,
         choice,
         as_json: wants_json(&params)?,
@@ -60,6 +60,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
         tokens_max: Some(tokens_max),
         stops,
     };
+    if asked.thinks {
+        prompt.check_thoughts()?;
+    }
     if asked.is_too_long() {
         return Err(ApiError::invalid("prompt is too long: 200001 tokens > 200000 maximum"));
     }
@@ -81,7 +84,7 @@ pub(super) fn count(body: &[u8]) -> Result<Answer, ApiError> {
     model(&params)?;
     check_system(&params)?;
     let prompt = Prompt::read(params.required("messages")?)?;
-    Ok(Answer::json(StatusCode::OK, &json!({"input_tokens": prompt.tokens})))
+    Ok(Answer::json(StatusCode::OK, &json!({"input_tokens": prompt.heard.tokens})))
 }
 
 fn model(params: &Params) -> Result<&str, ApiError> {
@@ -125,7 +128,7 @@ fn stop_sequence(said: &Said) -> Option<&str> {
 
 fn usage(prompt: &Prompt, output: usize) -> Value {
     json!({
-        "input_tokens": prompt.tokens, "output_tokens": output,
+        "input_tokens": prompt.heard.tokens, "output_tokens": output,
         "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard",
     })
 }

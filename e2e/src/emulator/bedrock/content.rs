@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::emulator::heard::Heard;
 use crate::emulator::strict::{Mistake, Object};
-use crate::emulator::text;
 
 /// Tokens of a picture.
 const IMAGE_TOKENS: usize = 100;
@@ -14,14 +14,9 @@ const BLOCK_FIELDS: [&str; 8] =
 /// What the emulator needs to know of the messages.
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
-    pub(super) last_text: String,
-    pub(super) is_tool_result: bool,
-    pub(super) images: usize,
-    pub(super) tokens: usize,
+    pub(super) heard: Heard,
     /// Whether tools are spoken of.
     pub(super) has_tools: bool,
-    /// Uses of tools that have no result yet.
-    open_uses: Vec<String>,
 }
 
 impl Prompt {
@@ -64,7 +59,7 @@ impl Prompt {
         for (index, block) in blocks.iter().enumerate() {
             let block =
                 Object::read(block, &format!("system.{index}"), &["text", "guardContent", "cachePoint"])?;
-            self.tokens += text::tokens(block.optional_text("text")?.unwrap_or_default()).len();
+            self.heard.say(false, block.optional_text("text")?.unwrap_or_default());
         }
         Ok(())
     }
@@ -75,10 +70,7 @@ impl Prompt {
                 "The content field in the Message object at {path} is empty. Add a ContentBlock object to the content field and try again."
             )));
         }
-        let waiting = std::mem::take(&mut self.open_uses);
-        if role == "user" {
-            (self.last_text, self.images, self.is_tool_result) = (String::new(), 0, false);
-        }
+        let waiting = self.heard.begin(role == "user");
         let mut results = Vec::new();
         for (index, block) in content.iter().enumerate() {
             self.block(role, block, &format!("{path}.content.{index}"), &mut results)?;
@@ -118,7 +110,7 @@ impl Prompt {
                     "The text field in the ContentBlock object at {path} is blank. Add text to the text field, and try again."
                 )));
             }
-            self.say(role, said);
+            self.heard.say(role == "user", said);
         }
         if let Some(image) = block.object("image", &["format", "source"])? {
             if !matches!(image.text("format")?, "png" | "jpeg" | "gif" | "webp") {
@@ -127,38 +119,30 @@ impl Prompt {
             }
             let source = image.object("source", &["bytes", "s3Location"])?;
             source.map_or(Ok(""), |source| source.text("bytes"))?;
-            self.images += 1;
-            self.tokens += IMAGE_TOKENS;
+            self.heard.show(IMAGE_TOKENS);
         }
         if let Some(document) =
             block.object("document", &["format", "name", "source", "context", "citations"])?
         {
             document.text("format")?;
             document.text("name")?;
-            self.tokens += IMAGE_TOKENS;
+            self.heard.tokens += IMAGE_TOKENS;
         }
         if let Some(tool) = block.object("toolUse", &["toolUseId", "name", "input", "type"])? {
             tool.text("name")?;
             tool.required("input")?;
             self.has_tools = true;
-            self.open_uses.push(tool.text("toolUseId")?.to_owned());
+            self.heard.use_tool(tool.text("toolUseId")?);
         }
         if let Some(result) = block.object("toolResult", &["toolUseId", "content", "status", "type"])? {
             results.push(result.text("toolUseId")?.to_owned());
-            (self.has_tools, self.is_tool_result) = (true, true);
+            (self.has_tools, self.heard.is_tool_result) = (true, true);
             for (index, part) in result.list("content")?.iter().enumerate() {
                 let known = ["text", "json", "image", "document", "video"];
                 let part = Object::read(part, &format!("{path}.toolResult.content.{index}"), &known)?;
-                self.say(role, part.optional_text("text")?.unwrap_or_default());
+                self.heard.say(role == "user", part.optional_text("text")?.unwrap_or_default());
             }
         }
         Ok(())
-    }
-
-    fn say(&mut self, role: &str, said: &str) {
-        self.tokens += text::tokens(said).len();
-        if role == "user" {
-            self.last_text.push_str(said);
-        }
     }
 }

@@ -127,8 +127,8 @@ fn read(model: &str, body: &[u8]) -> Result<Request, ApiError> {
     let request = Object::read(&document, "", &KNOWN)?;
     let mut prompt = Prompt::read(request.list("messages")?)?;
     prompt.add_system(request.list("system")?)?;
-    let mut asked = Asked { text: prompt.last_text, images: prompt.images, ..Asked::default() };
-    asked.is_tool_result = prompt.is_tool_result;
+    let mut asked = Asked { text: prompt.heard.last_text, images: prompt.heard.images, ..Asked::default() };
+    asked.is_tool_result = prompt.heard.is_tool_result;
     match request.object("toolConfig", &["tools", "toolChoice"])? {
         Some(config) => (asked.tools, asked.choice) = tools::read(&config)?,
         None if prompt.has_tools => {
@@ -173,5 +173,5 @@ fn read(model: &str, body: &[u8]) -> Result<Request, ApiError> {
             ..said
         };
     }
-    Ok(Request { prompt_tokens: prompt.tokens, said, blocked })
+    Ok(Request { prompt_tokens: prompt.heard.tokens, said, blocked })
 }

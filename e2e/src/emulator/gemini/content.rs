@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::emulator::heard::Heard;
 use crate::emulator::strict::{Mistake, Object};
-use crate::emulator::text;
 
 /// Tokens of a picture, as Google counts one of up to 384 pixels.
 const IMAGE_TOKENS: usize = 258;
@@ -20,15 +20,6 @@ const PART_FIELDS: [&str; 8] = [
 ];
 const DATA_FIELDS: [&str; 5] = ["text", "inlineData", "fileData", "functionCall", "functionResponse"];
 
-/// What the emulator needs to know of the conversation.
-#[derive(Debug, Default)]
-pub(super) struct Prompt {
-    pub(super) last_text: String,
-    pub(super) is_tool_result: bool,
-    pub(super) images: usize,
-    pub(super) tokens: usize,
-}
-
 /// What one content holds.
 #[derive(Default)]
 struct Turn {
@@ -39,39 +30,37 @@ struct Turn {
     unsealed: bool,
 }
 
-impl Prompt {
-    /// Reads `contents`; models that seal their calls want the seals back.
-    pub(super) fn read(contents: &[Value], sealing: bool) -> Result<Self, ApiError> {
-        if contents.is_empty() {
-            return Err(ApiError::invalid("* GenerateContentRequest.contents: contents is not specified"));
-        }
-        let mut prompt = Self::default();
-        let mut open_calls = 0;
-        for (index, content) in contents.iter().enumerate() {
-            let path = format!("contents[{index}]");
-            let object = Object::read(content, &path, &["role", "parts"])?;
-            let role = object.optional_text("role")?.unwrap_or("user");
-            if !matches!(role, "user" | "model") {
-                return Err(ApiError::invalid("Please use a valid role: user, model."));
-            }
-            let turn = Turn::read(object.list("parts")?, &path)?;
-            check_calls(index, role, &turn, open_calls, sealing)?;
-            open_calls = turn.calls;
-            prompt.tokens += text::tokens(&turn.text).len() + turn.images * IMAGE_TOKENS;
-            if role == "user" {
-                prompt.is_tool_result = turn.responses > 0;
-                (prompt.last_text, prompt.images) = (turn.text, turn.images);
-            }
-        }
-        Ok(prompt)
+/// Reads `contents`; models that seal their calls want the seals back.
+pub(super) fn read(contents: &[Value], sealing: bool) -> Result<Heard, ApiError> {
+    if contents.is_empty() {
+        return Err(ApiError::invalid("* GenerateContentRequest.contents: contents is not specified"));
     }
+    let mut heard = Heard::default();
+    let mut open_calls = 0;
+    for (index, content) in contents.iter().enumerate() {
+        let path = format!("contents[{index}]");
+        let object = Object::read(content, &path, &["role", "parts"])?;
+        let role = object.optional_text("role")?.unwrap_or("user");
+        if !matches!(role, "user" | "model") {
+            return Err(ApiError::invalid("Please use a valid role: user, model."));
+        }
+        let turn = Turn::read(object.list("parts")?, &path)?;
+        check_calls(index, role, &turn, open_calls, sealing)?;
+        open_calls = turn.calls;
+        heard.begin(role == "user");
+        heard.say(role == "user", &turn.text);
+        heard.tokens += turn.images * IMAGE_TOKENS;
+        if role == "user" {
+            (heard.images, heard.is_tool_result) = (turn.images, turn.responses > 0);
+        }
+    }
+    Ok(heard)
+}
 
-    /// The text of `systemInstruction`, counted among the prompt's tokens.
-    pub(super) fn add_system(&mut self, system: &Object<'_>) -> Result<(), ApiError> {
-        let turn = Turn::read(system.list("parts")?, "systemInstruction")?;
-        self.tokens += text::tokens(&turn.text).len();
-        Ok(())
-    }
+/// The text of `systemInstruction`, counted among the prompt's tokens.
+pub(super) fn add_system(heard: &mut Heard, system: &Object<'_>) -> Result<(), ApiError> {
+    heard.say(false, &Turn::read(system.list("parts")?, "systemInstruction")?.text);
+    Ok(())
 }
 
 fn check_calls(index: usize, role: &str, turn: &Turn, open: usize, sealing: bool) -> Result<(), ApiError> {

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::content::Prompt;
+use super::content;
 use super::error::ApiError;
 use crate::emulator::answer::Answer;
 use crate::emulator::strict::{Mistake, Object, document};
@@ -44,7 +44,7 @@ pub(super) fn batch(model: &str, body: &[u8]) -> Result<Answer, ApiError> {
 
 fn embedding(request: &Object<'_>) -> Result<Value, ApiError> {
     let dimensions = request.whole("outputDimensionality", 1..=DIMENSIONS_MAX)?.unwrap_or(DIMENSIONS_MAX);
-    let prompt = Prompt::read(std::slice::from_ref(request.required("content")?), false)?;
+    let prompt = content::read(std::slice::from_ref(request.required("content")?), false)?;
     let values = vector::unit(&prompt.last_text, usize::try_from(dimensions).unwrap_or(1));
     Ok(json!({ "values": values }))
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::content::Prompt;
+use super::content;
 use super::error::ApiError;
 use super::{event, tools};
 use crate::emulator::answer::{Answer, Payload};
@@ -102,7 +102,7 @@ pub(super) fn stream(model: &str, body: &[u8], as_events: bool) -> Result<Answer
 pub(super) fn count(model: &str, body: &[u8]) -> Result<Answer, ApiError> {
     let document = document(body)?;
     let request = Object::read(&document, "", &["contents", "generateContentRequest"])?;
-    let prompt = Prompt::read(request.list("contents")?, model.contains(LEVEL_MODELS))?;
+    let prompt = content::read(request.list("contents")?, model.contains(LEVEL_MODELS))?;
     Ok(Answer::json(StatusCode::OK, &json!({"totalTokens": prompt.tokens})))
 }
 
@@ -110,9 +110,9 @@ fn read(model: &str, body: &[u8]) -> Result<Request, ApiError> {
     let document = document(body)?;
     let request = Object::read(&document, "", &KNOWN)?;
     let by_level = model.contains(LEVEL_MODELS);
-    let mut prompt = Prompt::read(request.list("contents")?, by_level)?;
+    let mut prompt = content::read(request.list("contents")?, by_level)?;
     if let Some(system) = request.object("systemInstruction", &["role", "parts"])? {
-        prompt.add_system(&system)?;
+        content::add_system(&mut prompt, &system)?;
     }
     let (tools, choice) = tools::read(&request)?;
     let config = request.object("generationConfig", &CONFIG)?;
