@@ -158,10 +158,7 @@ limiter:
 {rules}logging:
   format: json
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{{{emulator}}}}\"
-    api_key: sk-emulated-0123456789
+  - {{{{openai}}}}
     models: [gpt-4o-mini]
 auth:
   api_keys:

@@ -25,10 +25,7 @@ const LOADS: [[f64; 3]; 2] = [[1000.0, 30.0, 80.0], [1000.0, 200.0, 400.0]];
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 redis: {url: '@REDIS@'}
 auth:

@@ -22,10 +22,7 @@ const CALLERS: u64 = 8;
 const CONFIG: &str = "\
 limiter: {default_rate: 1000000, max_rate: 1000000}
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 ";
 

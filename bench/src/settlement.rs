@@ -24,10 +24,7 @@ const QUESTION: &str = "which rivers flow into the North Sea, how long is each o
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini]
 cache:
   l1: {admission: always}

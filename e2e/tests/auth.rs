@@ -12,10 +12,7 @@ const WORKERS: u32 = 4;
 const CONNECTIONS: usize = 32;
 const CLOSED: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 ";
 

@@ -12,10 +12,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const ERRORS: u64 = 30;
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   api_keys:

@@ -6,10 +6,7 @@ use tidegate_e2e::harness::{Answer, Client, Gateway, RawConnection, chat, expect
 const USER_KEY: &str = "user-key-0123456789";
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   api_keys:

@@ -28,10 +28,7 @@ server:
     - {{name: vllm, prefix: /vllm, rewrite: /openai, address: \"{address}\", api: openai}}
     - {{name: second, prefix: /openai, address: \"{address}\", api: openai}}
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{{{emulator}}}}\"
-    api_key: sk-emulated-0123456789
+  - {{{{openai}}}}
     models: [gpt-4o]
 auth:
   api_keys:

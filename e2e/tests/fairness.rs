@@ -17,10 +17,7 @@ const PHASE: Duration = Duration::from_secs(6);
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   anonymous: {enabled: true}

@@ -9,10 +9,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const BURST: usize = 40;
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 limiter:
   default_rate: 0.001

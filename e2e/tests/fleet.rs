@@ -83,10 +83,7 @@ async fn a_gateway_that_dies_leaves_its_part_to_the_others() {
 
 const IN_FLIGHT: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   anonymous: {enabled: true, tenant: demo}

@@ -11,10 +11,7 @@ const KEY: &str = "one-key-0123456789";
 /// A question of about 800 tokens, which the emulated provider says again, costs 0.03 dollars.
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
     price: {input: 10, output: 30}
 cache:

@@ -20,10 +20,7 @@ server:
   upstreams:
     - {name: own, prefix: /own, address: '{{own}}'}
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini]
 auth:
   api_keys:

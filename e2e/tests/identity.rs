@@ -10,10 +10,7 @@ const HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$ezyyWf7nn6UC1No4WLeUtA$+ZmLlC/5cz7gyYZ/q8Z5SYPQJY4dKF1kY+aRCQbey38";
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini]
 auth:
   jwt: {secret: 0123456789abcdef0123456789abcdef}

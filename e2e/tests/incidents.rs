@@ -20,10 +20,7 @@ const MODELS: [&str; 2] = ["gpt-4o", "gpt-4o-mini"];
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini]
 breaker:
   recovery_timeout: 2s

@@ -26,10 +26,7 @@ const STALLED: Duration = Duration::from_secs(1);
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
   - name: large
     type: openai

@@ -16,10 +16,7 @@ const OVERLOAD: Duration = Duration::from_secs(10);
 /// The provider and the callers of the tests with several tenants.
 const TENANTS: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 limiter:
   default_rate: 1000

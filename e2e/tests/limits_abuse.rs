@@ -8,10 +8,7 @@ const CONFIG: &str = "\
 server:
   trusted_proxies: [@TRUSTED@]
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   anonymous: {enabled: true}

@@ -16,10 +16,7 @@ const CONFIG: &str = "\
 server:
   trusted_proxies: [127.0.0.0/8]
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini]
 cache:
   l1: {enabled: false}

@@ -12,10 +12,7 @@ const ONE: &str = "one-key-0123456789";
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
     price: {input: 10, output: 30}
 cache:

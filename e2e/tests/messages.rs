@@ -15,10 +15,7 @@ const GPT: &str = "gpt-4o";
 const MESSAGES: &str = "/v1/messages";
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
   - name: anthropic
     type: anthropic

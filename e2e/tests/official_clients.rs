@@ -8,10 +8,7 @@ const KEY: &str = "python-key-0123456789";
 const LIMITED_KEY: &str = "limited-key-0123456789";
 const OPENAI: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-3.5-turbo-instruct]
 limiter:
   rules:

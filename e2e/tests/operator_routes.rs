@@ -22,10 +22,7 @@ server:
   upstreams:
     - {{name: shop, prefix: /openai, address: \"{}\"}}
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{{{emulator}}}}\"
-    api_key: sk-emulated-0123456789
+  - {{{{openai}}}}
     models: [gpt-4o]
 breaker:
   recovery_timeout: 1h

@@ -10,10 +10,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MEMBERS: usize = 3;
 const CLOSED: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 ";
 

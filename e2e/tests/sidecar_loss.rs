@@ -18,10 +18,7 @@ const STREAMS: usize = 6;
 const ACME_KEY: &str = "acme-key-0123456789";
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 limiter:
   default_rate: 100000

@@ -14,10 +14,7 @@ use corruptor::Corruptor;
 const DEADLINE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   anonymous:

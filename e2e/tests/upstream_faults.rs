@@ -14,10 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Providers for each kind of fault; breakers are kept out of the way.
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
   - name: impatient
     type: openai

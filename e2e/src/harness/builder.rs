@@ -13,10 +13,7 @@ const WORKERS_DEFAULT: u32 = 2;
 /// A gateway in front of the emulated OpenAI, open to anonymous callers.
 const CONFIG_DEFAULT: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o, gpt-4o-mini, gpt-3.5-turbo-instruct]
 auth:
   anonymous:
@@ -60,7 +57,8 @@ impl GatewayBuilder {
 
     /// The sidecar's configuration. Ports, the store's path and the filter's path are set by the
     /// harness; `{{emulator}}` becomes the base URL of the emulated OpenAI, `{{anthropic}}` that of
-    /// the emulated Anthropic.
+    /// the emulated Anthropic, and `{{openai}}`, as in `  - {{openai}}`, the fields of a provider
+    /// called `openai` but for its models.
     #[must_use]
     pub fn config_yaml(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.config);

@@ -18,10 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 const CONFIG: &str = "\
 providers:
-  - name: openai
-    type: openai
-    base_url: \"{{emulator}}\"
-    api_key: sk-emulated-0123456789
+  - {{openai}}
     models: [gpt-4o]
 auth:
   anonymous: {enabled: true, tenant: demo}

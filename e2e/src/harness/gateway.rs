@@ -30,6 +30,11 @@ const READY_CONNECTIONS: usize = 32;
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 const CHAT_PATH: &str = "/v1/chat/completions";
+/// What `{{openai}}` stands for: the beginning of an item of `providers:`.
+const OPENAI: &str = "name: openai
+    type: openai
+    base_url: \"{{emulator}}\"
+    api_key: sk-emulated-0123456789";
 /// Name of the sidecar's configuration file.
 const CONFIG_FILE: &str = "gateway.yaml";
 /// The admin's key in every gateway under test, unless the test sets another.
@@ -69,8 +74,7 @@ impl Gateway {
             None => paths::filter()?,
         };
         let provider_url = builder.provider_url.unwrap_or_else(|| emulator.base_url());
-        let config = builder.config.replace("{{emulator}}", &provider_url);
-        let config = config.replace("{{anthropic}}", &emulator.anthropic_url());
+        let config = expanded(&builder.config, &provider_url, &emulator);
         let mut environment = builder.environment;
         let admin_key = builder.admin_key;
         environment.extend(admin_key.map(|key| ("GATEWAY_ADMIN_KEY".to_owned(), key.into())));
@@ -218,8 +222,7 @@ impl Gateway {
     /// # Errors
     /// The file could not be written, or the signal not be sent.
     pub fn reload_sidecar(&self, config: &str) -> Result<(), HarnessError> {
-        let config = config.replace("{{emulator}}", &self.provider_url);
-        let config = config.replace("{{anthropic}}", &self.emulator.anthropic_url());
+        let config = expanded(config, &self.provider_url, &self.emulator);
         fs::write(self.dir.path().join(CONFIG_FILE), config)
             .map_err(HarnessError::io("writing the config"))?;
         self.sidecar.signal("HUP")
@@ -241,6 +244,14 @@ impl Gateway {
         self.begin_stopping_sidecar()?;
         self.sidecar_stopped().await
     }
+}
+
+/// The configuration with its placeholders filled in, as [`GatewayBuilder::config_yaml`] says.
+fn expanded(config: &str, provider_url: &str, emulator: &Emulator) -> String {
+    config
+        .replace("{{openai}}", OPENAI)
+        .replace("{{emulator}}", provider_url)
+        .replace("{{anthropic}}", &emulator.anthropic_url())
 }
 
 /// The files that the sidecar is started with.
