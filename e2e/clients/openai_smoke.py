@@ -50,6 +50,16 @@ def answers(base_url: str, key: str) -> None:
     models = [model.id for model in api.models.list()]
     assert "gpt-4o" in models, models
     assert api.models.retrieve("gpt-4o").id == "gpt-4o"
+    assert api.models.retrieve("openai/gpt-4o").owned_by == "openai"
+
+    raw = api.chat.completions.with_raw_response.create(
+        model="openai/gpt-4o",
+        messages=QUESTION,
+        extra_headers={"x-request-id": "mine"},
+        extra_body={"metadata": {"team": "a"}},
+    )
+    assert raw.headers["x-request-id"] == "mine", raw.headers
+    assert raw.parse().choices[0].message.content == ANSWER
 
     legacy = api.completions.create(model="gpt-3.5-turbo-instruct", prompt="hi")
     assert legacy.choices[0].text == "You said: hi", legacy

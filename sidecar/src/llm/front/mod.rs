@@ -126,16 +126,29 @@ fn on(task: Task, scope: Scope) -> MethodRouter<Arc<Front>> {
 
 type Allowed = Option<Extension<AllowedModels>>;
 
-async fn list_models(State(front): State<Arc<Front>>, allowed: Allowed) -> Response {
-    models::list(&front.services, front.started, |id| allowed.as_ref().is_none_or(|list| list.has(id)))
+async fn list_models(State(front): State<Arc<Front>>, allowed: Allowed, headers: HeaderMap) -> Response {
+    asking(&front, allowed.as_ref(), &headers).list(&front.services)
+}
+
+/// Anthropic's clients say which version of its API they speak; nobody else does.
+fn asking(
+    front: &Front,
+    allowed: Option<&Extension<AllowedModels>>,
+    headers: &HeaderMap,
+) -> models::Asking<impl Fn(&str) -> bool> {
+    let is_anthropics = headers.contains_key("anthropic-version");
+    let protocol = if is_anthropics { Protocol::Anthropic } else { Protocol::OpenAi };
+    let is_allowed = move |id: &str| allowed.is_none_or(|list| list.has(id));
+    models::Asking { created: front.started, protocol, is_allowed }
 }
 
 async fn look_up_model(
     State(front): State<Arc<Front>>,
     allowed: Allowed,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Response {
-    models::look_up(&front.services, front.started, &id, |id| allowed.as_ref().is_none_or(|l| l.has(id)))
+    asking(&front, allowed.as_ref(), &headers).look_up(&front.services, &id)
 }
 
 /// A request that was read, and all that is needed to have it answered.

@@ -1,6 +1,9 @@
 //! What passes through, and what does not.
 
-use super::gateway::{BODY_BYTES_MAX, Gateway, openai};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::gateway::{BODY_BYTES_MAX, Gateway, openai, whole};
 use super::provider::TestProvider;
 use crate::llm::routing::RoutingSettings;
 
@@ -125,6 +128,23 @@ async fn models_are_listed_once_and_looked_up_whatever_their_name() {
     let one = gateway.get("/v1/models/org/deep%20model").await;
     assert_eq!((one.status.as_u16(), &one.json()["owned_by"]), (200, &"q".into()));
     assert_eq!(gateway.get("/v1/models/none").await.error_code(), "model_not_found");
+    for (id, owner) in [("q/m", json!("q")), ("q:org/deep%20model", json!("q")), ("q/none", Value::Null)] {
+        let shown = gateway.get(&format!("/v1/models/{id}")).await.json();
+        assert_eq!(shown["owned_by"], owner, "{shown}");
+    }
+
+    let anthropics = [("anthropic-version", "2023-06-01")];
+    let ask = async |path: &str| whole(gateway.send(Method::GET, path, &anthropics, "").await).await.json();
+    let list = ask("/v1/models").await;
+    assert_eq!(
+        (&list["has_more"], &list["first_id"], &list["last_id"]),
+        (&json!(false), &json!("m"), &json!("org/deep model"))
+    );
+    let one = ask("/v1/models/m").await;
+    assert_eq!((&one, &one["type"], &one["display_name"]), (&list["data"][0], &json!("model"), &json!("m")));
+    assert!(one["created_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{one}");
+    let none = ask("/v1/models/none").await;
+    assert_eq!((&none["type"], &none["error"]["type"]), (&json!("error"), &json!("not_found_error")));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub use self::answer::ANSWER_BYTES_MAX;
 pub use self::connect::{Transport, Unusable};
 pub use self::headers::is_event_stream;
 pub use self::heard::Heard;
+pub use self::sigv4::rfc3339;
 use self::stream::{ErrorStyle, Source, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use super::settings::Remote;

@@ -71,8 +71,14 @@ fn twice_encoded(path: &str) -> String {
     path.replace('%', "%25")
 }
 
-/// `20150830T123600Z`. The calendar is Howard Hinnant's `civil_from_days`.
+/// `20150830T123600Z`.
 fn timestamp(unix_seconds: u64) -> String {
+    rfc3339(unix_seconds).replace(['-', ':'], "")
+}
+
+/// `2015-08-30T12:36:00Z`. The calendar is Howard Hinnant's `civil_from_days`.
+#[must_use]
+pub fn rfc3339(unix_seconds: u64) -> String {
     let days = unix_seconds / SECONDS_PER_DAY + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -83,7 +89,7 @@ fn timestamp(unix_seconds: u64) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let second = unix_seconds % SECONDS_PER_DAY;
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
