@@ -1,13 +1,16 @@
 //! Reading and writing JSON documents: strictly, and with the path of what is wrong.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::IgnoredAny;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::fit::Fit;
 use crate::reply::{Code, Reply};
 
 /// Reads a request. Errors never quote values, which may be part of a prompt.
@@ -48,6 +51,20 @@ pub(super) fn unsupported(field: &str) -> Reply {
 pub(super) fn wrong(field: &str, what: &str) -> Reply {
     Reply::new(Code::InvalidRequest, format!("Field `{field}` must be {what} for this model's provider."))
         .with_param(field)
+}
+
+/// Fields of a request that the other side has no words for. Clients write `null` for what they do
+/// not ask for.
+pub(super) type Others = BTreeMap<String, Option<IgnoredAny>>;
+
+/// Refuses the fields that are asked for and no `hints`, which may be left out without changing the
+/// answer.
+pub(super) fn refuse_others(others: &Others, hints: &[&str], fit: &mut Fit) -> Result<(), Reply> {
+    let asked = others.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| field);
+    for field in asked.filter(|field| !hints.contains(&field.as_str())) {
+        fit.cannot(unsupported(field))?;
+    }
+    Ok(())
 }
 
 /// A field that must be there.

@@ -37,10 +37,45 @@ pub fn read_failure(format: Format, status: u16, error_type: Option<&str>, body:
     }
 }
 
-/// Reads a failure in a body whose status says that all is well, as Baidu sends them.
+/// Reads a failure in a body whose status says that all is well, as Baidu sends them, and servers
+/// that begin to answer before they know (OpenRouter).
 #[must_use]
 pub fn hidden_failure(format: Format, body: &[u8]) -> Option<Failure> {
-    if format == Format::Ernie { baidu(body) } else { None }
+    match format {
+        Format::Ernie => baidu(body),
+        Format::OpenAi => instead_of_answer(body),
+        Format::Anthropic | Format::Gemini | Format::Bedrock => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct InsteadOfAnswer {
+    error: InsteadError,
+}
+
+#[derive(Deserialize)]
+struct InsteadError {
+    message: Option<String>,
+    r#type: Option<String>,
+    code: Option<Value>,
+}
+
+/// A body that begins with an error; its code may be the status that it would have had.
+fn instead_of_answer(body: &[u8]) -> Option<Failure> {
+    let inside = body.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
+    if !inside.starts_with(b"\"error\"") {
+        return None;
+    }
+    let InsteadError { message, r#type, code } = serde_json::from_slice::<InsteadOfAnswer>(body).ok()?.error;
+    let told = code.as_ref().and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+    let status = told.filter(|status| (400..600).contains(status)).unwrap_or(502);
+    Some(Failure {
+        status,
+        kind: kind_of(status),
+        message: message.unwrap_or_default(),
+        code: code.as_ref().and_then(Value::as_str).map(str::to_owned).or(r#type),
+        retry_after_ms: None,
+    })
 }
 
 /// The kind of failure that a status stands for, in OpenAI's words.
@@ -228,6 +263,21 @@ mod tests {
         assert_eq!(hidden_failure(Format::Ernie, br#"{"result":"a"}"#), None);
         assert_eq!(hidden_failure(Format::OpenAi, body), None);
         assert_eq!(in_stream(Format::Ernie, body).expect("an error").kind, "rate_limit_error");
+    }
+
+    #[test]
+    fn errors_instead_of_answers_have_the_status_that_they_tell() {
+        let failure = |body: &str| hidden_failure(Format::OpenAi, body.as_bytes());
+        let routed = failure(r#"{"error":{"message":"Provider returned error","code":429},"user_id":"u"}"#);
+        let routed = routed.expect("a failure");
+        assert_eq!((routed.status, routed.kind, routed.code), (429, "rate_limit_error", None));
+        let named = failure(" { \"error\": {\"message\":\"m\",\"type\":\"server_error\",\"code\":\"x\"}}");
+        let named = named.expect("a failure");
+        assert_eq!((named.status, named.kind, named.code.as_deref()), (502, "api_error", Some("x")));
+        for answer in [r#"{"id":"1","error":null,"choices":[]}"#, r#"{"error":null,"id":"resp_1"}"#, "[]", ""]
+        {
+            assert_eq!(failure(answer), None, "{answer}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod anthropic;
 mod bedrock;
 mod choices;
+mod claude;
 mod document;
 mod embedding;
 mod ernie;
@@ -166,7 +167,8 @@ pub fn write_request(
     Ok(Written { body, schema_tool })
 }
 
-/// Reads a provider's whole answer, or all of those that came as one.
+/// Reads a provider's whole answer, or all of those that came as one. One that does not name itself
+/// or its model has the names that it was asked by.
 ///
 /// # Errors
 /// It is not an answer in `format`.
@@ -178,7 +180,14 @@ pub fn read_answers(format: Format, exchange: &Exchange, body: &[u8]) -> Result<
         Format::Bedrock => vec![bedrock::read_answer(exchange, body)?],
         Format::Ernie => vec![ernie::read_answer(exchange, body)?],
     };
-    answers.iter_mut().for_each(|answer| schema::restore(exchange.schema_tool.as_deref(), answer));
+    for answer in &mut answers {
+        schema::restore(exchange.schema_tool.as_deref(), answer);
+        for (told, known) in [(&mut answer.id, &exchange.request_id), (&mut answer.model, &exchange.model)] {
+            if told.is_empty() {
+                told.clone_from(known);
+            }
+        }
+    }
     Ok(answers)
 }
 

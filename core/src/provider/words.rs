@@ -1,6 +1,8 @@
-//! Words that OpenAI's two protocols for chats have in common.
+//! Words that several protocols of callers have in common.
 
-use super::document::wrong;
+use serde::Deserialize;
+
+use super::document::{missing, wrong};
 use crate::chat::{Effort, Reasoning, ToolChoice};
 use crate::reply::Reply;
 
@@ -13,6 +15,29 @@ pub(super) fn effort(field: &str, effort: &str) -> Result<Reasoning, Reply> {
         "medium" => Effort::Medium,
         "high" | "xhigh" => Effort::High,
         _ => return Err(wrong(field, "none, minimal, low, medium or high")),
+    }))
+}
+
+/// `thinking`, as Anthropic has it.
+#[derive(Deserialize)]
+pub(super) struct Thinking {
+    r#type: String,
+    budget_tokens: Option<u64>,
+}
+
+/// How much to think. A budget says more than an effort; adaptive thinking is as much as the effort
+/// allows.
+pub(super) fn reasoning(
+    thinking: Option<Thinking>,
+    effort: Option<Reasoning>,
+) -> Result<Option<Reasoning>, Reply> {
+    let Some(Thinking { r#type, budget_tokens }) = thinking else { return Ok(effort) };
+    Ok(Some(match (r#type.as_str(), budget_tokens) {
+        ("disabled", _) => Reasoning::Off,
+        ("adaptive", _) => effort.unwrap_or(Reasoning::Effort(Effort::High)),
+        ("enabled", Some(tokens)) => Reasoning::Budget(tokens),
+        ("enabled", None) => return Err(missing("thinking.budget_tokens")),
+        _ => return Err(wrong("thinking.type", "enabled, adaptive or disabled")),
     }))
 }
 

@@ -101,10 +101,14 @@ pub struct Scanner {
     foreign: bool,
     /// The beginning of the first error's data.
     failure: Vec<u8>,
+    /// The last event's data, if it is not too long.
+    last: Vec<u8>,
 }
 
 /// First bytes of an error in a stream that are kept.
 const FAILURE_BYTES_MAX: usize = 1024;
+/// Longest last event that is understood as one, in bytes.
+const LAST_BYTES_MAX: usize = 4096;
 
 impl Default for Scanner {
     fn default() -> Self {
@@ -132,12 +136,24 @@ struct Closing {
     response: Envelope,
 }
 
+/// A chunk of OpenAI's, as far as it says that the answer is complete.
+#[derive(Deserialize)]
+struct LastChunk {
+    choices: Vec<LastChoice>,
+    usage: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct LastChoice {
+    finish_reason: Option<String>,
+}
+
 impl Scanner {
     /// A scanner at the start of a stream.
     #[must_use]
     pub fn new() -> Self {
         let outcome = Outcome { done: false, error: false, usage: None, events: 0 };
-        Self { parser: Parser::new(), outcome, foreign: false, failure: Vec::new() }
+        Self { parser: Parser::new(), outcome, foreign: false, failure: Vec::new(), last: Vec::new() }
     }
 
     /// A scanner of a provider's stream in a protocol that no caller speaks: Google's, Amazon's
@@ -149,11 +165,14 @@ impl Scanner {
 
     /// Feeds one chunk, split anywhere.
     pub fn push(&mut self, chunk: &[u8]) {
-        let Self { parser, outcome, foreign, failure } = self;
+        let Self { parser, outcome, foreign, failure, last } = self;
         parser.push(chunk, |event| {
-            match foreign {
-                false => observe(outcome, &event),
-                true => foreign::observe(outcome, event.data),
+            if *foreign {
+                foreign::observe(outcome, event.data);
+            } else {
+                observe(outcome, &event);
+                last.clear();
+                last.extend_from_slice(if event.data.len() <= LAST_BYTES_MAX { event.data } else { b"" });
             }
             if outcome.error && failure.is_empty() {
                 failure.extend(event.data.iter().take(FAILURE_BYTES_MAX));
@@ -171,6 +190,17 @@ impl Scanner {
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.outcome.events
+    }
+
+    /// Whether the answer is complete although its end was not said: some of OpenAI's protocol's
+    /// servers leave `[DONE]` out. The last event has the reason to finish, or the usage after it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let reason = |choice: &LastChoice| choice.finish_reason.as_ref().is_some_and(|r| !r.is_empty());
+        serde_json::from_slice::<LastChunk>(&self.last).is_ok_and(|chunk| match chunk.choices.as_slice() {
+            [] => chunk.usage.is_some(),
+            choices => choices.iter().any(reason),
+        })
     }
 
     /// Whether the bytes seen so far end inside an event.
@@ -243,6 +273,33 @@ mod tests {
             scanner.push(chunk);
         }
         scanner.end()
+    }
+
+    #[test]
+    fn an_answer_may_be_complete_without_its_end() {
+        let finish = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let usage = r#"data: {"choices":[],"usage":{"prompt_tokens":3}}"#;
+        for (stream, finished) in [
+            (format!("{finish}\n\n"), true),
+            (format!("{finish}\n\n{usage}\n\n: bye\n\n"), true),
+            (
+                r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":""}]}"#.to_owned() + "\n\n",
+                false,
+            ),
+            (
+                r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null}"#
+                    .to_owned()
+                    + "\n\n",
+                false,
+            ),
+            (format!("{finish}\n"), false),
+            (format!("{finish}{}\n\n", " ".repeat(LAST_BYTES_MAX)), false),
+            ("data: {\"type\":\"message_delta\"}\n\n".to_owned(), false),
+        ] {
+            let mut scanner = Scanner::new();
+            scanner.push(stream.as_bytes());
+            assert_eq!(scanner.is_finished(), finished, "{stream}");
+        }
     }
 
     #[test]

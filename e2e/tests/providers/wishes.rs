@@ -91,6 +91,25 @@ fn sum_of(events: &[String]) -> Vec<(u64, String, Value)> {
     sums
 }
 
+/// OpenAI's callers rarely send back the sealed thought that led to a tool, without which Anthropic
+/// refuses to think on.
+#[tokio::test]
+async fn a_tools_result_without_the_thought_before_it_is_answered_without_thinking() {
+    let setup = Setup::new("").await;
+    let asked = json!({"role": "user", "content": "weather?"});
+    let call = json!({"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}});
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let given = json!({"role": "tool", "tool_call_id": "c1", "content": "7 degrees"});
+    let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    let body = json!({
+        "model": named("anthropic").target(), "reasoning_effort": "low", "tools": [tool],
+        "messages": [asked, called, given],
+    });
+    let answer = setup.post(Front::Chat, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-gateway-dropped"), Some("reasoning_effort"));
+}
+
 /// A caller that leaves takes the calls for all choices with it.
 #[tokio::test]
 async fn leaving_ends_the_calls_for_all_choices() {

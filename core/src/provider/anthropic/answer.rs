@@ -8,12 +8,14 @@ use crate::provider::{Malformed, document};
 
 #[derive(Deserialize)]
 struct Found {
+    #[serde(default)]
     id: String,
+    #[serde(default)]
     model: String,
     content: Vec<FoundBlock>,
     stop_reason: Option<String>,
     stop_sequence: Option<String>,
-    usage: UsageFound,
+    usage: Option<UsageFound>,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +102,7 @@ pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
         thoughts,
         tool_uses,
         finish: finish(found.stop_reason.as_deref(), found.stop_sequence),
-        usage: found.usage.total(),
+        usage: found.usage.unwrap_or_default().total(),
         logprobs: None,
     })
 }

@@ -1,20 +1,19 @@
 //! A caller's request.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::content::{self, Block, Message};
 use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Reasoning, Tool, ToolChoice};
-use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
+use crate::provider::document::{self, Others, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
+use crate::provider::words::{self, Thinking};
 use crate::reply::Reply;
 
-/// Fields that may be left out without changing the answer: they are about caches, bills and
-/// priorities.
-const HINTS: [&str; 4] = ["service_tier", "cache_control", "container", "inference_geo"];
+/// Fields that may be left out without changing the answer: they are about caches, bills,
+/// priorities, and what of a conversation that grows too long may be forgotten.
+const HINTS: [&str; 5] =
+    ["service_tier", "cache_control", "container", "context_management", "inference_geo"];
 /// What the schema of an answer is called, since Anthropic's callers do not name it.
 const SCHEMA_NAME: &str = "answer";
 
@@ -37,7 +36,7 @@ struct Document {
     thinking: Option<Thinking>,
     output_config: Option<OutputConfig>,
     #[serde(flatten)]
-    others: BTreeMap<String, IgnoredAny>,
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -59,12 +58,6 @@ struct Choice {
 #[derive(Deserialize)]
 struct Metadata {
     user_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Thinking {
-    r#type: String,
-    budget_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -92,15 +85,14 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
 /// Reads a request whose answer is not wanted, only its size.
 pub fn read_count_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
-    for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
-        fit.cannot(unsupported(field))?;
-    }
+    document::refuse_others(&document.others, &HINTS, fit)?;
     let (tool_choice, parallel_tools) = choice(document.tool_choice)?;
     let mut tools = Vec::new();
     for (index, tool) in document.tools.unwrap_or_default().into_iter().enumerate() {
         tools.extend(read_tool(index, tool, fit)?);
     }
-    let (effort, format) = document.output_config.map_or((None, None), |c| (c.effort, c.format));
+    let (wanted, format) = document.output_config.map_or((None, None), |c| (c.effort, c.format));
+    let wanted = wanted.as_deref().map(effort).transpose()?;
     Ok(ChatRequest {
         model: document.model,
         system: content::system(document.system)?,
@@ -117,30 +109,19 @@ pub fn read_count_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Rep
         parallel_tools,
         user: document.metadata.and_then(|m| m.user_id),
         format: format.map(output_format).transpose()?.unwrap_or_default(),
-        reasoning: reasoning(document.thinking, effort.as_deref())?,
+        reasoning: words::reasoning(document.thinking, wanted)?,
         ..ChatRequest::default()
     })
 }
 
-/// A budget says more than an effort; adaptive thinking is as much as the effort allows.
-fn reasoning(thinking: Option<Thinking>, effort: Option<&str>) -> Result<Option<Reasoning>, Reply> {
-    let effort = match effort {
-        None => None,
-        Some("low") => Some(Effort::Low),
-        Some("medium") => Some(Effort::Medium),
-        Some("high" | "xhigh" | "max") => Some(Effort::High),
-        Some(_) => return Err(wrong("output_config.effort", "low, medium or high")),
-    };
-    Ok(match thinking {
-        None => effort.map(Reasoning::Effort),
-        Some(Thinking { r#type, budget_tokens }) => match (r#type.as_str(), budget_tokens) {
-            ("disabled", _) => Some(Reasoning::Off),
-            ("adaptive", _) => Some(Reasoning::Effort(effort.unwrap_or(Effort::High))),
-            ("enabled", Some(tokens)) => Some(Reasoning::Budget(tokens)),
-            ("enabled", None) => return Err(missing("thinking.budget_tokens")),
-            _ => return Err(wrong("thinking.type", "enabled, adaptive or disabled")),
-        },
-    })
+/// How much to think, in Anthropic's words.
+fn effort(effort: &str) -> Result<Reasoning, Reply> {
+    Ok(Reasoning::Effort(match effort {
+        "low" => Effort::Low,
+        "medium" => Effort::Medium,
+        "high" | "xhigh" | "max" => Effort::High,
+        _ => return Err(wrong("output_config.effort", "low, medium or high")),
+    }))
 }
 
 fn output_format(format: Format) -> Result<OutputFormat, Reply> {

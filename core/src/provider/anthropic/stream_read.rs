@@ -27,7 +27,9 @@ struct Found {
 
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
     id: String,
+    #[serde(default)]
     model: String,
     usage: Option<UsageFound>,
 }

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::chat::{
-    ChatRequest, Document as Paper, DocumentSource, Effort, Image, Part, Reasoning, ResultPart, Role, Tool,
-    ToolChoice, Turn,
+    ChatRequest, Document as Paper, DocumentSource, Image, Part, ResultPart, Role, Tool, ToolChoice, Turn,
 };
+use crate::provider::claude::{OutputConfig, Plan, Thinking};
 use crate::provider::document::{self, unsupported, wrong};
 use crate::provider::fit::Fit;
 use crate::reply::Reply;
@@ -16,10 +16,6 @@ use crate::reply::Reply;
 const TOKENS_MAX_DEFAULT: u64 = 4096;
 /// Highest temperature that Anthropic takes.
 const TEMPERATURE_MAX: f64 = 1.0;
-/// Least that a model may be given to think, in tokens.
-const BUDGET_MIN: u64 = 1024;
-/// Tokens of thinking for an effort of low, medium and high.
-const BUDGETS: [u64; 3] = [BUDGET_MIN, 4_096, 16_384];
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -46,12 +42,8 @@ struct Document<'a> {
     metadata: Option<Metadata<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<Thinking>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Thinking {
-    Enabled { budget_tokens: u64 },
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig>,
 }
 
 #[derive(Serialize)]
@@ -133,7 +125,7 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
     if request.turns.is_empty() {
         return Err(wrong("messages", "a list with at least one user message"));
     }
-    let (thinking, tokens_max) = thinking(request);
+    let Plan { thinking, output_config, tokens_max } = Plan::of(request, fit);
     let thinks = thinking.is_some();
     // A thinking model's temperature is fixed.
     let temperature = request.temperature.map(|t| t.min(TEMPERATURE_MAX)).filter(|_| !thinks);
@@ -144,7 +136,7 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
     messages.retain(|message| !message.content.is_empty());
     Ok(document::write(&Document {
         model: &request.model,
-        max_tokens: tokens_max,
+        max_tokens: tokens_max.unwrap_or(TOKENS_MAX_DEFAULT),
         system: texts(&request.system),
         messages,
         temperature,
@@ -156,6 +148,7 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
         tool_choice: choice(request, thinks),
         metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
         thinking,
+        output_config,
     }))
 }
 
@@ -171,28 +164,6 @@ fn refuse_the_unknown(request: &ChatRequest, fit: &mut Fit) -> Result<(), Reply>
     }
     fit.note_strict_tools(&request.tools);
     Ok(())
-}
-
-/// How much it may think, and the bound on tokens with that: Anthropic wants the budget below it.
-/// A caller's own bound holds for both together, as at OpenAI.
-fn thinking(request: &ChatRequest) -> (Option<Thinking>, u64) {
-    let default = TOKENS_MAX_DEFAULT;
-    let wanted = match request.reasoning {
-        None | Some(Reasoning::Off) => return (None, request.tokens_max.unwrap_or(default)),
-        Some(Reasoning::Budget(tokens)) => tokens,
-        Some(Reasoning::Effort(effort)) => {
-            let [low, medium, high] = BUDGETS;
-            match effort {
-                Effort::Minimal | Effort::Low => low,
-                Effort::Medium => medium,
-                Effort::High => high,
-            }
-        }
-    };
-    let tokens_max = request.tokens_max.unwrap_or_else(|| wanted.saturating_add(default));
-    let budget_tokens = wanted.min(tokens_max.saturating_sub(1));
-    let thinking = (budget_tokens >= BUDGET_MIN).then_some(Thinking::Enabled { budget_tokens });
-    (thinking, tokens_max)
 }
 
 /// Anthropic refuses empty texts, which OpenAI's callers send with every tool call.

@@ -4,15 +4,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::chat::{
-    ChatRequest, Document as Paper, DocumentSource, Effort, Image, OutputFormat, Part, Reasoning, ResultPart,
-    Role, Thought, Tool, ToolChoice, Turn,
+    ChatRequest, Document as Paper, DocumentSource, Image, OutputFormat, Part, Reasoning, ResultPart, Role,
+    Thought, Tool, ToolChoice, Turn,
 };
+use crate::provider::claude::{OutputConfig, Plan, Thinking};
 use crate::provider::document::{self, unsupported, wrong};
 use crate::provider::fit::Fit;
 use crate::reply::Reply;
 
-/// Tokens of thinking for an effort of low, medium and high, and the least there may be.
-const BUDGETS: [u64; 3] = [1_024, 4_096, 16_384];
 /// Models of Anthropic's, which alone are told how much to think.
 const THINKING_MODELS: &str = "anthropic.";
 
@@ -146,12 +145,8 @@ struct Additional {
     top_k: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<Thinking>,
-}
-
-#[derive(Serialize, Clone, Copy)]
-struct Thinking {
-    r#type: &'static str,
-    budget_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig>,
 }
 
 /// Writes a request; the model and whether it is a stream stand in its address.
@@ -160,18 +155,18 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
     if request.turns.is_empty() {
         return Err(wrong("messages", "a list with at least one user message"));
     }
-    let (thinking, max_tokens) = thinking(request, fit)?;
+    let Plan { thinking, output_config, tokens_max } = plan(request, fit)?;
     let mut messages = Vec::with_capacity(request.turns.len());
     for (index, turn) in request.turns.iter().enumerate() {
         messages.push(message(turn, index, fit)?);
     }
     messages.retain(|message| !message.content.is_empty());
-    let additional = Additional { top_k: request.top_k, thinking };
+    let additional = Additional { top_k: request.top_k, thinking, output_config };
     Ok(document::write(&Document {
         messages,
         system: request.system.iter().filter(|t| !t.is_empty()).map(|text| Block::Text(text)).collect(),
         inference_config: InferenceConfig {
-            max_tokens,
+            max_tokens: tokens_max,
             temperature: request.temperature.filter(|_| thinking.is_none()),
             top_p: request.top_p,
             stop_sequences: &request.stops,
@@ -198,24 +193,14 @@ fn refuse_the_unknown(request: &ChatRequest, fit: &mut Fit) -> Result<(), Reply>
     Ok(())
 }
 
-/// How much Anthropic's models may think, and the bound on tokens with that.
-fn thinking(request: &ChatRequest, fit: &mut Fit) -> Result<(Option<Thinking>, Option<u64>), Reply> {
-    let [low, medium, high] = BUDGETS;
-    let wanted = match request.reasoning {
-        None | Some(Reasoning::Off) => return Ok((None, request.tokens_max)),
-        Some(_) if !request.model.contains(THINKING_MODELS) => {
-            fit.cannot(unsupported("reasoning_effort"))?;
-            return Ok((None, request.tokens_max));
-        }
-        Some(Reasoning::Budget(tokens)) => tokens,
-        Some(Reasoning::Effort(Effort::Minimal | Effort::Low)) => low,
-        Some(Reasoning::Effort(Effort::Medium)) => medium,
-        Some(Reasoning::Effort(Effort::High)) => high,
-    };
-    let tokens_max = request.tokens_max.unwrap_or_else(|| wanted.saturating_add(medium));
-    let budget_tokens = wanted.min(tokens_max.saturating_sub(1));
-    let thinking = (budget_tokens >= low).then_some(Thinking { r#type: "enabled", budget_tokens });
-    Ok((thinking, Some(tokens_max)))
+/// How Anthropic's models are to think; all others are not told.
+fn plan(request: &ChatRequest, fit: &mut Fit) -> Result<Plan, Reply> {
+    if request.model.contains(THINKING_MODELS) {
+        return Ok(Plan::of(request, fit));
+    }
+    let asked = !matches!(request.reasoning, None | Some(Reasoning::Off));
+    fit.cannot_if(asked, || unsupported("reasoning_effort"))?;
+    Ok(Plan { tokens_max: request.tokens_max, ..Plan::default() })
 }
 
 fn message<'a>(turn: &'a Turn, index: usize, fit: &mut Fit) -> Result<Message<'a>, Reply> {

@@ -56,7 +56,7 @@ impl Reader {
     pub fn read(&mut self, data: &[u8], each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
         let found: Found<'_> = serde_json::from_slice(data).map_err(|_| Malformed)?;
         let blocked = found.is_blocked();
-        if found.candidates.is_empty() && found.usage_metadata.is_none() && !blocked {
+        if found.candidates.is_empty() && found.usage_metadata.is_none() && found.prompt_feedback.is_none() {
             return Err(Malformed);
         }
         let mut candidates = found.candidates.into_iter();

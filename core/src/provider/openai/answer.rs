@@ -35,6 +35,8 @@ struct FoundMessage {
     /// As Groq, OpenRouter and Ollama name it.
     reasoning: Option<String>,
     tool_calls: Option<Vec<FoundCall>>,
+    /// As it was before there could be several.
+    function_call: Option<FoundFunction>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +48,16 @@ struct FoundCall {
 #[derive(Deserialize)]
 struct FoundFunction {
     name: String,
-    arguments: String,
+    arguments: Option<Box<RawValue>>,
+}
+
+/// Arguments as text; some servers send the object itself.
+pub(super) fn arguments(found: &RawValue) -> Option<String> {
+    match found.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(found.get()).ok(),
+        b'{' => Some(found.get().to_owned()),
+        _ => None,
+    }
 }
 
 /// Usage as reported.
@@ -105,7 +116,8 @@ pub(super) const fn reason(finish: &Finish) -> &'static str {
 pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
     let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let choice = found.choices.into_iter().next().ok_or(Malformed)?;
-    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().enumerate();
+    let older = choice.message.function_call.map(|function| FoundCall { id: None, function });
+    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().chain(older).enumerate();
     let tool_uses = calls.map(tool_use).collect::<Result<Vec<_>, _>>()?;
     let finish = match finish(choice.finish_reason.as_deref().unwrap_or_default()) {
         Finish::Stop if !tool_uses.is_empty() => Finish::ToolUse,
@@ -133,9 +145,10 @@ fn thought(text: Option<String>) -> Vec<Thought> {
 
 /// A call without an id gets its place as one: callers need some name for it.
 fn tool_use((index, call): (usize, FoundCall)) -> Result<ToolUse, Malformed> {
-    let FoundFunction { name, arguments } = call.function;
+    let FoundFunction { name, arguments: found } = call.function;
+    let text = found.map_or(Some(String::new()), |found| arguments(&found)).ok_or(Malformed)?;
     let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
-    let input = document::object(&arguments).ok_or(Malformed)?;
+    let input = document::object(&text).ok_or(Malformed)?;
     Ok(ToolUse { id, name, input, signature: None })
 }
 

@@ -1,15 +1,12 @@
 //! OpenAI's older completions for providers that only chat: the prompt is what the user says.
 
-use std::collections::BTreeMap;
-
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::answer::reason;
 use super::read::alternatives;
 use super::stream_write::{End, Envelope, end, fail, push};
 use crate::chat::{ChatAnswer, ChatRequest, Finish, Part, Role, StreamEvent, TokenUsage, Turn};
-use crate::provider::document::{self, TextOr, unsupported, wrong};
+use crate::provider::document::{self, Others, TextOr, wrong};
 use crate::provider::{Exchange, Fit};
 use crate::reply::Reply;
 
@@ -35,7 +32,7 @@ struct Document {
     presence_penalty: Option<f64>,
     user: Option<String>,
     #[serde(flatten)]
-    others: BTreeMap<String, IgnoredAny>,
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -50,9 +47,7 @@ pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatReques
     let chosen = document.best_of.is_some_and(|best_of| best_of != alternatives + 1);
     fit.cannot_if(chosen, || wrong("best_of", "the same as n"))?;
     fit.cannot_if(document.echo == Some(true), || wrong("echo", "false"))?;
-    for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
-        fit.cannot(unsupported(field))?;
-    }
+    document::refuse_others(&document.others, &HINTS, fit)?;
     let prompt = match document.prompt {
         TextOr::Text(text) => text,
         TextOr::Parts(texts) => match <[String; 1]>::try_from(texts) {

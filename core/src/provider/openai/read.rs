@@ -1,17 +1,14 @@
 //! A caller's request.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::message::{self, Message};
 use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Tool, ToolChoice};
 use crate::provider::choices::CHOICES_MAX;
-use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
+use crate::provider::document::{self, Others, TextOr, missing, wrong};
 use crate::provider::fit::Fit;
-use crate::provider::words;
+use crate::provider::words::{self, Thinking};
 use crate::reply::Reply;
 
 /// Most stop texts, as in OpenAI's API.
@@ -20,8 +17,15 @@ const STOPS_MAX: usize = 4;
 const TOP_LOGPROBS_MAX: u64 = 20;
 /// Fields that may be left out without changing the answer: they are about caches, bills and
 /// priorities.
-const HINTS: [&str; 6] =
-    ["metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store"];
+const HINTS: [&str; 7] = [
+    "metadata",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+];
 
 /// The fields that other protocols have words for, and those that are harmless at one value.
 #[derive(Deserialize)]
@@ -49,9 +53,11 @@ struct Document {
     presence_penalty: Option<f64>,
     response_format: Option<Format>,
     reasoning_effort: Option<String>,
+    /// As Anthropic has it, and callers of LiteLLM and OpenRouter send it.
+    thinking: Option<Thinking>,
     modalities: Option<Vec<String>>,
     #[serde(flatten)]
-    others: BTreeMap<String, IgnoredAny>,
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +110,8 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
     let alternatives = alternatives(document.n, fit)?;
     document.check(fit)?;
+    let effort = document.reasoning_effort.as_deref();
+    let effort = effort.map(|effort| words::effort("reasoning_effort", effort)).transpose()?;
     let (system, turns) = message::conversation(document.messages, fit)?;
     let mut tools = Vec::new();
     for (index, tool) in document.tools.unwrap_or_default().into_iter().enumerate() {
@@ -129,11 +137,7 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
         presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
         logprobs: document.logprobs.filter(|asked| *asked).map(|_| document.top_logprobs.unwrap_or(0)),
         format: document.response_format.map(format).transpose()?.unwrap_or_default(),
-        reasoning: document
-            .reasoning_effort
-            .as_deref()
-            .map(|e| words::effort("reasoning_effort", e))
-            .transpose()?,
+        reasoning: words::reasoning(document.thinking, effort)?,
         alternatives,
     })
 }
@@ -160,10 +164,7 @@ impl Document {
         }
         let speaks = self.modalities.iter().flatten().any(|modality| modality != "text");
         fit.cannot_if(speaks, || wrong("modalities", "[\"text\"]"))?;
-        for field in self.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
-            fit.cannot(unsupported(field))?;
-        }
-        Ok(())
+        document::refuse_others(&self.others, &HINTS, fit)
     }
 }
 

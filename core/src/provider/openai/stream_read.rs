@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::answer::{UsageFound, finish};
+use super::answer::{UsageFound, arguments as arguments_of, finish};
 use crate::chat::{Finish, StreamError, StreamEvent, TokenUsage};
 use crate::provider::Malformed;
 use crate::provider::document::{Piece, TextOr};
@@ -48,12 +48,13 @@ struct Delta {
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     tool_calls: Option<Vec<Call>>,
+    /// As it was before there could be several.
+    function_call: Option<Function>,
 }
 
 #[derive(Deserialize)]
 struct Call {
-    #[serde(default)]
-    index: u64,
+    index: Option<u64>,
     id: Option<String>,
     function: Option<Function>,
 }
@@ -61,7 +62,7 @@ struct Call {
 #[derive(Deserialize)]
 struct Function {
     name: Option<String>,
-    arguments: Option<String>,
+    arguments: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +115,9 @@ impl Reader {
         if let Some(logprobs) = choice.logprobs.filter(|l| l.get() != "null") {
             each(StreamEvent::Logprobs(logprobs));
         }
-        for call in delta.tool_calls.unwrap_or_default() {
+        let older =
+            delta.function_call.map(|function| Call { index: None, id: None, function: Some(function) });
+        for call in delta.tool_calls.unwrap_or_default().into_iter().chain(older) {
             self.call(call, each)?;
         }
         // Some servers send an empty reason with every chunk, some the last one twice.
@@ -133,8 +136,9 @@ impl Reader {
     fn call(&mut self, call: Call, each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
         let id = call.id.filter(|id| !id.is_empty());
         let Function { name, arguments } = call.function.unwrap_or(Function { name: None, arguments: None });
+        let number = call.index.unwrap_or(0);
         let is_it = |(index, known): &(u64, String)| {
-            *index == call.index && (name.is_none() || id.as_ref().is_none_or(|id| id == known))
+            *index == number && (name.is_none() || id.as_ref().is_none_or(|id| id == known))
         };
         let place = match self.tools.iter().rposition(is_it) {
             Some(place) => place,
@@ -142,13 +146,15 @@ impl Reader {
             None => {
                 let (place, name) = (self.tools.len(), name.ok_or(Malformed)?);
                 let id = id.unwrap_or_else(|| format!("call_{place}"));
-                self.tools.push((call.index, id.clone()));
+                self.tools.push((number, id.clone()));
                 each(StreamEvent::ToolStart { index: place as u64, id, name, signature: None });
                 place
             }
         };
         let index = place as u64;
-        if let Some(json) = arguments.filter(|json| !json.is_empty()) {
+        let found = arguments.filter(|found| found.get() != "null");
+        let json = found.map(|found| arguments_of(&found).ok_or(Malformed)).transpose()?;
+        if let Some(json) = json.filter(|json| !json.is_empty()) {
             each(StreamEvent::ToolInput { index, json });
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! The conversation in a request to a provider.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::chat::{
@@ -40,7 +42,7 @@ pub(super) enum Content<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ContentPart<'a> {
-    Text { text: &'a str },
+    Text { text: Cow<'a, str> },
     ImageUrl { image_url: ImageUrl },
     InputAudio { input_audio: InputAudio<'a> },
     File { file: File<'a> },
@@ -130,10 +132,11 @@ fn user<'a>(turn: &'a Turn, messages: &mut Vec<Message<'a>>, fit: &mut Fit) -> R
     let mut said = Vec::new();
     for part in &turn.parts {
         match part {
-            Part::Text(text) => said.push(ContentPart::Text { text }),
+            Part::Text(text) => said.push(ContentPart::Text { text: text.into() }),
             Part::Image(image) => said.push(ContentPart::ImageUrl { image_url: image_url(image) }),
             Part::ToolResult { id, content, .. } => {
-                messages.push(Message::Tool { tool_call_id: id, content: result(content, fit)? });
+                messages.push(Message::Tool { tool_call_id: id, content: texts(content) });
+                said.extend(pictures(id, content));
             }
             Part::Audio(Audio { format, data }) => {
                 said.push(ContentPart::InputAudio { input_audio: InputAudio { data, format } });
@@ -144,7 +147,9 @@ fn user<'a>(turn: &'a Turn, messages: &mut Vec<Message<'a>>, fit: &mut Fit) -> R
     }
     match *said.as_slice() {
         [] => {}
-        [ContentPart::Text { text }] => messages.push(Message::User { content: Content::Text(text) }),
+        [ContentPart::Text { text: Cow::Borrowed(text) }] => {
+            messages.push(Message::User { content: Content::Text(text) });
+        }
         _ => messages.push(Message::User { content: Content::Parts(said) }),
     }
     Ok(())
@@ -153,7 +158,7 @@ fn user<'a>(turn: &'a Turn, messages: &mut Vec<Message<'a>>, fit: &mut Fit) -> R
 fn file<'a>(document: &'a Document, fit: &mut Fit) -> Result<Option<ContentPart<'a>>, Reply> {
     let filename = document.name.as_deref().unwrap_or("document.pdf");
     Ok(match &document.source {
-        DocumentSource::Text(text) => Some(ContentPart::Text { text }),
+        DocumentSource::Text(text) => Some(ContentPart::Text { text: text.into() }),
         DocumentSource::Base64 { media_type, data } => {
             let file_data = format!("data:{media_type};base64,{data}");
             Some(ContentPart::File { file: File { filename, file_data } })
@@ -165,17 +170,25 @@ fn file<'a>(document: &'a Document, fit: &mut Fit) -> Result<Option<ContentPart<
     })
 }
 
-fn result(content: &[ResultPart], fit: &mut Fit) -> Result<String, Reply> {
-    let mut texts = Vec::with_capacity(content.len());
-    for piece in content {
-        match piece {
-            ResultPart::Text(text) => texts.push(text.as_str()),
-            ResultPart::Image(_) => {
-                fit.cannot(document::wrong("messages", "without pictures in tool results"))?;
-            }
-        }
+fn texts(content: &[ResultPart]) -> String {
+    let texts = content.iter().filter_map(|piece| match piece {
+        ResultPart::Text(text) => Some(text.as_str()),
+        ResultPart::Image(_) => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// A tool's message has no room for pictures: the user shows them, and says whose they are.
+fn pictures<'a>(id: &str, content: &'a [ResultPart]) -> Vec<ContentPart<'a>> {
+    let shown = content.iter().filter_map(|piece| match piece {
+        ResultPart::Image(image) => Some(ContentPart::ImageUrl { image_url: image_url(image) }),
+        ResultPart::Text(_) => None,
+    });
+    let mut shown: Vec<_> = shown.collect();
+    if !shown.is_empty() {
+        shown.insert(0, ContentPart::Text { text: format!("Given by tool call {id}:").into() });
     }
-    Ok(texts.join("\n"))
+    shown
 }
 
 fn assistant(turn: &Turn, with_thoughts: bool) -> Message<'_> {

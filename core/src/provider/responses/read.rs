@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::items::{Conversation, Item};
 use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Part, Role, Tool, ToolChoice};
-use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
+use crate::provider::document::{self, Others, TextOr, missing, wrong};
 use crate::provider::fit::Fit;
 use crate::provider::words;
 use crate::reply::Reply;
@@ -47,7 +46,7 @@ struct Document {
     reasoning: Option<ReasoningDocument>,
     user: Option<String>,
     #[serde(flatten)]
-    others: BTreeMap<String, IgnoredAny>,
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -88,9 +87,7 @@ struct ReasoningDocument {
 /// Reads a request; earlier responses must have been put before its input already.
 pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     let document: Document = document::read(body)?;
-    for field in document.others.keys().filter(|field| !HINTS.contains(&field.as_str())) {
-        fit.cannot(unsupported(field))?;
-    }
+    document::refuse_others(&document.others, &HINTS, fit)?;
     let mut conversation = Conversation::default();
     conversation.system.extend(document.instructions);
     match document.input {

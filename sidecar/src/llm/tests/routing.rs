@@ -68,6 +68,21 @@ async fn a_provider_that_fails_is_replaced_by_another_at_once() {
     }
 }
 
+/// OpenRouter begins to answer before it knows how that will end.
+#[tokio::test]
+async fn an_error_instead_of_an_answer_is_one_whatever_the_status() {
+    let error = r#"{"error":{"message":"Provider returned error","code":502},"user_id":"u"}"#;
+    let (bad, good) = (answering(200, error).await, well().await);
+    let gateway = before(&[&bad, &good], in_turn()).await;
+    assert_eq!(seen(&gateway.chat(BODY).await), (200, "b", "2"));
+    let gateway = before(&[&bad], in_turn()).await;
+    let got = gateway.chat(BODY).await;
+    assert_eq!(
+        (got.status.as_u16(), &got.json()["error"]["message"]),
+        (502, &"Provider returned error".into())
+    );
+}
+
 #[tokio::test]
 async fn a_provider_that_is_gone_is_soon_not_asked_any_more() {
     let good = well().await;

@@ -13,6 +13,8 @@ use super::provider::{Connection, TestProvider};
 use crate::llm::ProviderKind;
 
 const BODY: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+const MESSAGES: &str =
+    r#"{"model":"m","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"hi"}]}"#;
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"你\"}}]}\n\n";
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":4}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
@@ -231,11 +233,27 @@ async fn an_end_without_its_blank_line_is_an_end() {
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"x\",\"model\":\"m\"}}\n\n";
     let provider = streaming(vec![start.into(), stop.into()], true).await;
     let gateway = Gateway::start(vec![anthropic("p", provider.addr)]).await;
-    let body = r#"{"model":"m","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"hi"}]}"#;
-    let got = gateway.post("/v1/messages", &[], body).await;
+    let got = gateway.post("/v1/messages", &[], MESSAGES).await;
     assert_eq!(got.text(), [start, stop, "\n\n"].concat());
-    assert!(gateway.chat(body).await.text().ends_with(DONE));
+    assert!(gateway.chat(MESSAGES).await.text().ends_with(DONE));
     gateway.until_counted(r#"gateway_provider_requests_total{provider="p",outcome="ok"} 2"#).await;
+}
+
+#[tokio::test]
+async fn a_complete_answer_without_its_end_gets_one() {
+    let last = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    for chunks in [vec![FIRST, last], vec![FIRST, last, USAGE], vec![FIRST, last, USAGE, ": bye\n\n"]] {
+        let provider = streaming(chunks.iter().map(|chunk| chunk.as_bytes().to_vec()).collect(), true).await;
+        let gateway = Gateway::before(&provider).await;
+        assert_eq!(gateway.chat(BODY).await.text(), chunks.concat() + DONE);
+        let translated = gateway.post("/v1/messages", &[], MESSAGES).await;
+        assert!(
+            translated.text().ends_with("data: {\"type\":\"message_stop\"}\n\n"),
+            "{}",
+            translated.text()
+        );
+        gateway.until_counted(r#"gateway_provider_requests_total{provider="p",outcome="ok"} 2"#).await;
+    }
 }
 
 #[tokio::test]

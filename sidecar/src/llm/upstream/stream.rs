@@ -21,6 +21,8 @@ use crate::llm::front::refusal::error_event;
 use crate::llm::idle::IdleTimer;
 use crate::llm::metrics::{Observation, Outcome};
 
+/// What is said for a server that leaves it out after a complete answer.
+const DONE: &[u8] = b"data: [DONE]\n\n";
 /// How the data of a last event ends.
 const LAST: [&[u8]; 2] = [b"}", b"[DONE]"];
 
@@ -129,6 +131,12 @@ impl WatchedStream {
             self.scanner.push(b"\n\n");
             outcome = self.scanner.end();
             outcome.error = false;
+        }
+        let is_silent_end = !(outcome.done || outcome.error) && !self.scanner.is_mid_event();
+        if is_silent_end && self.errors.protocol == Protocol::OpenAi && self.scanner.is_finished() {
+            self.scanner.push(DONE);
+            self.end(Outcome::Ok);
+            return [with_blank_line(&rest), Bytes::from_static(DONE)].concat().into();
         }
         if outcome.done {
             self.end(if outcome.error { Outcome::ServerError } else { Outcome::Ok });
