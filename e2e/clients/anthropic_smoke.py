@@ -49,9 +49,9 @@ def answers(api: anthropic.Anthropic, model: str) -> None:
     assert final.stop_reason == "end_turn", final
     assert final.usage.output_tokens == whole.usage.output_tokens, final
 
-    listed = [listed.id for listed in api.models.list()]
-    assert model.split("/", 1)[1] in listed, listed
-    assert api.models.retrieve(model).type == "model"
+    name = model.split("/", 1)[1]
+    assert name in [listed.id for listed in api.models.list()], name
+    assert api.models.retrieve(name).display_name == name
 
     counted = api.messages.count_tokens(model=model, messages=QUESTION)
     assert counted.input_tokens > 0, counted

@@ -50,7 +50,7 @@ def answers(base_url: str, key: str) -> None:
     models = [model.id for model in api.models.list()]
     assert "gpt-4o" in models, models
     assert api.models.retrieve("gpt-4o").id == "gpt-4o"
-    assert api.models.retrieve("openai/gpt-4o").owned_by == "openai"
+    assert api.get("/models/openai/gpt-4o", cast_to=openai.types.Model).owned_by == "openai"
 
     raw = api.chat.completions.with_raw_response.create(
         model="openai/gpt-4o",
