@@ -123,8 +123,9 @@ impl WatchedStream {
     }
 
     /// The provider closed the stream: at its end, after an error of its own, or too early. Some
-    /// leave out the blank line that would make the last event one.
-    fn close(&mut self) -> Bytes {
+    /// leave out the blank line that would make the last event one, or say no end after a complete
+    /// answer; `properly` tells that from a connection that broke.
+    fn close(&mut self, properly: bool) -> Bytes {
         let rest = self.hold.rest();
         let mut outcome = self.scanner.end();
         if LAST.iter().any(|end| rest.trim_ascii().ends_with(end)) && !(outcome.done || outcome.error) {
@@ -132,7 +133,8 @@ impl WatchedStream {
             outcome = self.scanner.end();
             outcome.error = false;
         }
-        let is_silent_end = !(outcome.done || outcome.error) && !self.scanner.is_mid_event();
+        let unsaid = !(outcome.done || outcome.error || self.scanner.is_mid_event());
+        let is_silent_end = properly && unsaid;
         if is_silent_end && self.errors.protocol == Protocol::OpenAi && self.scanner.is_finished() {
             self.scanner.push(DONE);
             self.end(Outcome::Ok);
@@ -226,7 +228,8 @@ impl Body for WatchedStream {
                     this.idle.stop();
                     frame.into_data().map_or_else(|_| Bytes::new(), |chunk| this.pass(chunk))
                 }
-                Poll::Ready(Some(Err(_)) | None) => this.close(),
+                Poll::Ready(None) => this.close(true),
+                Poll::Ready(Some(Err(_))) => this.close(false),
                 Poll::Pending => {
                     ready!(this.idle.poll(cx));
                     this.cut(&Cut::Idle)
