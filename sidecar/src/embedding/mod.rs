@@ -42,6 +42,12 @@ pub struct Embedding {
     pub tokens: usize,
 }
 
+/// The bytes of a vector for others: little-endian f32, as OpenAI's API and Redis have them.
+#[must_use]
+pub fn little_endian(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
 /// What is known of a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {

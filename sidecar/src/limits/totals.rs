@@ -35,26 +35,20 @@ pub struct Totals {
 
 impl Totals {
     /// Adds another sum.
-    pub const fn add(&mut self, more: &Self) {
-        self.requests = self.requests.saturating_add(more.requests);
-        self.estimated_requests = self.estimated_requests.saturating_add(more.estimated_requests);
-        self.prompt_tokens = self.prompt_tokens.saturating_add(more.prompt_tokens);
-        self.cached_tokens = self.cached_tokens.saturating_add(more.cached_tokens);
-        self.completion_tokens = self.completion_tokens.saturating_add(more.completion_tokens);
-        self.cost_nano_usd = self.cost_nano_usd.saturating_add(more.cost_nano_usd);
+    pub fn add(&mut self, more: &Self) {
+        *self = self.with(more, u64::saturating_add);
     }
 
     /// What is in this sum beyond an earlier one.
     #[must_use]
-    pub const fn since(&self, earlier: &Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(earlier.requests),
-            estimated_requests: self.estimated_requests.saturating_sub(earlier.estimated_requests),
-            prompt_tokens: self.prompt_tokens.saturating_sub(earlier.prompt_tokens),
-            cached_tokens: self.cached_tokens.saturating_sub(earlier.cached_tokens),
-            completion_tokens: self.completion_tokens.saturating_sub(earlier.completion_tokens),
-            cost_nano_usd: self.cost_nano_usd.saturating_sub(earlier.cost_nano_usd),
-        }
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.with(earlier, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Self, operation: fn(u64, u64) -> u64) -> Self {
+        let mut numbers = self.numbers();
+        numbers.iter_mut().zip(other.numbers()).for_each(|(own, other)| *own = operation(*own, other));
+        Self::of_numbers(numbers)
     }
 
     /// The numbers in the order of the fields, as gateways tell each other.

@@ -5,10 +5,11 @@
 //! partition, where the index lies in Redis. The part in braces decides the slot in a cluster: an answer and
 //! its vectors lie together, and all of them in 64 groups. The two streams lie together in one slot.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::super::entry::Name;
 use super::super::index::PartitionKey;
+use crate::keys::random::hex;
 
 /// Groups of keys that share a slot of a cluster.
 pub const GROUPS: u8 = 64;
@@ -32,7 +33,7 @@ impl Space {
 
 impl fmt::Display for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -47,12 +48,7 @@ pub const fn group(name: Name) -> u8 {
 #[must_use]
 pub fn partition(space: Space, partition: &PartitionKey) -> String {
     let [first, ..] = *partition;
-    let mut key = format!("tidegate:cache:{{c{:02x}}}:n:{space}:", first % GROUPS);
-    for byte in partition {
-        // Writing to a String cannot fail.
-        let _ = write!(key, "{byte:02x}");
-    }
-    key
+    format!("tidegate:cache:{{c{:02x}}}:n:{space}:{}", first % GROUPS, hex(partition))
 }
 
 /// The key of an answer.

@@ -13,6 +13,7 @@ use tidegate_core::route::Protocol;
 
 use super::super::ANSWER_BYTES_MAX;
 use super::super::entry::{Entry, Name};
+use crate::embedding::little_endian;
 
 /// Begins an answer, with the version of its shape.
 const ANSWER: [u8; 4] = *b"TGA1";
@@ -121,7 +122,7 @@ pub fn encode_vector(name: Name, partition: &[u8; 32], vector: &[f32]) -> Vec<u8
     let mut out = Vec::with_capacity(VECTOR.len() + partition.len() + size_of_val(vector) + CHECK_BYTES);
     out.extend_from_slice(&VECTOR);
     out.extend_from_slice(partition);
-    vector.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    out.extend(little_endian(vector));
     seal(&mut out, name);
     out
 }

@@ -18,6 +18,7 @@ use super::super::index::PartitionKey;
 use super::keys::{self, Space};
 use super::queue::Job;
 use super::{LOOKUP_DEADLINE, Shared};
+use crate::embedding::little_endian;
 use crate::keys::unix_ms;
 use crate::redis::CallError;
 
@@ -112,22 +113,12 @@ impl Shared {
     }
 
     async fn change(&self, key: String, changes: Changes<'_>) {
-        let looked_at = LOOKED_AT * changes.added.len();
-        let outcome = match self.forget(&key, changes.gone).await {
-            Ok(()) => self.add_vectors(&key, &changes.added, changes.ttl_ms).await,
-            failed => failed,
-        };
-        let outcome = match outcome {
-            Ok(()) if looked_at > 0 => self.look_at_some(&key, looked_at).await,
-            outcome => outcome,
-        };
-        match outcome {
-            Ok(()) => {
-                self.complained_of_index.store(false, Ordering::Relaxed);
-            }
+        let added = changes.added.len();
+        match self.try_change(&key, changes).await {
+            Ok(()) => self.complained_of_index.store(false, Ordering::Relaxed),
             Err(error) => {
                 // What could not be added is found by the same words, and here in memory.
-                self.metrics.wrote("unindexed", changes.added.len());
+                self.metrics.wrote("unindexed", added);
                 if !self.complained_of_index.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "redis does not take vectors (it takes Redis 8); prompts are compared in memory");
                 }
@@ -135,10 +126,16 @@ impl Shared {
         }
     }
 
-    async fn add_vectors(&self, key: &str, added: &[(Name, &[f32])], ttl_ms: u64) -> Result<(), CallError> {
-        if added.is_empty() {
+    async fn try_change(&self, key: &str, changes: Changes<'_>) -> Result<(), CallError> {
+        self.forget(key, changes.gone).await?;
+        if changes.added.is_empty() {
             return Ok(());
         }
+        self.add_vectors(key, &changes.added, changes.ttl_ms).await?;
+        self.look_at_some(key, LOOKED_AT * changes.added.len()).await
+    }
+
+    async fn add_vectors(&self, key: &str, added: &[(Name, &[f32])], ttl_ms: u64) -> Result<(), CallError> {
         let mut pipeline = pipe();
         for (name, vector) in added {
             pipeline.cmd("VADD").arg(key).arg("FP32").arg(little_endian(vector)).arg(name.bytes()).ignore();
@@ -175,8 +172,4 @@ impl Shared {
         let looked: Result<Vec<Option<Name>>, CallError> = join_all(looks).await.into_iter().collect();
         self.forget(key, looked?.into_iter().flatten().collect()).await
     }
-}
-
-fn little_endian(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|number| number.to_le_bytes()).collect()
 }

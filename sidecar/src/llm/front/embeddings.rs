@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::request::LlmRequest;
 use super::{ATTEMPTS, MODEL, PROVIDER};
-use crate::embedding::{BATCH_TEXTS_MAX, EmbedError, Embedder, Embedding};
+use crate::embedding::{BATCH_TEXTS_MAX, EmbedError, Embedder, Embedding, little_endian};
 use crate::refusal::json;
 
 /// The `x-gateway-provider` of the model in this process, and its owner in the list of models.
@@ -196,8 +196,7 @@ fn wrong(field: &str, what: &str) -> Reply {
 
 /// Little-endian f32, as OpenAI's clients expect it.
 fn base64(vector: &[f32]) -> String {
-    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-    STANDARD.encode(bytes)
+    STANDARD.encode(little_endian(vector))
 }
 
 /// Reads `input`: a text or a list of texts. Lists of tokens are of another model's vocabulary.
