@@ -11,6 +11,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataTopic;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::KafkaBus;
@@ -57,6 +58,8 @@ pub struct KafkaSource {
     is_waiting: bool,
     /// When a topic that is missing is to be made.
     topic_due: Option<Instant>,
+    /// Whether a broker has the topic, while that is not known.
+    looking: Option<JoinHandle<bool>>,
 }
 
 impl std::fmt::Debug for KafkaSource {
@@ -100,6 +103,7 @@ impl KafkaSource {
             is_sharing_out: false,
             is_waiting: true,
             topic_due: Some(Instant::now()),
+            looking: None,
         })
     }
 
@@ -131,19 +135,32 @@ impl KafkaSource {
         }
     }
 
-    /// Makes the topic, if it is missing: a broker that lost it takes batches all the same, and some
-    /// brokers make none by themselves. Where a broker answers, whatever it says, all goes on.
-    async fn make_topic(&mut self) {
+    /// Looks whether a broker has the topic, and makes it if it is missing: a broker that lost it takes
+    /// batches all the same, and some brokers make none by themselves. That goes on by itself, because
+    /// whoever waits for what comes next may give up at any moment.
+    fn look_for_topic(&mut self) {
         let now = Instant::now();
-        if self.topic_due.is_none_or(|due| now < due) {
+        if self.looking.is_some() || self.topic_due.is_none_or(|due| now < due) {
             return;
         }
         self.topic_due = Some(now + TOPIC_INTERVAL);
-        let Ok(client) = self.config.create::<AdminClient<_>>() else { return };
-        match has_topic(client, self.bus.topic.clone()).await {
-            Some((_, true)) => {}
-            Some((client, false)) => create_topic(&client, &self.bus.topic).await,
-            None => return,
+        let (config, topic) = (self.config.clone(), self.bus.topic.clone());
+        self.looking = Some(tokio::spawn(async move {
+            let Ok(client) = config.create::<Admin>() else { return false };
+            match has_topic(client, topic.clone()).await {
+                Some((_, true)) => {}
+                Some((client, false)) => create_topic(&client, &topic).await,
+                None => return false,
+            }
+            true
+        }));
+    }
+
+    /// A broker has answered, or none has. Where one does, whatever it says, all goes on.
+    fn has_looked(&mut self, is_there: bool) {
+        self.looking = None;
+        if !is_there {
+            return;
         }
         self.topic_due = None;
         if std::mem::take(&mut self.is_waiting) {
@@ -169,8 +186,18 @@ impl KafkaSource {
         if !self.is_waiting {
             self.replace();
             self.is_waiting = true;
+            // What it finds may have been before the loss.
+            self.looking = None;
             self.topic_due = Some(Instant::now());
         }
+    }
+}
+
+/// The end of a look for the topic; never, where there is none.
+async fn looked(looking: &mut Option<JoinHandle<bool>>) -> bool {
+    match looking {
+        Some(looking) => looking.await.unwrap_or(false),
+        None => std::future::pending().await,
     }
 }
 
@@ -273,6 +300,10 @@ impl EventSource for KafkaSource {
                     }
                     Err(error) => error,
                 },
+                is_there = looked(&mut self.looking) => {
+                    self.has_looked(is_there);
+                    continue;
+                }
                 () = self.consumer.context().has_broken() => {
                     if self.bus.watch.has_one_broker() {
                         self.lose();
@@ -281,7 +312,7 @@ impl EventSource for KafkaSource {
                 }
                 _ = self.ticks.tick() => {
                     self.bus.send_again();
-                    self.make_topic().await;
+                    self.look_for_topic();
                     continue;
                 }
             };
