@@ -227,13 +227,15 @@ fn streams_for_anthropics_callers_keep_its_order() {
 
 #[test]
 fn a_stream_that_ended_well_is_seen_to() {
-    for (_, _, path, _, expected) in streams() {
+    for (_, _, path, input, expected) in streams() {
         let mut scanner = Scanner::new();
         scanner.push(expected.as_bytes());
         let outcome = scanner.end();
         let fails = path.to_string_lossy().contains("error");
         assert_eq!((outcome.is_success(), outcome.error), (!fails, fails), "{}", path.display());
-        assert!(fails || outcome.usage.is_some_and(|u| u.completion_tokens > 0), "{}", path.display());
+        let is_told = String::from_utf8_lossy(&input).contains("usage");
+        let is_read = outcome.usage.is_some_and(|usage| usage.prompt_tokens + usage.completion_tokens > 0);
+        assert!(fails || !is_told || is_read, "{}", path.display());
     }
 }
 
@@ -245,9 +247,11 @@ fn a_request_survives_the_way_there_and_back() {
         translated(caller, provider, body, &mut Fit::strict()).expect("translatable")
     };
     for (from, to, pair, _) in PAIRS {
-        let (back_from, back_to) = match from {
-            Chat => (Messages, Vendor::OpenAi),
-            _ => (Chat, Vendor::Anthropic),
+        let (back_from, back_to) = match (from, to) {
+            (Chat, Vendor::Anthropic) => (Messages, Vendor::OpenAi),
+            (Messages, Vendor::OpenAi) => (Chat, Vendor::Anthropic),
+            // No front speaks what these are translated into.
+            _ => continue,
         };
         for path in golden("requests", pair) {
             let case = case(&path);
