@@ -10,7 +10,8 @@ const SECRET: &str = "sk-plugged-in-0123456789";
 
 const CONFIG: &str = "\
 providers:
-  - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o]}
+  - {{openai}}
+    models: [gpt-4o]
 auth: {anonymous: {enabled: true, tenant: demo}}
 ";
 
@@ -163,7 +164,8 @@ async fn a_reload_of_the_file_is_laid_under_what_was_set_at_run_time() {
         changed.text()
     );
     let file = "providers:
-  - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o, o4]}
+  - {{openai}}
+    models: [gpt-4o, o4]
 auth: {anonymous: {enabled: true, tenant: demo}}
 ";
     setup.gateway.reload_sidecar(file).unwrap();

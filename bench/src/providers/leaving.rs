@@ -20,7 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 const CONFIG: &str = "\
 providers:
-  - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o, gpt-4o-mini]}
+  - {{openai}}
+    models: [gpt-4o, gpt-4o-mini]
 cache:
   l1: {enabled: false}
 auth:

@@ -110,8 +110,7 @@ async fn start(scenario: &Scenario) -> Result<Gateway, BenchError> {
         .map(|tenant| format!("    - {{name: {tenant}, key: {}, tenant: {tenant}}}\n", key_of(tenant)))
         .collect();
     let config = format!(
-        "providers:\n  - name: openai\n    type: openai\n    base_url: \"{{{{emulator}}}}\"\n    \
-         api_key: sk-emulated-0123456789\n    timeout: 2s\n    \
+        "providers:\n  - {{{{openai}}}}\n    timeout: 2s\n    \
          models: [gpt-4o, gpt-4o-mini, text-embedding-3-small]\nauth:\n  api_keys:\n{keys}{}",
         scenario.config
     );

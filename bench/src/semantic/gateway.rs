@@ -40,7 +40,8 @@ limiter: {default_rate: 1000000.0, max_rate: 1000000.0}
 logging: {format: json}
 embedding: {queue: 1024}
 providers:
-  - {name: openai, type: openai, base_url: \"{{emulator}}\", api_key: sk-emulated-0123456789, models: [gpt-4o-mini]}
+  - {{openai}}
+    models: [gpt-4o-mini]
 auth:
   api_keys:
     - {name: bench, key: @KEY@, tenant: bench}
@@ -184,8 +185,10 @@ async fn until_settled(gateway: &Gateway, asked: u64) -> Result<u64, BenchError>
     let settled = || async { counted(&admin.get(&url).await.ok()?.text(), asked) };
     if let Err(why) = eventually(&format!("{asked} answers are stored or not"), DEADLINE, settled).await {
         let page = admin.get(&url).await?.text();
-        let counts = page.lines().filter(|line| SETTLED.iter().any(|name| line.starts_with(name)));
-        return Err(BenchError::new(format!("{why}: {}", counts.collect::<Vec<_>>().join(", "))));
+        return Err(BenchError::new(format!(
+            "{why}: {}",
+            settled_lines(&page).collect::<Vec<_>>().join(", ")
+        )));
     }
     let page = admin.get(&gateway.url("/admin/cache")).await?.json();
     page["entries"].as_u64().ok_or_else(|| BenchError::new("/admin/cache has no `entries`".to_owned()))
@@ -193,9 +196,12 @@ async fn until_settled(gateway: &Gateway, asked: u64) -> Result<u64, BenchError>
 
 /// `Some` once the counters that say what became of answers come to `asked`.
 fn counted(page: &str, asked: u64) -> Option<()> {
-    let of_answers = page.lines().filter(|line| SETTLED.iter().any(|name| line.starts_with(name)));
     let count = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-    (of_answers.filter_map(count).sum::<f64>() >= asked as f64).then_some(())
+    (settled_lines(page).filter_map(count).sum::<f64>() >= asked as f64).then_some(())
+}
+
+fn settled_lines(page: &str) -> impl Iterator<Item = &str> {
+    page.lines().filter(|line| SETTLED.iter().any(|name| line.starts_with(name)))
 }
 
 /// Latencies of misses that are looked up, and of the same that are not, in turn.

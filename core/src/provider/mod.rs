@@ -176,9 +176,9 @@ pub fn read_answers(format: Format, exchange: &Exchange, body: &[u8]) -> Result<
     let mut answers = match format {
         Format::OpenAi => vec![openai::read_answer(body)?],
         Format::Anthropic => vec![anthropic::read_answer(body)?],
-        Format::Gemini => gemini::read_answers(exchange, body)?,
-        Format::Bedrock => vec![bedrock::read_answer(exchange, body)?],
-        Format::Ernie => vec![ernie::read_answer(exchange, body)?],
+        Format::Gemini => gemini::read_answers(&exchange.request_id, body)?,
+        Format::Bedrock => vec![bedrock::read_answer(body)?],
+        Format::Ernie => vec![ernie::read_answer(&exchange.request_id, body)?],
     };
     for answer in &mut answers {
         schema::restore(exchange.schema_tool.as_deref(), answer);

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
-use crate::provider::{Exchange, Malformed};
+use crate::provider::Malformed;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +101,7 @@ pub(super) fn finish(stop_reason: &str) -> Finish {
 }
 
 /// Reads an answer. It names neither itself nor its model.
-pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
+pub fn read_answer(body: &[u8]) -> Result<ChatAnswer, Malformed> {
     let found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let (mut text, mut thoughts, mut tool_uses) = (String::new(), Vec::new(), Vec::new());
     for block in found.output.message.content {
@@ -118,8 +118,8 @@ pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malfo
         }
     }
     Ok(ChatAnswer {
-        id: exchange.request_id.clone(),
-        model: exchange.model.clone(),
+        id: String::new(),
+        model: String::new(),
         text,
         thoughts,
         tool_uses,

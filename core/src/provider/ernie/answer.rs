@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::chat::{ChatAnswer, Finish, StreamEvent, TokenUsage, ToolUse};
-use crate::provider::{Exchange, Malformed, document};
+use crate::provider::{Malformed, document};
 
 #[derive(Deserialize)]
 struct Found {
@@ -59,17 +59,17 @@ fn tool_use(call: FoundCall, exchange: &str) -> Result<ToolUse, Malformed> {
     Ok(ToolUse { id: format!("call_{part}_0"), name: call.name, input, signature: None })
 }
 
-/// Reads an answer.
-pub fn read_answer(exchange: &Exchange, body: &[u8]) -> Result<ChatAnswer, Malformed> {
+/// Reads an answer. It does not name its model.
+pub fn read_answer(request_id: &str, body: &[u8]) -> Result<ChatAnswer, Malformed> {
     let mut found: Found = serde_json::from_slice(body).map_err(|_| Malformed)?;
-    let call = found.function_call.take().map(|call| tool_use(call, &exchange.request_id)).transpose()?;
+    let call = found.function_call.take().map(|call| tool_use(call, request_id)).transpose()?;
     if call.is_none() && found.result.is_none() {
         return Err(Malformed);
     }
     let finish = found.finish(call.is_some());
     Ok(ChatAnswer {
-        id: found.id.unwrap_or_else(|| exchange.request_id.clone()),
-        model: exchange.model.clone(),
+        id: found.id.unwrap_or_default(),
+        model: String::new(),
         text: found.result.unwrap_or_default(),
         thoughts: Vec::new(),
         tool_uses: call.into_iter().collect(),

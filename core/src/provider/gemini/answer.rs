@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::partial::PartialArg;
 use crate::chat::{ChatAnswer, Finish, Thought, TokenUsage, ToolUse};
-use crate::provider::{Exchange, Malformed, document};
+use crate::provider::{Malformed, document};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -146,7 +146,7 @@ pub(super) fn finish(reason: &str, has_tools: bool) -> Finish {
 
 /// Reads the answers in one: a candidate for each that was asked for. Google counts what they used
 /// together, which the first one tells.
-pub fn read_answers(exchange: &Exchange, body: &[u8]) -> Result<Vec<ChatAnswer>, Malformed> {
+pub fn read_answers(request_id: &str, body: &[u8]) -> Result<Vec<ChatAnswer>, Malformed> {
     let found: Found<'_> = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let blocked = found.is_blocked();
     let Found { mut candidates, usage_metadata, model_version, response_id, .. } = found;
@@ -155,8 +155,8 @@ pub fn read_answers(exchange: &Exchange, body: &[u8]) -> Result<Vec<ChatAnswer>,
     }
     candidates.sort_by_key(|candidate| candidate.index);
     let first = ChatAnswer {
-        id: response_id.map_or_else(|| exchange.request_id.clone(), Cow::into_owned),
-        model: model_version.map_or_else(|| exchange.model.clone(), Cow::into_owned),
+        id: response_id.map(Cow::into_owned).unwrap_or_default(),
+        model: model_version.map(Cow::into_owned).unwrap_or_default(),
         text: String::new(),
         thoughts: Vec::new(),
         tool_uses: Vec::new(),
@@ -167,7 +167,7 @@ pub fn read_answers(exchange: &Exchange, body: &[u8]) -> Result<Vec<ChatAnswer>,
     let mut usages = std::iter::once(first.usage);
     let answers = candidates.into_iter().map(|candidate| {
         let answer = ChatAnswer { usage: usages.next().unwrap_or_default(), ..first.clone() };
-        candidate.complete(answer, &exchange.request_id)
+        candidate.complete(answer, request_id)
     });
     let answers = answers.collect::<Result<Vec<_>, _>>()?;
     if answers.is_empty() { Err(Malformed) } else { Ok(answers) }

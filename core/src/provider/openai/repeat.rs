@@ -56,16 +56,18 @@ pub fn one_by_one(body: &[u8]) -> Result<Repeated, Reply> {
         RawValue::from_string(seed.to_string()).ok()
     };
     let seeds: Vec<_> = (0..count).map(seed_of).collect();
-    let write = |seed: &Option<Box<RawValue>>| {
-        let mut members = Members::read(body)?;
+    let mut bodies = Vec::with_capacity(seeds.len());
+    if let Some(mut members) = Members::read(body) {
         members.remove(&SEVERAL);
-        if let Some(seed) = seed {
-            members.set("seed", seed);
+        for seed in &seeds {
+            if let Some(seed) = seed {
+                members.set("seed", seed);
+            }
+            bodies.extend(members.write(body.len()));
         }
-        members.write(body.len())
-    };
+    }
     Ok(Repeated {
-        bodies: seeds.iter().filter_map(write).collect(),
+        bodies,
         model: asked.model,
         stream: asked.stream.unwrap_or(false),
         include_usage: asked.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
