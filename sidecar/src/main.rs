@@ -11,6 +11,11 @@ use tidegate::control::Origin;
 use tidegate::keys::Digest;
 use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
+/// A request allocates some fifty times, most of it freed by the same thread at once, which the
+/// system's allocator is slow at; measured in bench/README.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Said of a section that nothing uses.
 const WITHOUT_EFFECT: &str = "is valid, but nothing uses it: see bus.type and store.type";
 /// Bad command line, bad configuration, or unsuitable processor.

@@ -31,31 +31,43 @@ pub struct RateSignals {
 }
 
 impl RateSignals {
-    /// Reads headers, by a function from lower-case name to value, and the body of a refusal.
-    /// `unix_ms` is the time of day, for moments.
-    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &str, unix_ms: u64) -> Self {
-        let number = |name: &str| header(name)?.trim().parse::<u64>().ok();
-        let allowance = |kind: &str| {
-            let of = |openai: &str, anthropic: &str| {
-                (format!("x-ratelimit-{openai}-{kind}"), format!("anthropic-ratelimit-{kind}-{anthropic}"))
-            };
-            let either =
-                |(openai, anthropic): (String, String)| number(&openai).or_else(|| number(&anthropic));
-            let (openai, anthropic) = of("reset", "reset");
-            let reset = header(&openai).or_else(|| header(&anthropic));
-            Allowance {
-                limit: either(of("limit", "limit")),
-                remaining: either(of("remaining", "remaining")),
-                reset_ms: reset.and_then(|text| parse_span_ms(text, unix_ms)),
+    /// Reads headers, of lower-case names, in one pass, and the body of a refusal. Of several values
+    /// of one meaning the first readable one counts. `unix_ms` is the time of day, for moments.
+    pub fn read<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>, body: &str, unix_ms: u64) -> Self {
+        let mut signals = Self::default();
+        let (mut exact, mut rounded) = (None, None);
+        for (name, value) in headers {
+            if let Some((allowance, part)) = signals.allowance(name) {
+                match part {
+                    "limit" => first(&mut allowance.limit, || number(value)),
+                    "remaining" => first(&mut allowance.remaining, || number(value)),
+                    "reset" => first(&mut allowance.reset_ms, || parse_span_ms(value, unix_ms)),
+                    _ => {}
+                }
+            } else if name == "retry-after-ms" {
+                first(&mut exact, || number(value));
+            } else if name == "retry-after" {
+                first(&mut rounded, || parse_span_ms(value, unix_ms));
+            }
+        }
+        let wait_ms = exact.or(rounded).or_else(|| retry_info_ms(body));
+        signals.wait_ms = wait_ms.map(|ms| ms.min(WAIT_MS_MAX));
+        signals
+    }
+
+    /// The limit that a header is about, and what it says of it: OpenAI names the limit last,
+    /// Anthropic first.
+    fn allowance<'n>(&mut self, name: &'n str) -> Option<(&mut Allowance, &'n str)> {
+        let (part, kind) = match name.strip_prefix("x-ratelimit-") {
+            Some(rest) => rest.split_once('-')?,
+            None => {
+                name.strip_prefix("anthropic-ratelimit-")?.split_once('-').map(|(kind, part)| (part, kind))?
             }
         };
-        let wait = number("retry-after-ms")
-            .or_else(|| parse_span_ms(header("retry-after")?, unix_ms))
-            .or_else(|| retry_info_ms(body));
-        Self {
-            wait_ms: wait.map(|ms| ms.min(WAIT_MS_MAX)),
-            requests: allowance("requests"),
-            tokens: allowance("tokens"),
+        match kind {
+            "requests" => Some((&mut self.requests, part)),
+            "tokens" => Some((&mut self.tokens, part)),
+            _ => None,
         }
     }
 
@@ -72,6 +84,16 @@ impl RateSignals {
         };
         empty(&self.requests, 1).max(empty(&self.tokens, tokens.max(1)))
     }
+}
+
+fn first(slot: &mut Option<u64>, value: impl FnOnce() -> Option<u64>) {
+    if slot.is_none() {
+        *slot = value();
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 /// A span or a moment as providers write them, in milliseconds from now: seconds (`7`, `1.5`),
@@ -205,7 +227,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000_000;
 
     fn read(headers: &[(&str, &str)], body: &str) -> RateSignals {
-        RateSignals::read(|name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| *value), body, NOW)
+        RateSignals::read(headers.iter().copied(), body, NOW)
     }
 
     #[test]
@@ -263,7 +285,14 @@ mod tests {
             r#"{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.07s"}]}}"#,
         );
         assert_eq!(google.wait_ms, Some(34_070));
-        assert_eq!(read(&[("retry-after-ms", "250"), ("retry-after", "1")], "").wait_ms, Some(250));
+        assert_eq!(read(&[("retry-after", "1"), ("retry-after-ms", "250")], "").wait_ms, Some(250));
+        let twice =
+            [("x-ratelimit-limit-tokens", "many"), ("x-ratelimit-limit-tokens", "9"), ("retry-after", "")];
+        assert_eq!(read(&twice, "").tokens.limit, Some(9));
+        assert_eq!(
+            read(&[("x-ratelimit-limit", "5"), ("x-ratelimit-limit-tokens-day", "5")], ""),
+            RateSignals::default()
+        );
         assert_eq!(read(&[], "{}"), RateSignals::default());
     }
 

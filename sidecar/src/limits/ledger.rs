@@ -59,7 +59,10 @@ impl Rows {
         }
         self.tenants.entry((month, account.tenant.clone())).or_default().add(more);
         let id = (month, account);
-        self.totals.entry(id.clone()).or_default().add(more);
+        match self.totals.get_mut(&id) {
+            Some(totals) => totals.add(more),
+            None => drop(self.totals.insert(id.clone(), *more)),
+        }
         id
     }
 }
@@ -112,7 +115,9 @@ impl Ledger {
     fn note(&self, month: Month, account: Account, used: &Totals) -> RowId {
         let mut rows = self.lock();
         let id = rows.add(month, account, used);
-        rows.unwritten.insert(id.clone());
+        if !rows.unwritten.contains(&id) {
+            rows.unwritten.insert(id.clone());
+        }
         id
     }
 

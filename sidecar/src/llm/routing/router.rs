@@ -195,6 +195,9 @@ impl Router {
     }
 
     fn choose(&self, plan: &Plan, places: &[(usize, usize)]) -> Option<Picked> {
+        if let [place] = places {
+            return pick(plan, plan.tiers.get(place.0)?.get(place.1)?, *place, false);
+        }
         let settings = &plan.table.settings;
         let routes: Vec<(&Route, (usize, usize))> = places
             .iter()

@@ -50,5 +50,6 @@ impl Heard {
 fn signals(headers: &HeaderMap, body: &str) -> RateSignals {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    RateSignals::read(|name| headers.get(name)?.to_str().ok(), body, unix_ms)
+    let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    RateSignals::read(readable, body, unix_ms)
 }
