@@ -26,7 +26,7 @@ async fn gateway(embedding: &str) -> Gateway {
 server:
   upstreams:
     - {{name: vllm, prefix: /vllm, rewrite: /openai, address: \"{address}\", api: openai}}
-    - {{name: second, prefix: /openai, address: \"{address}\", api: openai}}
+    - {{name: second, prefix: /openai, address: \"{address}\", api: openai, api_key: sk-of-the-server-%5678}}
 providers:
   - {{{{openai}}}}
     models: [gpt-4o]
@@ -64,6 +64,16 @@ fn cache(answer: &Answer) -> (&str, Option<&str>) {
     (answer.header("x-gateway-cache").unwrap_or("none"), answer.header("x-gateway-cache-layer"))
 }
 
+/// Path and key of the last request that the server had, the key as the emulator masks it.
+fn last_asked(gateway: &Gateway) -> (String, String) {
+    let last = gateway.emulator.requests().pop().unwrap();
+    let keys = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+    let mut sent = last.headers.into_iter().filter(|(name, _)| keys.contains(&name.as_str()));
+    let key = sent.next().unwrap().1;
+    assert_eq!(sent.next(), None, "one key only");
+    (last.path, key)
+}
+
 fn asked(gateway: &Gateway) -> u64 {
     gateway.emulator.stats().requests_total
 }
@@ -73,7 +83,12 @@ async fn a_question_in_other_words_is_answered_inside_envoy() {
     let mut gateway = gateway("{deadline: 10s}").await;
     let first = vllm(&gateway, chat(STORED)).await;
     assert_eq!(cache(&first), ("miss", None));
-    assert_eq!(gateway.emulator.requests().pop().unwrap().path, "/openai/v1/chat/completions");
+    let (path, key) = last_asked(&gateway);
+    assert_eq!(
+        (path.as_str(), key.as_str()),
+        ("/openai/v1/chat/completions", "***6789"),
+        "the caller's own key"
+    );
     until_stored(&gateway, 1).await;
     let before = asked(&gateway);
 
@@ -111,6 +126,12 @@ async fn what_must_not_share_does_not(gateway: &Gateway) {
     assert_eq!(cache(&ask(gateway, OTHER, path, chat(SIMILAR)).await), ("miss", None), "another tenant");
     let elsewhere = ask(gateway, KEY, "/openai/v1/chat/completions", chat(SIMILAR)).await;
     assert_eq!(cache(&elsewhere), ("miss", None), "another server");
+    assert_eq!(last_asked(gateway).1, "***5678", "the server's key");
+    let other_header = Client::new().with_header("x-api-key", KEY);
+    let url = gateway.url("/openai/v1/chat/completions");
+    let answer = other_header.post_json(&url, chat("And with a key in another header?")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(last_asked(gateway).1, "***5678", "and no other");
     let sidecar = ask(gateway, KEY, "/v1/chat/completions", chat(SIMILAR)).await;
     assert_eq!(cache(&sidecar), ("miss", None), "a provider");
     let other_words = "How might I reset my password?";

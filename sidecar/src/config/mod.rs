@@ -50,6 +50,7 @@ use crate::l2::Settings as L2Settings;
 use crate::llm::ProviderSettings;
 use crate::llm::routing::RoutingSettings;
 use crate::provisioning::Document;
+use crate::secret::Secret;
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -208,6 +209,15 @@ impl Check<'_> {
             self.problems.add(path, what);
             String::new()
         })
+    }
+
+    /// A key for others' servers, which has to fit into a header.
+    pub fn key(&mut self, path: String, key: &Secret) -> Secret {
+        let key = self.expanded(&path, key.expose());
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            self.problems.add(path, "must be 1 or more visible ASCII characters, without spaces");
+        }
+        Secret::new(key)
     }
 
     /// A tenant, key or provider name.

@@ -209,15 +209,5 @@ fn keys_of(
     }
     let list = check.items(&format!("{path}.api_keys"), several, API_KEYS_MAX);
     let single = one.map(|key| (format!("{path}.api_key"), key));
-    single
-        .into_iter()
-        .chain(list)
-        .map(|(path, key)| {
-            let key = check.expanded(&path, key.expose());
-            if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-                check.problems.add(path, "must be 1 or more visible ASCII characters, without spaces");
-            }
-            Secret::new(key)
-        })
-        .collect()
+    single.into_iter().chain(list).map(|(path, key)| check.key(path, &key)).collect()
 }

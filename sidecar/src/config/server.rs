@@ -11,6 +11,7 @@ use tidegate_core::route::{RouteClass, classify};
 
 use super::value::{ByteSize, Span};
 use super::{Check, Problems};
+use crate::secret::Secret;
 
 /// Most worker threads.
 const THREADS_MAX: usize = 256;
@@ -49,6 +50,7 @@ struct UpstreamDocument {
     address: Option<String>,
     rewrite: Option<String>,
     api: Option<Api>,
+    api_key: Option<Secret>,
 }
 
 /// The API that an upstream has.
@@ -84,6 +86,8 @@ pub struct Upstream {
     pub rewrite: Option<String>,
     /// The API that the gateway knows below the prefix.
     pub api: Option<Api>,
+    /// What it is sent as its key, in the place of whatever the caller sent.
+    pub api_key: Option<Secret>,
 }
 
 /// The validated section.
@@ -226,7 +230,7 @@ fn distinct_ports(server: &Server, problems: &mut Problems) {
 fn validate_upstreams(list: Option<Vec<Option<UpstreamDocument>>>, check: &mut Check<'_>) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for (path, document) in check.items("server.upstreams", list, UPSTREAMS_MAX) {
-        let UpstreamDocument { name, prefix, address, rewrite, api } = document;
+        let UpstreamDocument { name, prefix, address, rewrite, api, api_key } = document;
         let name = check.problems.required(&format!("{path}.name"), name, "`name: shop`");
         let prefix = check.problems.required(&format!("{path}.prefix"), prefix, "`prefix: /shop`");
         let address =
@@ -242,7 +246,8 @@ fn validate_upstreams(list: Option<Vec<Option<UpstreamDocument>>>, check: &mut C
         }
         let (host, port) = host_and_port(&path, &address, &mut check.problems);
         let rewrite = rewrite.map(|to| plain_path(&format!("{path}.rewrite"), &to, &mut check.problems));
-        upstreams.push(Upstream { name, prefix, host, port, rewrite, api });
+        let api_key = api_key.map(|key| check.key(format!("{path}.api_key"), &key));
+        upstreams.push(Upstream { name, prefix, host, port, rewrite, api, api_key });
     }
     upstreams
 }

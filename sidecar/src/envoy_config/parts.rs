@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use tidegate_core::route::SIDECAR_PREFIXES;
-use tidegate_core::wire::header;
+use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
 use super::{CLUSTER, not_found, quoted};
 use crate::config::server::{Server, SidecarProtocol, Upstream};
@@ -88,11 +88,29 @@ fn upstream_route(upstream: &Upstream) -> String {
     cluster: {}
     timeout: {timeout}
 {rewrite}    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
-  request_headers_to_remove: [{}, {}]
-",
+{}",
         quoted(&cluster_name(upstream)),
-        header::IDENTITY,
-        header::PROXIED
+        credentials(upstream.api_key.as_ref())
+    )
+}
+
+/// What an upstream must not see of the caller's credentials: nothing of ours, and where it has a key
+/// of its own, no other one.
+fn credentials(api_key: Option<&Secret>) -> String {
+    let mut removed = vec![header::IDENTITY, header::PROXIED];
+    let Some(key) = api_key else {
+        return format!("  request_headers_to_remove: [{}]\n", removed.join(", "));
+    };
+    removed.extend(CREDENTIAL_HEADERS.iter().filter(|name| **name != "authorization"));
+    // Envoy reads %NAME% in the values of headers as a variable.
+    let value = quoted(&format!("Bearer {}", key.expose().replace('%', "%%")));
+    format!(
+        "  request_headers_to_remove: [{}]
+  request_headers_to_add:
+    - header: {{key: authorization, value: {value}}}
+      append_action: OVERWRITE_IF_EXISTS_OR_ADD
+",
+        removed.join(", ")
     )
 }
 

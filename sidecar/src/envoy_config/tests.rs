@@ -88,6 +88,30 @@ fn a_server_of_models_streams_for_long_and_may_have_other_paths() {
 }
 
 #[test]
+fn an_upstream_with_a_key_sees_no_other() {
+    let yaml = "server: {upstreams: [
+        {name: vllm, prefix: /vllm, address: 'h:1', api: openai, api_key: 'k%\"1'},
+        {name: shop, prefix: /shop, address: 'h:2'}]}";
+    let (_, tree) = rendered(yaml);
+    let list = routes(&tree);
+    let route =
+        |cluster: &str| list.iter().find(|route| route["route"]["cluster"] == cluster).expect("a route");
+    let vllm = route("upstream_vllm");
+    let added = &vllm["request_headers_to_add"][0];
+    assert_eq!(
+        (&added["header"]["key"], &added["header"]["value"]),
+        (&"authorization".into(), &"Bearer k%%\"1".into())
+    );
+    assert_eq!(added["append_action"], "OVERWRITE_IF_EXISTS_OR_ADD");
+    let removed = serde_norway::to_string(&vllm["request_headers_to_remove"]).expect("text");
+    assert!(
+        ["x-api-key", "api-key", "x-goog-api-key"].iter().all(|name| removed.contains(name)),
+        "{removed}"
+    );
+    assert!(route("upstream_shop").get("request_headers_to_add").is_none());
+}
+
+#[test]
 fn without_upstreams_the_rest_is_404_and_a_socket_replaces_the_port() {
     let (_, tree) = rendered("server: {sidecar_socket: '/run/t \"x\".sock', sidecar_protocol: h2c}");
     let last = routes(&tree).pop().expect("routes");
