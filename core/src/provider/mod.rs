@@ -130,12 +130,14 @@ pub struct Malformed;
 /// # Errors
 /// `invalid_request` with the path of a field that is wrong, or that no other protocol has.
 pub fn read_request(front: Front, body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
-    match front {
+    let request = match front {
         Front::Chat => openai::read_request(body, fit),
         Front::Completions => openai::read_completions_request(body, fit),
         Front::Responses => responses::read_request(body, fit),
         Front::Messages => anthropic::read_request(body, fit),
-    }
+    }?;
+    fit.has_read(front);
+    Ok(request)
 }
 
 /// Reads an Anthropic request to count its tokens, where `max_tokens` may be missing.
@@ -149,8 +151,18 @@ pub fn read_count_request(body: &[u8]) -> Result<ChatRequest, Reply> {
 /// Writes a request for a provider that speaks `format`.
 ///
 /// # Errors
-/// `invalid_request` with the field that the provider has no word for.
+/// `invalid_request` with the field that the provider has no word for, as the caller of
+/// [`read_request`] wrote it.
 pub fn write_request(
+    format: Format,
+    dialect: &Dialect,
+    request: ChatRequest,
+    fit: &mut Fit,
+) -> Result<Written, Reply> {
+    written(format, dialect, request, fit).map_err(|refusal| fit.in_callers_words(refusal))
+}
+
+fn written(
     format: Format,
     dialect: &Dialect,
     mut request: ChatRequest,

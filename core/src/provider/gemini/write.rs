@@ -114,7 +114,7 @@ struct ThinkingConfig {
 /// Writes a request; the model and whether it is a stream stand in its address.
 pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Reply> {
     let one_tool = request.parallel_tools == Some(false) && !request.tools.is_empty();
-    fit.cannot_if(one_tool, || wrong("parallel_tool_calls", "true"))?;
+    fit.cannot_if(one_tool, || wrong("parallel_tool_calls", "left out"))?;
     let excess = request.stops.len() > STOPS_MAX;
     fit.cannot_if(excess, || wrong("stop", "at most 5 texts"))?;
     fit.cannot_if(request.seed.is_some_and(|s| i32::try_from(s).is_err()), || unsupported("seed"))?;

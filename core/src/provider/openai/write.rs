@@ -130,7 +130,7 @@ struct NamedFunction<'a> {
 pub fn write_request(request: &ChatRequest, dialect: &Dialect, fit: &mut Fit) -> Result<Vec<u8>, Reply> {
     fit.cannot_if(request.top_k.is_some() && !dialect.top_k, || document::unsupported("top_k"))?;
     let excess = request.stops.len() > STOPS_MAX;
-    fit.cannot_if(excess, || document::wrong("stop_sequences", "at most 4 texts"))?;
+    fit.cannot_if(excess, || document::wrong("stop", "at most 4 texts"))?;
     let (older, newer) = match dialect.token_limit {
         TokenLimitField::MaxTokens => (request.tokens_max, None),
         TokenLimitField::MaxCompletionTokens => (None, request.tokens_max),
