@@ -23,7 +23,7 @@ use crate::learn;
 use crate::leases::Leases;
 use crate::limits::{self, Ledger, Probe};
 use crate::login::Login;
-use crate::metrics::{self, ControlMetrics, FilterStats};
+use crate::metrics::{self, ControlMetrics, FilterStats, Standing};
 use crate::provisioning::{ProvisionError, Provisioning, Seal, SealError};
 use crate::redis::Redis;
 use crate::server::{self, Entry, ListenError, Listener};
@@ -112,7 +112,7 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let (listeners, metrics_listener) = bind(&config).await.map_err(StartError::Listen)?;
 
     let mut registry = Registry::default();
-    metrics::register_build(&mut registry);
+    metrics::register_process(&mut registry);
     let filters = Arc::new(FilterStats::new(config.limiter.cleanup_interval));
     registry.register_collector(Box::new(filters.clone()));
     let control_metrics = ControlMetrics::register(&mut registry);
@@ -150,6 +150,8 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let control = Arc::new(control);
     let provisioning = Arc::new(provisioning);
     follow_fleet(&control, &provisioning);
+    let (providers, shown) = (provisioning.providers().clone(), control.clone());
+    registry.register_collector(Box::new(Standing { providers, ledger: ledger.clone(), control: shown }));
     let guesses = Attempts::new(BAD_CREDENTIALS);
     let login = Login::default();
     let (bus, observed) = bus::open(&config.bus, &mut registry).map_err(StartError::Bus)?;

@@ -22,10 +22,9 @@ pub struct Document {
 pub struct Metrics {
     /// Whether there is a page at all.
     pub enabled: bool,
-    /// A listener of its own, which asks for no key; without it the page is on the sidecar's
-    /// and the gateway's port, for operators.
+    /// A listener of its own beside those of the sidecar and the gateway, which asks for no key.
     pub listener: Option<SocketAddr>,
-    /// Path of the page.
+    /// Path of the page; with a listener of its own, there.
     pub path: String,
 }
 

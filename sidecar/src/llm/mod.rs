@@ -11,6 +11,7 @@ mod idempotency;
 mod idle;
 mod local;
 mod metrics;
+mod operations;
 mod provider;
 mod providers;
 pub mod report;

@@ -171,7 +171,8 @@ async fn call(
     let payer = caller.payer.filter(|_| task != Task::CountTokens);
     let price = provider.price().unwrap_or_default();
     let bill = payer.map(|p| Bill::open(p, &provider.name, &request.model, price, body.clone()));
-    let observation = Observation::start(Arc::clone(&provider.metrics), Some(ticket)).billed(bill);
+    let asked = (task.operation(), request.model.as_str());
+    let observation = Observation::start(Arc::clone(&provider.metrics), asked, Some(ticket)).billed(bill);
     match &*provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
