@@ -16,8 +16,6 @@ use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Said of a section that nothing uses.
-const WITHOUT_EFFECT: &str = "is valid, but nothing uses it: see bus.type and store.type";
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 /// Longest line looked at for a password, in bytes.
@@ -77,7 +75,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(path) => match config::load(&path, &environment()) {
             Ok(config) => {
                 for section in &config.without_effect {
-                    eprintln!("{}: {section}: {WITHOUT_EFFECT}", path.display());
+                    eprintln!("{}: {section}: {}", path.display(), without_effect(section));
                 }
                 print(&format!("{}: ok\n", path.display()))?;
             }
@@ -96,6 +94,15 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Said of a section that nothing uses, and what would use it.
+fn without_effect(section: &str) -> &'static str {
+    match section {
+        "kafka" => "is valid, but nothing uses it: set bus.type: kafka, or remove it",
+        "etcd" => "is valid, but nothing uses it: set store.type: etcd, or remove it",
+        _ => "is empty, and kept for a later version: remove it",
+    }
 }
 
 /// One line, so that it need not stand in a shell's history.
@@ -145,7 +152,7 @@ fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
     unsafe { tidegate::llm::compute_on_one_thread() };
     logging::start(config.logging);
     for section in &config.without_effect {
-        tracing::warn!(section, "the section {WITHOUT_EFFECT}");
+        tracing::warn!(section, "the section {}", without_effect(section));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)

@@ -23,6 +23,8 @@ pub mod problem;
 pub mod providers;
 pub mod ram;
 pub mod redis;
+#[cfg(test)]
+mod reference_tests;
 pub mod routing;
 pub mod sampler;
 pub mod server;

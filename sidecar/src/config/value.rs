@@ -87,33 +87,63 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// Replaces each `${NAME}` and `${NAME:-default}` in `text`, as a shell would; `$` elsewhere
-/// stays as it is.
+/// How deep defaults may stand in defaults.
+const DEFAULTS_DEEP_MAX: usize = 4;
+
+/// Replaces each `${NAME}` and `${NAME:-default}` in `text`, as a shell would; a default may have variables of its own,
+/// as in `${A:-${B}}`. `$` elsewhere stays as it is.
 ///
 /// # Errors
 /// A sentence that names the variable that is not set, or the place that is not closed. It
 /// never contains `text`, which may be a secret.
 pub fn expand(text: &str, env: &Env) -> Result<String, String> {
+    expand_within(text, env, DEFAULTS_DEEP_MAX)
+}
+
+fn expand_within(text: &str, env: &Env, deep_max: usize) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (inside, remaining) = after.split_once('}').ok_or("has a `${` without its `}`; close it")?;
+        let (inside, remaining) = closed(after).ok_or("has a `${` without its `}`; close it")?;
         let (name, default) =
             inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err("has a `${...}` that is not the name of a variable".to_owned());
         }
-        let value = env.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(default);
+        let value = env.get(name).filter(|value| !value.is_empty());
         out.push_str(before);
-        out.push_str(value.ok_or_else(|| {
-            format!(
-                "uses ${{{name}}}, which is not set; set it in the environment or write ${{{name}:-default}}"
-            )
-        })?);
+        match (value, default) {
+            (Some(value), _) => out.push_str(value),
+            (None, Some(_)) if deep_max == 0 => {
+                return Err(format!("has defaults in defaults, more than {DEFAULTS_DEEP_MAX} deep"));
+            }
+            (None, Some(default)) => out.push_str(&expand_within(default, env, deep_max - 1)?),
+            (None, None) => {
+                return Err(format!(
+                    "uses ${{{name}}}, which is not set; set it in the environment or write ${{{name}:-default}}"
+                ));
+            }
+        }
         rest = remaining;
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// What stands before the `}` that closes a `${`, and what comes after it.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let mut open = 1_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if text[..at].ends_with('$') => open += 1,
+            '}' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -144,6 +174,10 @@ mod tests {
         assert_eq!(expand("${EMPTY:-d}", &env).as_deref(), Ok("d"));
         assert!(expand("sk-${NOPE}", &env).expect_err("unset").contains("NOPE"));
         assert!(!expand("sk-secret${A", &env).expect_err("open").contains("secret"));
+        assert_eq!(expand("${NOPE:-${A}}-${NOPE:-${NO:-d}}", &env).as_deref(), Ok("1-d"));
+        assert!(expand("${NOPE:-${NO}}", &env).expect_err("unset").contains("${NO}"));
+        assert!(expand("${A:-${B}", &env).is_err(), "not closed");
+        assert!(expand(&("${N:-".repeat(9) + &"}".repeat(9)), &env).expect_err("deep").contains("4 deep"));
         assert!(expand("${}", &env).is_err());
     }
 }
