@@ -1,5 +1,7 @@
 //! `GET /openapi.json`: what this gateway answers, as an OpenAPI 3.1 document. Bodies of the LLM API
-//! are those of the providers' own documentation, so they are named and not repeated here.
+//! are those of the providers' own documentation, so of them only what every one has is named here.
+
+mod bodies;
 
 use std::sync::Arc;
 
@@ -105,6 +107,10 @@ const OPERATIONS: &[Operation] = &[
     ("get", "/health/ready", Who::Anyone, "Traffic may come"),
     ("get", "/health/detailed", Who::Anyone, "The state of every part"),
     ("get", "/ready", Who::Anyone, "Traffic may come"),
+    ("get", "/livez", Who::Anyone, "The process lives"),
+    ("get", "/readyz", Who::Anyone, "Traffic may come"),
+    ("get", "/dashboard/", Who::Anyone, "A page that shows all of this; it asks for a key"),
+    ("get", "/openapi.json", Who::Anyone, "This document"),
 ];
 
 /// The route of the document.
@@ -156,7 +162,8 @@ fn operation(method: &str, path: &str, who: Who, summary: &str) -> Value {
         operation["parameters"] = parameters.into();
     }
     if matches!(method, "post" | "put") {
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object"}}}});
+        let schema = bodies::schema(method, path);
+        operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
     operation
 }
