@@ -3,7 +3,7 @@
 use super::*;
 
 /// Where a mapping of known keys begins, as YAML around a key that nobody knows.
-const MAPPINGS: [&str; 36] = [
+const MAPPINGS: [&str; 38] = [
     "{KEY: 1}",
     "server: {KEY: 1}",
     "server: {upstreams: [{KEY: 1}]}",
@@ -36,10 +36,12 @@ const MAPPINGS: [&str; 36] = [
     "auth: {ram: {access_keys: [{KEY: 1}]}}",
     "metrics: {KEY: 1}",
     "sampler: {KEY: 1}",
+    "policy: {KEY: 1}",
     "policy: {rules: [{KEY: 1}]}",
     "bus: {KEY: 1}",
     "kafka: {KEY: 1}",
     "etcd: {KEY: 1}",
+    "logging: {KEY: 1}",
 ];
 /// A key that nobody knows.
 const UNKNOWN: &str = "no_such_key";
