@@ -39,8 +39,10 @@ fn quoted(text: &str) -> Vec<&str> {
 #[tokio::test]
 async fn bodies_have_the_fields_that_the_openapi_document_names() {
     let folder = folder();
-    let yaml = "auth: {jwt: {secret: 0123456789abcdef0123456789abcdef}}\n";
-    let sidecar = Sidecar::start(folder.path(), yaml).await;
+    let hash = tidegate::login::hash("a password of the tests").expect("hashes");
+    let users = format!("[{{name: alice, tenant: acme, password_hash: '{hash}'}}]");
+    let yaml = format!("auth: {{jwt: {{secret: 0123456789abcdef0123456789abcdef}}, users: {users}}}\n");
+    let sidecar = Sidecar::start(folder.path(), &yaml).await;
     let document = sidecar.send(Method::GET, "/openapi.json", &[], "").await.json();
     let mut compared = 0;
     for (path, operations) in document["paths"].as_object().expect("paths") {
