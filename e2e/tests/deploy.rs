@@ -95,16 +95,14 @@ fn manager(tree: &Value) -> &Value {
 fn istio(config: String) -> Result<String, HarnessError> {
     let patches = of_kind("istio/envoyfilter.yaml", "EnvoyFilter")["spec"]["configPatches"].clone();
     let patches = patches.as_array().expect("patches");
-    let of = |target: &str| {
-        patches
-            .iter()
-            .filter(move |patch| patch["applyTo"] == target)
-            .map(|patch| patch["patch"]["value"].clone())
+    let of = |target: &str| -> Vec<Value> {
+        let applied = patches.iter().filter(|patch| patch["applyTo"] == target);
+        applied.map(|patch| patch["patch"]["value"].clone()).collect()
     };
-    let one = |target: &str| of(target).next().expect("a patch");
+    let one = |target: &str| of(target).pop().expect("a patch");
     let merged = one("NETWORK_FILTER")["typed_config"].clone();
     // Each is inserted before those that are there.
-    let routes: Vec<Value> = of("HTTP_ROUTE").collect::<Vec<_>>().into_iter().rev().collect();
+    let routes = of("HTTP_ROUTE").into_iter().rev().collect();
     Ok(Printed::read(&config).with(one("HTTP_FILTER"), routes, one("CLUSTER"), &merged))
 }
 

@@ -17,10 +17,14 @@ providers:
 auth: {anonymous: {enabled: true, tenant: demo}}
 limiter: {budgets: [{tenant: demo, usd_per_month: 5}]}
 cache: {l2: {enabled: true}}
+breaker: {failure_threshold: 2}
+policy: {mode: shadow}
 redis: {url: \"REDIS\"}
 bus: {type: kafka}
 kafka: {brokers: [\"KAFKA\"]}
 ";
+/// Enough to open the breaker.
+const FAILURES: usize = 8;
 /// Labels that Prometheus gives by itself.
 const OF_THE_SCRAPE: [&str; 2] = ["instance", "job"];
 /// A metric that Prometheus makes by itself.
@@ -77,7 +81,9 @@ fn names(expression: &str) -> Names {
         let length = word.find(|c| !is_name(c)).unwrap_or(word.len());
         let (word, after) = word.split_at(length);
         rest = after;
-        let next = after.trim_start().chars().next();
+        let after_blank = after.trim_start();
+        let next = after_blank.chars().next();
+        let next_word = after_blank.split(|c| !is_name(c)).next().unwrap_or_default();
         if GROUPING.contains(&word) {
             let labels;
             (labels, rest) = list(after, ('(', ')'));
@@ -85,6 +91,7 @@ fn names(expression: &str) -> Names {
         } else if word.starts_with(|c: char| c.is_ascii_digit())
             || OPERATORS.contains(&word)
             || next == Some('(')
+            || GROUPING.contains(&next_word)
         {
             continue;
         } else if next == Some('{') {
@@ -109,7 +116,9 @@ fn exported(page: &str, into: &mut Exported) {
                 "info" => &["_info"],
                 _ => &[""],
             };
-            suffixes.iter().for_each(|suffix| drop(into.entry(format!("{name}{suffix}")).or_default()));
+            for suffix in suffixes {
+                into.entry(format!("{name}{suffix}")).or_default();
+            }
             continue;
         }
         if line.starts_with('#') {
@@ -169,7 +178,10 @@ async fn busy(redis: &RedisServer, kafka: &KafkaBroker) -> Gateway {
     assert_eq!(gateway.ask(&client, stream("a stream")).await.unwrap().status, 200);
     let matches = FaultMatch::default();
     gateway.emulator.arm(Fault { status: Some(500), matches, ..Fault::default() }).unwrap();
-    assert!(gateway.ask(&client, chat("a failure")).await.unwrap().status.is_server_error());
+    for failure in 0..FAILURES {
+        let answer = gateway.ask(&client, chat(&format!("failure {failure}"))).await.unwrap();
+        assert!(answer.status.is_server_error(), "{}", answer.text());
+    }
     gateway
 }
 
@@ -178,9 +190,10 @@ async fn alerts_and_panels_name_what_a_gateway_exports() {
     let (redis, kafka) = (RedisServer::start().await.unwrap(), KafkaBroker::start().await.unwrap());
     let gateway = busy(&redis, &kafka).await;
     let admin = gateway.admin();
-    let page = eventually("the failure has a cluster on /metrics", DEADLINE, || async {
+    let page = eventually("the failures have a cluster and a breaker on /metrics", DEADLINE, || async {
         let page = admin.get(&gateway.url("/metrics")).await.ok()?.text();
-        page.contains("gateway_cluster_size{").then_some(page)
+        let has = |name| page.contains(name);
+        (has("gateway_cluster_size{") && has("gateway_circuit_breaker_state{")).then_some(page)
     });
     let mut known = Exported::new();
     exported(&page.await.unwrap(), &mut known);
