@@ -110,6 +110,7 @@ fn what_is_commented_out_is_valid_when_it_is_not() {
         "OPENAI_API_KEY",
         "RAM_SECRET",
         "REDIS_PASSWORD",
+        "VLLM_API_KEY",
     ] {
         env.insert(name.to_owned(), "0123456789abcdef0123456789abcdef".to_owned());
     }
