@@ -12,7 +12,6 @@ use tidegate_e2e::harness::{
 };
 
 const PLACEHOLDER: &str = "REPLACE_WITH_INTERNAL_TOKEN";
-const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 /// The gateway's own paths, of which the manifests route the first part.
 const OWN: [&str; 12] = [
     "/v1",
