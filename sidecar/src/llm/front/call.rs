@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidegate_core::chat::estimate_request_tokens;
@@ -22,6 +22,9 @@ use crate::llm::routing::Picked;
 use crate::llm::translate::{Target, Translation};
 use crate::llm::upstream::{Call, Caller, Heard, Operation};
 use crate::refusal::json;
+
+/// Most calls begun at once for one request.
+const CALLS_AT_ONCE: usize = 8;
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +133,8 @@ async fn ask(
     together(chat, picked, caller, headers, request, translation, bodies).await
 }
 
-/// Sends all parts of a request at once, and makes one answer of what comes back.
+/// Sends all parts of a request, and makes one answer of what comes back. The first refusal ends the
+/// rest, as it stands for all.
 async fn together(
     task: Task,
     picked: &Picked,
@@ -140,11 +144,20 @@ async fn together(
     translation: Translation,
     bodies: Vec<Bytes>,
 ) -> Result<Response, Reply> {
-    let stream = translation.is_stream();
+    let is_stream = translation.is_stream();
     let calls = bodies
         .into_iter()
-        .map(|body| call(task, picked, caller, headers, request, Sent { body, stream, asks_usage: false }));
-    let responses = try_join_all(calls).await?;
+        .map(|body| Sent { body, stream: is_stream, asks_usage: false })
+        .map(|sent| call(task, picked, caller, headers, request, sent));
+    let mut calls = stream::iter(calls).buffered(CALLS_AT_ONCE);
+    let mut responses = Vec::new();
+    while let Some(response) = calls.try_next().await? {
+        let is_refusal = !response.status().is_success();
+        responses.push(response);
+        if is_refusal {
+            break;
+        }
+    }
     translation.finish(&picked.provider.name, responses).await
 }
 
