@@ -5,8 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # The targets share cargo's locks and dist/; cargo and the scripts use all cores by themselves.
 .NOTPARALLEL:
-.PHONY: help run dev test coverage wasm build build-local bench emulator lint vet fmt clean deps dev-setup \
-  docker-build docker-run docker-compose-up
+.PHONY: help run test wasm build bench emulator lint fmt clean docker-build docker-compose-up
 
 ENV := . scripts/env;
 PORT ?= 9101
@@ -17,15 +16,8 @@ help: ## this list
 run: ## set up, build, start the sidecar and Envoy, say where to go; Ctrl-C stops both
 	@scripts/run
 
-dev: run ## the same as run
-
 test: ## all tests: unit, contract, golden, end to end with a real Envoy
 	@scripts/test
-
-coverage: ## the unit tests' coverage, as coverage/html/index.html; needs cargo-llvm-cov
-	@scripts/setup run
-	@cargo llvm-cov --version >/dev/null 2>&1 || { echo "coverage: install it with 'cargo install cargo-llvm-cov' and 'rustup component add llvm-tools'" >&2; exit 1; }
-	@$(ENV) cargo llvm-cov --html --output-dir coverage -p tidegate-core -p tidegate-filter -p tidegate --lib
 
 wasm: ## the filter, as dist/tidegate_filter.wasm
 	@scripts/setup run
@@ -34,8 +26,6 @@ wasm: ## the filter, as dist/tidegate_filter.wasm
 build: ## the sidecar, as dist/tidegate
 	@scripts/setup run
 	@scripts/build-sidecar
-
-build-local: wasm build ## both of them
 
 bench: ## the benchmarks, beside a bare Envoy in the same run
 	@scripts/setup bench
@@ -49,27 +39,15 @@ emulator: ## the emulated providers on PORT (9101), with POST /__faults
 lint: ## formatting, clippy, shell scripts, configuration files
 	@scripts/lint
 
-vet: ## clippy alone
-	@$(ENV) cargo clippy --workspace --all-targets -- -D warnings
-
 fmt: ## format the Rust sources
 	@$(ENV) cargo fmt --all
 
-deps: ## install what running needs
-	@scripts/setup run
-
-dev-setup: ## install what the tests need, too
-	@scripts/setup test
-
 clean: ## remove what was built and the local state; the tools stay
 	@$(ENV) cargo clean
-	@rm -rf dist .state coverage
+	@rm -rf dist .state
 
 docker-build: ## the images tidegate-sidecar and tidegate-envoy
 	@deploy/compose.sh build
 
-docker-run: ## Envoy and the sidecar in containers, without the servers around them
-	@deploy/compose.sh --file deploy/compose.alone.yml up --build
-
-docker-compose-up: ## the whole environment in containers: Redis, Kafka, etcd, Prometheus and Grafana too
+docker-compose-up: ## the whole environment in containers
 	@deploy/compose.sh up --build

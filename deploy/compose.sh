@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker compose with the versions of scripts/versions.env and the settings of .env; the arguments are compose's own (build, up, config, ...).
+# docker compose with the versions of scripts/versions.env; the arguments are compose's own (build, up, config, ...).
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -13,8 +13,4 @@ else
   echo "compose.sh: neither 'docker compose' nor 'docker-compose' is here; install Docker with its compose plugin" >&2
   exit 1
 fi
-files=(--env-file scripts/versions.env)
-if [[ -f .env ]]; then
-  files+=(--env-file .env)
-fi
-exec "${compose[@]}" "${files[@]}" "$@"
+exec "${compose[@]}" --env-file scripts/versions.env "$@"

@@ -1,6 +1,6 @@
 //! Golden files: for each pair of protocols and each feature, what goes in and what must come
 //! out. `requests` and `answers` hold one JSON document per case with `in` and `out`, or with the
-//! `param` of the refusal, or a list of them as `out` where one request becomes several; `streams` holds the provider's bytes (`.in.sse`) beside the caller's
+//! `param` of the refusal; `streams` holds the provider's bytes (`.in.sse`) beside the caller's
 //! (`.out.sse`). `UPDATE_GOLDEN=1` writes what comes out into the files, to be read before it is
 //! committed.
 
@@ -14,7 +14,7 @@ use tidegate_core::chat::estimate_request_tokens;
 use tidegate_core::provider::Front::{Chat, Completions, Messages, Responses};
 use tidegate_core::provider::{
     Echo, Exchange, Fit, Format, Front, Malformed, StreamTranslator, Vendor, read_answers,
-    read_count_request, read_request, split, write_answers, write_request,
+    read_count_request, read_request, write_answers, write_request,
 };
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::sse::Scanner;
@@ -86,12 +86,8 @@ fn case(path: &Path) -> Value {
 
 fn translated(caller: Front, provider: Vendor, body: &Value, fit: &mut Fit) -> Result<Value, Reply> {
     let request = read_request(caller, body.to_string().as_bytes(), fit)?;
-    let mut bodies = Vec::new();
-    for request in split(provider.format(), request).requests {
-        let written = write_request(provider.format(), &provider.dialect(), request, fit)?;
-        bodies.push(serde_json::from_slice(&written.body).expect("JSON"));
-    }
-    Ok(if bodies.len() > 1 { Value::Array(bodies) } else { bodies.remove(0) })
+    let written = write_request(provider.format(), &provider.dialect(), request, fit)?;
+    Ok(serde_json::from_slice(&written.body).expect("JSON"))
 }
 
 #[test]

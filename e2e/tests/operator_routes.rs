@@ -62,19 +62,6 @@ async fn keys_and_limits_hold(gateway: &Gateway, user: &Client) {
     assert!(answer.header("x-ratelimit-remaining-requests").is_some());
     assert!(answer.header("x-gateway-cache").is_none());
     expect_error(&shop(gateway, &Client::new()).await, 401, "missing_api_key");
-    // However its slashes are written, a path is what it is, and the upstream sees what was checked.
-    for path in ["/openai%2Fv1%2Fmodels", "/%2fopenai/v1/models", "/v1/..%2fopenai/v1/models"] {
-        let answer = user.get(&gateway.url(path)).await.unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.json()["object"]), (200, &json!("list")), "{path}");
-        assert!(answer.header("x-gateway-cache").is_none(), "{path}: the operator's own route");
-        assert_eq!(gateway.emulator.requests().pop().unwrap().path, "/openai/v1/models", "{path}");
-        expect_error(&Client::new().get(&gateway.url(path)).await.unwrap(), 401, "missing_api_key");
-    }
-    for path in
-        ["/openai/..%2fadmin/clusters", "/openai%2f..%2fmetrics", "/openai/%2e%2e%2fv1%2fproviders%2f"]
-    {
-        expect_error(&user.get(&gateway.url(path)).await.unwrap(), 403, "permission_denied");
-    }
     let poor = Client::new().with_key("sk-poor-key-0123456789");
     for status in [200, 200] {
         assert_eq!(shop(gateway, &poor).await.status, status);

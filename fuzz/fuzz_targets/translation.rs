@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::provider::{
-    ChoicesTranslator, Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answers, read_request,
-    split, write_answers, write_request,
+    Exchange, Fit, Format, Front, StreamTranslator, Vendor, read_answers, read_request, write_answers,
+    write_request,
 };
 
 const FRONTS: [Front; 4] = [Front::Chat, Front::Completions, Front::Responses, Front::Messages];
@@ -22,34 +22,17 @@ fn stream(format: Format, front: Front, chunks: [&[u8]; 2]) -> Vec<u8> {
     out
 }
 
-/// The same bytes as two streams of two answers each, whose pieces come in turn.
-fn choices(format: Format, front: Front, chunks: [&[u8]; 2]) {
-    let mut translator = ChoicesTranslator::new(format, front, &Exchange::default(), 2, 2);
-    let mut out = Vec::new();
-    for chunk in chunks {
-        for stream in 0..2 {
-            translator.push(stream, chunk, &mut out);
-        }
-    }
-    for stream in 0..2 {
-        translator.close(stream, &mut out);
-    }
-}
-
 fuzz_target!(|input: (u8, usize, &[u8])| {
     let (pick, at, bytes) = input;
     let front = FRONTS[usize::from(pick) % FRONTS.len()];
     let vendor = VENDORS[usize::from(pick) / FRONTS.len() % VENDORS.len()];
     if let Ok(request) = read_request(front, bytes, &mut Fit::lenient()) {
-        for request in split(vendor.format(), request).requests {
-            let _ = write_request(vendor.format(), &vendor.dialect(), request, &mut Fit::lenient());
-        }
+        let _ = write_request(vendor.format(), &vendor.dialect(), request, &mut Fit::lenient());
     }
     if let Ok(answer) = read_answers(vendor.format(), &Exchange::default(), bytes) {
         let _ = write_answers(front, &Exchange::default(), &answer);
     }
     let whole = stream(vendor.format(), front, [bytes, &[]]);
-    let cut = bytes.split_at(at % (bytes.len() + 1));
-    assert_eq!(whole, stream(vendor.format(), front, [cut.0, cut.1]));
-    choices(vendor.format(), front, [cut.0, cut.1]);
+    let split = bytes.split_at(at % (bytes.len() + 1));
+    assert_eq!(whole, stream(vendor.format(), front, [split.0, split.1]));
 });

@@ -16,6 +16,8 @@ use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Said of a section that nothing uses.
+const WITHOUT_EFFECT: &str = "is valid, but nothing uses it: see bus.type and store.type";
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 /// Longest line looked at for a password, in bytes.
@@ -75,7 +77,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(path) => match config::load(&path, &environment()) {
             Ok(config) => {
                 for section in &config.without_effect {
-                    eprintln!("{}: {section}: {}", path.display(), without_effect(section));
+                    eprintln!("{}: {section}: {WITHOUT_EFFECT}", path.display());
                 }
                 print(&format!("{}: ok\n", path.display()))?;
             }
@@ -84,6 +86,10 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Envoy(path) => match config::load(&path, &environment()) {
             Ok(config) => {
                 let token = store::internal_token(config.store.folder())?;
+                if let Some(tls) = &config.security.tls {
+                    let secrets = envoy_config::Secrets::beside(config.store.folder());
+                    secrets.publish(tls).context("cannot write what tells Envoy of the certificates")?;
+                }
                 print(&envoy_config::render(&config, &token))?;
             }
             Err(problems) => return Ok(refused(&path, &problems)),
@@ -94,15 +100,6 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Said of a section that nothing uses, and what would use it.
-fn without_effect(section: &str) -> &'static str {
-    match section {
-        "kafka" => "is valid, but nothing uses it: set bus.type: kafka, or remove it",
-        "etcd" => "is valid, but nothing uses it: set store.type: etcd, or remove it",
-        _ => "is empty, and kept for a later version: remove it",
-    }
 }
 
 /// One line, so that it need not stand in a shell's history.
@@ -152,7 +149,7 @@ fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
     unsafe { tidegate::llm::compute_on_one_thread() };
     logging::start(config.logging);
     for section in &config.without_effect {
-        tracing::warn!(section, "the section {}", without_effect(section));
+        tracing::warn!(section, "the section {WITHOUT_EFFECT}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)

@@ -47,21 +47,6 @@ fn check_and_run_refuse_a_bad_file_with_every_path_and_exit_2() {
 }
 
 #[test]
-fn check_says_what_would_use_a_section_that_nothing_uses() {
-    let folder = tempfile::tempdir().expect("folder");
-    let yaml = "kafka: {brokers: ['k:9092']}\netcd: {endpoints: ['e:2379']}\ndiscovery: {}\n";
-    let checked = output(folder.path(), &["check", "--config", &write(folder.path(), yaml)]);
-    assert_eq!(checked.status.code(), Some(0));
-    let words = text(&checked.stderr);
-    for (section, hint) in
-        [("kafka: ", "set bus.type: kafka"), ("etcd: ", "set store.type: etcd"), ("discovery: ", "is empty")]
-    {
-        let line = words.lines().find(|line| line.contains(section)).unwrap_or_default();
-        assert!(line.contains(hint), "{section}{words}");
-    }
-}
-
-#[test]
 fn help_hash_key_and_mistakes() {
     let folder = tempfile::tempdir().expect("folder");
     let help = output(folder.path(), &["--help"]);

@@ -1,7 +1,6 @@
 //! The sidecar as Envoy, the filter and an operator meet it: over real sockets.
 
 mod common;
-mod described;
 mod understanding;
 
 use std::time::Duration;
@@ -45,6 +44,26 @@ async fn health_is_public_and_errors_have_the_shape_of_openai() {
     assert_eq!(anthropic.json()["request_id"], "r1");
     assert_eq!(anthropic.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(anthropic.json()["error"]["type"], "invalid_request_error");
+    assert!(sidecar.end().await);
+}
+
+#[tokio::test]
+async fn what_the_openapi_document_names_is_there() {
+    let folder = folder();
+    let sidecar = Sidecar::start(folder.path(), "").await;
+    let document = sidecar.send(Method::GET, "/openapi.json", &[], "").await.json();
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 40);
+    for (path, operations) in paths {
+        // A method that no path has, so that nothing is done.
+        let asked = path.replace(['{', '}'], "x");
+        let answer = sidecar.admin(Method::PATCH, &asked, "").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        let allowed = answer.headers["allow"].to_str().expect("text").to_lowercase();
+        for method in operations.as_object().expect("operations").keys() {
+            assert!(allowed.split(',').any(|a| a.trim() == method), "{method} {path}: {allowed}");
+        }
+    }
     assert!(sidecar.end().await);
 }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::canonical::{Thought, ToolUse};
 
 /// A whole answer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ChatAnswer {
     /// The provider's id of it.
     pub id: String,
@@ -26,10 +26,9 @@ pub struct ChatAnswer {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
     /// By itself, or at a stop text that the provider does not name.
-    #[default]
     Stop,
     /// At this stop text.
     StopText(String),

@@ -2,8 +2,6 @@
 //! request is written from, and back. Its shape is Anthropic's (turns of parts, the system text
 //! apart), because OpenAI's flat list of messages can be rebuilt from it and not the reverse.
 
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
 
 /// A request.
@@ -13,8 +11,6 @@ pub struct ChatRequest {
     pub model: String,
     /// System texts, in order.
     pub system: Vec<String>,
-    /// Those up to which the prompt is worth a place in the provider's cache, by their index.
-    pub system_cache: BTreeMap<usize, CacheTtl>,
     /// The conversation; neighbouring turns differ in role.
     pub turns: Vec<Turn>,
     /// Most tokens to generate.
@@ -54,10 +50,6 @@ pub struct ChatRequest {
     pub reasoning: Option<Reasoning>,
     /// Answers wanted beside the first.
     pub alternatives: u64,
-    /// The provider is to cache the prompt as far as it finds right.
-    pub cache: Option<CacheTtl>,
-    /// OpenAI's older completions: texts that want as many answers as the one in `turns`.
-    pub other_prompts: Vec<String>,
 }
 
 /// What an answer's text must be.
@@ -151,17 +143,6 @@ pub enum Part {
         /// Whether the tool failed.
         failed: bool,
     },
-    /// What stands before this is worth a place in the provider's cache. Never the first part.
-    CachePoint(CacheTtl),
-}
-
-/// How long a provider is to keep the beginning of a prompt in its cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheTtl {
-    /// As providers do it unasked: five minutes since it was used last.
-    Short,
-    /// An hour, at a higher price.
-    Hour,
 }
 
 /// A piece of a tool's result.
@@ -267,8 +248,6 @@ pub struct Tool {
     pub schema: Box<RawValue>,
     /// Whether inputs must follow the schema to the letter.
     pub strict: bool,
-    /// The tools up to this one are worth a place in the provider's cache.
-    pub cache: Option<CacheTtl>,
 }
 
 /// How freely the model uses tools.

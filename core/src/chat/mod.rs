@@ -9,8 +9,8 @@ mod tokens;
 
 pub use answer::{ChatAnswer, Finish, StreamError, StreamEvent, TokenUsage};
 pub use canonical::{
-    Audio, CacheTtl, ChatRequest, Document, DocumentSource, Effort, Image, OutputFormat, OutputSchema, Part,
-    Reasoning, ResultPart, Role, Thought, Tool, ToolChoice, ToolUse, Turn,
+    Audio, ChatRequest, Document, DocumentSource, Effort, Image, OutputFormat, OutputSchema, Part, Reasoning,
+    ResultPart, Role, Thought, Tool, ToolChoice, ToolUse, Turn,
 };
 pub use json::{DEPTH_MAX, JsonError, Tape, VALUES_MAX};
 pub use request::{OutputBound, RequestView};

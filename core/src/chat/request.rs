@@ -42,13 +42,12 @@ pub struct OutputBound {
     /// Most tokens of an answer, if there is a bound: OpenAI's `max_completion_tokens`,
     /// `max_tokens` or `max_output_tokens`, Anthropic's `max_tokens`.
     pub tokens: Option<u64>,
-    /// How many answers are asked for, at least 1: OpenAI's `n`, for each prompt where its older
-    /// completions have several.
+    /// How many answers are asked for (OpenAI's `n`), at least 1.
     pub answers: u64,
 }
 
 impl OutputBound {
-    /// Most answers to a prompt, and most prompts, that count; OpenAI gives no more.
+    /// Most answers that count; OpenAI gives no more.
     const ANSWERS_MAX: u64 = 128;
 
     /// Reads the bound out of a tape of `text`.
@@ -58,8 +57,7 @@ impl OutputBound {
         let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
         Self {
             tokens: names.into_iter().find_map(number),
-            answers: number("n").unwrap_or(1).clamp(1, Self::ANSWERS_MAX)
-                * tape.strings_and_lists_in(text, "prompt").clamp(1, Self::ANSWERS_MAX),
+            answers: number("n").unwrap_or(1).clamp(1, Self::ANSWERS_MAX),
         }
     }
 }
@@ -81,14 +79,6 @@ mod tests {
         assert_eq!(read(br#"{"max_output_tokens":9,"n":0}"#), (Some(9), 1));
         assert_eq!(read(br#"{"max_tokens":-1,"n":1e9}"#), (None, 1));
         assert_eq!(read(br#"{"max_tokens":null,"n":1000000000}"#), (None, 128));
-        assert_eq!(read(br#"{"n":2,"prompt":["a","b",[1,2]]}"#), (None, 6));
-        for one in [r#""a""#, r#"["a"]"#, "[1,2,3]", "[]", "{}", "null"] {
-            assert_eq!(
-                read(format!(r#"{{"max_tokens":5,"prompt":{one}}}"#).as_bytes()),
-                (Some(5), 1),
-                "{one}"
-            );
-        }
     }
 
     #[test]

@@ -163,7 +163,6 @@ fn part(part: &Part) -> u64 {
         },
         Part::Thought(thought) => estimate_tokens(&thought.text),
         Part::ToolUse(tool) => estimate_tokens(&tool.name) + estimate_tokens(tool.input.get()),
-        Part::CachePoint(_) => 0,
         Part::ToolResult { content, .. } => content
             .iter()
             .map(|piece| match piece {

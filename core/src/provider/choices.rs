@@ -1,96 +1,72 @@
-//! Several answers as the choices of one, as OpenAI's `n` and the several prompts of its older
-//! completions want them. Providers that give one at a time are asked for each in a request of its
-//! own; others send the pieces of all answers to a prompt in one stream.
+//! Several answers to one question as the choices of one, as OpenAI's `n` wants them. Providers that
+//! give one at a time are asked for each in a request of its own; others send the pieces of all in
+//! one stream.
 
 use super::{Exchange, Format, Front, StreamTranslator, openai};
-use crate::chat::{ChatRequest, Part, Role, Turn};
 
-/// Most answers to one prompt: each may cost a request, and its prompt once more.
+/// Most choices that are asked for one by one: each costs a request, and its prompt once more.
 pub const CHOICES_MAX: u64 = 8;
-/// Most answers to all prompts of one request.
-pub const ANSWERS_MAX: u64 = 32;
-
-/// Requests instead of one that asks for several answers.
-#[derive(Debug)]
-pub struct Split {
-    /// Prompt by prompt, and answer by answer where the model gives one at a time: in the order in
-    /// which OpenAI numbers choices.
-    pub requests: Vec<ChatRequest>,
-    /// Answers to each of them.
-    pub answers: u32,
-}
-
-/// Takes a request for several answers apart for a provider. With a seed, each answer to a prompt has
-/// one of its own, or all would be the same.
-#[must_use]
-pub fn split(provider: Format, mut request: ChatRequest) -> Split {
-    let wanted = request.alternatives + 1;
-    let together = if provider.gives_several(&request.model) { wanted } else { 1 };
-    let answers = u32::try_from(together).unwrap_or(u32::MAX);
-    if wanted == together && request.other_prompts.is_empty() {
-        return Split { requests: vec![request], answers };
-    }
-    let others = std::mem::take(&mut request.other_prompts).into_iter().map(|prompt| ChatRequest {
-        turns: vec![Turn { role: Role::User, parts: vec![Part::Text(prompt)] }],
-        ..request.clone()
-    });
-    let prompts: Vec<_> = others.collect();
-    let apart = |request: ChatRequest| {
-        (0..wanted / together).map(move |choice| ChatRequest {
-            seed: request.seed.map(|seed| seed.wrapping_add(choice.cast_signed())),
-            alternatives: together - 1,
-            ..request.clone()
-        })
-    };
-    let requests = std::iter::once(request).chain(prompts).flat_map(apart).collect();
-    Split { requests, answers }
-}
 
 /// Translates the streams of all choices into one. Its events come in the order in which the
 /// pieces do; each names its choice. It ends with the usage of all when the last choice has ended,
 /// or with the first one's error.
 #[derive(Debug)]
 pub struct ChoicesTranslator {
-    streams: Vec<StreamTranslator>,
+    choices: Vec<StreamTranslator>,
     caller: Front,
     exchange: Exchange,
     id: String,
+    /// All come in one stream.
+    shared: bool,
     ended: bool,
 }
 
 impl ChoicesTranslator {
-    /// A translator at the start of so many streams with so many answers each.
+    /// A translator at the start of so many streams.
     #[must_use]
-    pub fn new(provider: Format, caller: Front, exchange: &Exchange, streams: u32, answers: u32) -> Self {
+    pub fn new(provider: Format, caller: Front, exchange: &Exchange, count: usize) -> Self {
         let id = format!("chatcmpl-{}", exchange.request_id);
-        let stream = |index: u32| {
-            let numbers = index * answers..(index + 1) * answers;
-            StreamTranslator::of_choices(provider, caller, exchange, numbers, &id)
-        };
-        let streams = (0..streams).map(stream).collect();
-        Self { streams, caller, exchange: exchange.clone(), id, ended: false }
+        let choice = |index| StreamTranslator::of_choice(provider, caller, exchange, index, &id);
+        let choices = (0..u32::try_from(count).unwrap_or(u32::MAX)).map(choice).collect();
+        Self { choices, caller, exchange: exchange.clone(), id, shared: false, ended: false }
     }
 
-    /// Feeds a chunk of a stream and appends to `out` what can be said of it.
-    pub fn push(&mut self, stream: usize, chunk: &[u8], out: &mut Vec<u8>) {
-        if let Some(translator) = self.streams.get_mut(stream).filter(|_| !self.ended) {
-            translator.push(chunk, out);
-            self.settle(stream, out);
-        }
-    }
-
-    /// A stream is over.
-    pub fn close(&mut self, stream: usize, out: &mut Vec<u8>) {
-        if let Some(translator) = self.streams.get_mut(stream).filter(|_| !self.ended) {
-            translator.close(out);
-            self.settle(stream, out);
-        }
-    }
-
-    /// Whether no more of a stream is needed.
+    /// The same for choices that all come in one stream, which counts as the first one's.
     #[must_use]
-    pub fn has_ended(&self, stream: usize) -> bool {
-        self.ended || self.streams.get(stream).is_none_or(StreamTranslator::has_ended)
+    pub fn of_one_stream(provider: Format, caller: Front, exchange: &Exchange, count: usize) -> Self {
+        let mut translator = Self::new(provider, caller, exchange, count);
+        let numbered = (0..).zip(std::mem::take(&mut translator.choices));
+        let choices = numbered.map(|(index, choice)| choice.of_candidate(index)).collect();
+        Self { choices, shared: true, ..translator }
+    }
+
+    /// Feeds a chunk of a choice's stream and appends to `out` what can be said of it.
+    pub fn push(&mut self, choice: usize, chunk: &[u8], out: &mut Vec<u8>) {
+        if self.shared {
+            self.each(out, |translator, out| translator.push(chunk, out));
+        } else if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+            translator.push(chunk, out);
+            self.settle(choice, out);
+        }
+    }
+
+    /// A choice's stream is over.
+    pub fn close(&mut self, choice: usize, out: &mut Vec<u8>) {
+        if self.shared {
+            self.each(out, |translator, out| {
+                translator.close(out);
+                translator.break_off(out);
+            });
+        } else if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+            translator.close(out);
+            self.settle(choice, out);
+        }
+    }
+
+    /// Whether a choice needs no more of its stream.
+    #[must_use]
+    pub fn has_ended(&self, choice: usize) -> bool {
+        self.ended || (!self.shared && self.choices.get(choice).is_none_or(StreamTranslator::has_ended))
     }
 
     /// Whether the caller's stream has had its last event, good or bad.
@@ -99,12 +75,22 @@ impl ChoicesTranslator {
         self.ended
     }
 
-    fn settle(&mut self, stream: usize, out: &mut Vec<u8>) {
-        if self.streams.get(stream).is_some_and(StreamTranslator::has_failed) {
+    /// Does the same with every choice, until one has failed.
+    fn each(&mut self, out: &mut Vec<u8>, act: impl Fn(&mut StreamTranslator, &mut Vec<u8>)) {
+        for choice in 0..self.choices.len() {
+            if let Some(translator) = self.choices.get_mut(choice).filter(|_| !self.ended) {
+                act(translator, out);
+                self.settle(choice, out);
+            }
+        }
+    }
+
+    fn settle(&mut self, choice: usize, out: &mut Vec<u8>) {
+        if self.choices.get(choice).is_some_and(StreamTranslator::has_failed) {
             self.ended = true;
-        } else if self.streams.iter().all(StreamTranslator::has_ended) {
+        } else if self.choices.iter().all(StreamTranslator::has_ended) {
             self.ended = true;
-            let told = self.streams.iter().flat_map(StreamTranslator::told);
+            let told = self.choices.iter().filter_map(StreamTranslator::told);
             let usage = told.clone().map(|(_, usage)| usage).sum();
             let model = told.map(|(model, _)| model).next().unwrap_or_default();
             let end = openai::End { id: &self.id, model, usage };
@@ -152,7 +138,7 @@ mod tests {
             for front in [Front::Chat, Front::Completions] {
                 let streams = TEXTS.map(stream);
                 let mut places = [0; 3];
-                let mut translator = ChoicesTranslator::new(Format::Anthropic, front, &exchange(), 3, 1);
+                let mut translator = ChoicesTranslator::new(Format::Anthropic, front, &exchange(), 3);
                 let mut out = Vec::new();
                 let rest = (0..3).map(|choice| (choice, usize::MAX));
                 for (choice, bytes) in order.iter().copied().chain(rest) {
@@ -185,7 +171,8 @@ mod tests {
     }
 
     fn shared(pieces: &[&str], closed: bool) -> Vec<serde_json::Value> {
-        let mut translator = ChoicesTranslator::new(Format::Gemini, Front::Chat, &exchange(), 1, 3);
+        let mut translator =
+            ChoicesTranslator::of_one_stream(Format::Gemini, Front::Chat, &exchange(), TEXTS.len());
         let mut out = Vec::new();
         for piece in pieces {
             assert!(!translator.has_ended(0));
@@ -239,66 +226,9 @@ mod tests {
         assert_eq!(reasons, ["content_filter"]);
     }
 
-    /// Two prompts, two answers to each: choices 0 and 1 come in the first stream.
-    #[test]
-    fn candidates_of_several_prompts_are_numbered_prompt_by_prompt() {
-        let mut translator = ChoicesTranslator::new(Format::Gemini, Front::Completions, &exchange(), 2, 2);
-        let mut out = Vec::new();
-        let end = r#""finishReason":"STOP""#;
-        for (stream, index, text) in [(1, 1, "d"), (0, 1, "b"), (1, 0, "c"), (0, 0, "a")] {
-            let parts = format!(r#"[{{"text":"{text}"}}]"#);
-            let piece = format!(
-                r#"{{"candidates":[{{"index":{index},"content":{{"parts":{parts}}},{end}}}],"usageMetadata":{{"promptTokenCount":5,"candidatesTokenCount":2}}}}"#
-            );
-            translator.push(stream, format!("data: {piece}\n\n").as_bytes(), &mut out);
-        }
-        translator.close(0, &mut out);
-        assert!(!translator.all_have_ended() && translator.has_ended(0));
-        translator.close(1, &mut out);
-        assert!(translator.all_have_ended());
-        let events = events(&out);
-        let chunks = events[..events.len() - 1].iter();
-        let chunks: Vec<serde_json::Value> =
-            chunks.map(|event| serde_json::from_str(event).expect("JSON")).collect();
-        let said = chunks.iter().filter_map(|chunk| chunk["choices"].get(0)).filter_map(|choice| {
-            let text = choice["text"].as_str().filter(|text| !text.is_empty())?;
-            Some((choice["index"].as_u64()?, text))
-        });
-        assert_eq!(said.collect::<Vec<_>>(), [(3, "d"), (1, "b"), (2, "c"), (0, "a")]);
-        let usage = &chunks.last().expect("an end")["usage"];
-        assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&10.into(), &4.into()));
-    }
-
-    #[test]
-    fn each_prompt_is_asked_as_often_as_the_model_needs() {
-        let request = ChatRequest {
-            model: "m".to_owned(),
-            turns: vec![Turn { role: Role::User, parts: vec![Part::Text("a".to_owned())] }],
-            other_prompts: vec!["b".to_owned()],
-            alternatives: 2,
-            seed: Some(5),
-            ..ChatRequest::default()
-        };
-        let asked = |provider, model: &str| {
-            let Split { requests, answers } =
-                split(provider, ChatRequest { model: model.to_owned(), ..request.clone() });
-            let told = requests.iter().map(|request| match &*request.turns[0].parts {
-                [Part::Text(text)] => (text.clone(), request.seed, request.alternatives),
-                parts => panic!("{parts:?}"),
-            });
-            assert!(requests.iter().all(|request| request.other_prompts.is_empty()));
-            (told.collect::<Vec<_>>(), answers)
-        };
-        let one = |text: &str, seed| (text.to_owned(), Some(seed), 0);
-        let each = [one("a", 5), one("a", 6), one("a", 7), one("b", 5), one("b", 6), one("b", 7)];
-        assert_eq!(asked(Format::Anthropic, "m"), (each.to_vec(), 1));
-        let at_once = ["a", "b"].map(|text| (text.to_owned(), Some(5), 2));
-        assert_eq!(asked(Format::Gemini, "gemini-2.5-flash"), (at_once.to_vec(), 3));
-    }
-
     #[test]
     fn one_choice_that_fails_ends_them_all() {
-        let mut translator = ChoicesTranslator::new(Format::Anthropic, Front::Chat, &exchange(), 2, 1);
+        let mut translator = ChoicesTranslator::new(Format::Anthropic, Front::Chat, &exchange(), 2);
         let mut out = Vec::new();
         translator.push(0, stream("one").as_bytes(), &mut out);
         assert!(translator.has_ended(0) && !translator.has_ended(1) && !translator.all_have_ended());

@@ -8,7 +8,6 @@
 
 mod anthropic;
 mod bedrock;
-mod caching;
 mod choices;
 mod claude;
 mod document;
@@ -30,7 +29,7 @@ use crate::reply::Reply;
 use crate::route::{Endpoint, Protocol};
 
 pub use bedrock::{FrameDecoder, FrameError};
-pub use choices::{ChoicesTranslator, Split, split};
+pub use choices::{CHOICES_MAX, ChoicesTranslator};
 pub use embedding::{EmbeddingApi, embeds_nothing};
 pub use exchange::Exchange;
 pub use failure::{Failure, hidden_failure, read_failure};

@@ -40,7 +40,6 @@ pub fn as_tool(request: &mut ChatRequest, fit: &mut Fit) -> Result<Option<String
         description: Some(schema.description.unwrap_or_else(|| DESCRIPTION.to_owned())),
         schema: schema.schema,
         strict: false,
-        cache: None,
     });
     request.tool_choice = match request.tool_choice.take() {
         Some(ToolChoice::Named(tool)) if has_tools => Some(ToolChoice::Named(tool)),

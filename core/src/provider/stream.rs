@@ -1,7 +1,5 @@
 //! A provider's event stream as the caller's, chunk by chunk: a chunk may end anywhere.
 
-use std::ops::Range;
-
 use crate::chat::{StreamError, StreamEvent, TokenUsage};
 use crate::reply::Code;
 use crate::sse::{Event, Parser};
@@ -15,13 +13,6 @@ use super::{Exchange, Format, Front, Malformed, anthropic, bedrock, ernie, gemin
 pub struct StreamTranslator {
     parser: Parser,
     reader: Reader,
-    /// One for each answer in the stream.
-    lanes: Vec<Lane>,
-}
-
-/// The way of one answer to the caller.
-#[derive(Debug)]
-struct Lane {
     restore: Restore,
     writer: Writer,
     end: Option<End>,
@@ -32,17 +23,6 @@ struct Lane {
 enum End {
     Well,
     Badly,
-}
-
-/// How far an answer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// There is nothing of it.
-    None,
-    /// There is more to come.
-    Begun,
-    /// The stream may end now.
-    Complete,
 }
 
 #[derive(Debug)]
@@ -63,132 +43,158 @@ enum Writer {
 }
 
 impl StreamTranslator {
-    /// A translator at the start of a stream of one answer.
+    /// A translator at the start of a stream.
     #[must_use]
     pub fn new(provider: Format, caller: Front, exchange: &Exchange) -> Self {
-        Self::of_lanes(provider, exchange, vec![Lane::new(caller, exchange)])
-    }
-
-    /// A translator of these choices of OpenAI's, which come in one stream: no event of its own
-    /// ends any of them.
-    pub(super) fn of_choices(
-        provider: Format,
-        caller: Front,
-        exchange: &Exchange,
-        numbers: Range<u32>,
-        id: &str,
-    ) -> Self {
-        let lane = |number| Lane::new(caller, exchange).of_choice(number, id);
-        Self::of_lanes(provider, exchange, numbers.map(lane).collect())
-    }
-
-    fn of_lanes(provider: Format, exchange: &Exchange, lanes: Vec<Lane>) -> Self {
-        let Exchange { request_id, model, .. } = exchange;
         let reader = match provider {
             Format::OpenAi => Reader::OpenAi(openai::Reader::default()),
             Format::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
-            Format::Gemini => Reader::Gemini(gemini::Reader::new(request_id, model, lanes.len())),
-            Format::Bedrock => Reader::Bedrock(bedrock::Reader::new(request_id, model)),
-            Format::Ernie => Reader::Ernie(ernie::Reader::new(request_id, model)),
+            Format::Gemini => Reader::Gemini(gemini::Reader::new(&exchange.request_id, &exchange.model)),
+            Format::Bedrock => Reader::Bedrock(bedrock::Reader::new(&exchange.request_id, &exchange.model)),
+            Format::Ernie => Reader::Ernie(ernie::Reader::new(&exchange.request_id, &exchange.model)),
         };
-        Self { parser: Parser::new(), reader, lanes }
+        let writer = match caller {
+            Front::Completions => Writer::Completions(openai::CompletionsWriter::new(exchange)),
+            Front::Responses => Writer::Responses(Box::new(responses::Writer::new(exchange))),
+            Front::Chat => Writer::OpenAi(openai::Writer::new(exchange.created, exchange.include_usage)),
+            Front::Messages => Writer::Anthropic(anthropic::Writer::new(&exchange.request_id)),
+        };
+        let restore = Restore::new(exchange.schema_tool.clone());
+        Self { parser: Parser::new(), reader, restore, writer, end: None }
     }
 
-    /// For each answer the model that gives it and what it used, as far as OpenAI's callers are
-    /// told.
-    pub(super) fn told(&self) -> impl Iterator<Item = (&str, TokenUsage)> + Clone {
-        self.lanes.iter().filter_map(|lane| match &lane.writer {
+    /// The same for one of several candidates that come in one stream.
+    pub(super) fn of_candidate(mut self, index: u32) -> Self {
+        self.reader = match self.reader {
+            Reader::Gemini(reader) => Reader::Gemini(reader.of_candidate(index)),
+            reader => reader,
+        };
+        self
+    }
+
+    /// A translator of one of several choices of OpenAI's: no event of its own ends it.
+    pub(super) fn of_choice(
+        provider: Format,
+        caller: Front,
+        exchange: &Exchange,
+        index: u32,
+        id: &str,
+    ) -> Self {
+        let mut translator = Self::new(provider, caller, exchange);
+        translator.writer = match translator.writer {
+            Writer::OpenAi(writer) => Writer::OpenAi(writer.of_choice(index, id)),
+            Writer::Completions(writer) => Writer::Completions(writer.of_choice(index, id)),
+            writer => writer,
+        };
+        translator
+    }
+
+    /// The model that answers and what it used, as far as OpenAI's callers are told.
+    pub(super) fn told(&self) -> Option<(&str, TokenUsage)> {
+        match &self.writer {
             Writer::OpenAi(writer) => Some(writer.told()),
             Writer::Completions(writer) => Some(writer.told()),
             Writer::Responses(_) | Writer::Anthropic(_) => None,
-        })
+        }
     }
 
     /// Feeds a chunk and appends to `out` what can be said of it.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let Self { parser, reader, lanes } = self;
+        let Self { parser, reader, restore, writer, end } = self;
         parser.push(chunk, |event| {
-            if !all_have_ended(lanes) {
-                translate(reader, lanes, &event, out);
+            if end.is_none() {
+                *end = translate(reader, restore, writer, &event, out);
             }
         });
     }
 
     /// The provider's stream is over. Where its protocol has no last event, the caller's may get
-    /// its own now. One of several answers that has begun and is not complete is a failure.
+    /// its own now.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        let is_one = self.lanes.len() == 1;
-        for (number, lane) in self.lanes.iter_mut().enumerate() {
-            if lane.end.is_some() {
-                continue;
-            }
-            match self.reader.progress(number) {
-                Progress::Complete => lane.take(StreamEvent::End, out),
-                _ if is_one => {}
-                Progress::None => lane.end = Some(End::Well),
-                Progress::Begun => {
-                    let message = "The provider left an answer unfinished; it is incomplete.";
-                    return lane.take(failure(message), out);
-                }
-            }
+        let complete = match &self.reader {
+            Reader::OpenAi(_) | Reader::Anthropic(_) => false,
+            Reader::Gemini(reader) => reader.is_complete(),
+            Reader::Bedrock(reader) => reader.is_complete(),
+            Reader::Ernie(reader) => reader.is_complete(),
+        };
+        if complete && self.end.is_none() {
+            self.end = Some(End::Well);
+            self.writer.write(StreamEvent::End, out);
         }
+    }
+
+    /// The provider's stream broke off: says so, unless there was nothing in it for this one.
+    pub(super) fn break_off(&mut self, out: &mut Vec<u8>) {
+        let begun = !matches!(&self.reader, Reader::Gemini(reader) if !reader.has_begun());
+        if self.end.is_some() || !begun {
+            self.end.get_or_insert(End::Well);
+            return;
+        }
+        self.end = Some(End::Badly);
+        self.writer.write(failure("The provider left an answer unfinished; it is incomplete."), out);
     }
 
     /// The whole response that the caller of the Responses API got, once it has ended well.
     pub fn take_whole(&mut self) -> Option<Vec<u8>> {
-        match self.lanes.as_mut_slice() {
-            [Lane { writer: Writer::Responses(writer), .. }] => writer.take_whole(),
-            _ => None,
+        match &mut self.writer {
+            Writer::Responses(writer) => writer.take_whole(),
+            Writer::OpenAi(_) | Writer::Completions(_) | Writer::Anthropic(_) => None,
         }
     }
 
     /// Whether the caller's stream has had its last event, good or bad.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        all_have_ended(&self.lanes)
+    pub const fn has_ended(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Whether that was an error.
     #[must_use]
     pub(super) fn has_failed(&self) -> bool {
-        self.lanes.iter().any(Lane::has_failed)
+        self.end == Some(End::Badly)
     }
 }
 
-/// All answers are at their end, or one has failed, after which there is nothing to be said.
-fn all_have_ended(lanes: &[Lane]) -> bool {
-    lanes.iter().all(|lane| lane.end.is_some()) || lanes.iter().any(Lane::has_failed)
-}
-
-/// One event.
-fn translate(reader: &mut Reader, lanes: &mut [Lane], event: &Event<'_>, out: &mut Vec<u8>) {
-    let mut each = |number: usize, event: StreamEvent| {
-        if !lanes.iter().any(Lane::has_failed)
-            && let Some(lane) = lanes.get_mut(number)
-        {
-            lane.take(event, out);
-        }
+/// One event; how the stream ended, if it was the last.
+fn translate(
+    reader: &mut Reader,
+    restore: &mut Restore,
+    writer: &mut Writer,
+    event: &Event<'_>,
+    out: &mut Vec<u8>,
+) -> Option<End> {
+    let mut end = None;
+    let mut each = |event: StreamEvent| {
+        let Some(event) = restore.event(event).filter(|_| end.is_none()) else { return };
+        let event = match event {
+            StreamEvent::ToolInput { index, .. } if !writer.takes_input_of(index) => {
+                failure("The provider mixed the inputs of several tools; the answer is incomplete.")
+            }
+            event => event,
+        };
+        end = match event {
+            StreamEvent::End => Some(End::Well),
+            StreamEvent::Error(_) => Some(End::Badly),
+            _ => None,
+        };
+        writer.write(event, out);
     };
-    let mut only = |event: StreamEvent| each(0, event);
     let read = match reader {
         _ if event.truncated => Err(Malformed),
-        Reader::OpenAi(reader) => reader.read(event.data, &mut only),
-        Reader::Anthropic(reader) => reader.read(event.data, &mut only),
-        Reader::Gemini(reader) => match in_stream(Format::Gemini, event.data) {
-            Some(error) => {
-                only(StreamEvent::Error(error));
-                Ok(())
-            }
-            None => reader.read(event.data, &mut each),
-        },
-        Reader::Bedrock(reader) => {
-            read_or_fail(Format::Bedrock, event.data, &mut only, |d, e| reader.read(d, e))
+        Reader::OpenAi(reader) => reader.read(event.data, &mut each),
+        Reader::Anthropic(reader) => reader.read(event.data, &mut each),
+        Reader::Gemini(reader) => {
+            read_or_fail(Format::Gemini, event.data, &mut each, |d, e| reader.read(d, e))
         }
-        Reader::Ernie(reader) => read_or_fail(Format::Ernie, event.data, &mut only, |d, e| reader.read(d, e)),
+        Reader::Bedrock(reader) => {
+            read_or_fail(Format::Bedrock, event.data, &mut each, |d, e| reader.read(d, e))
+        }
+        Reader::Ernie(reader) => read_or_fail(Format::Ernie, event.data, &mut each, |d, e| reader.read(d, e)),
     };
     if read.is_err() {
-        each(0, failure("The provider sent an event that is not of its protocol; the answer is incomplete."));
+        each(failure("The provider sent an event that is not of its protocol; the answer is incomplete."));
     }
+    end
 }
 
 /// Reads an event, which may be an error in one of several shapes.
@@ -214,60 +220,6 @@ fn failure(message: &str) -> StreamEvent {
         message: message.to_owned(),
         code: Some(code.as_str().to_owned()),
     })
-}
-
-impl Reader {
-    /// How far one of the answers is; of no concern where the protocol has a last event.
-    fn progress(&self, number: usize) -> Progress {
-        let is_complete = match self {
-            Self::OpenAi(_) | Self::Anthropic(_) => false,
-            Self::Gemini(reader) => return reader.progress(number),
-            Self::Bedrock(reader) => reader.is_complete(),
-            Self::Ernie(reader) => reader.is_complete(),
-        };
-        if is_complete { Progress::Complete } else { Progress::Begun }
-    }
-}
-
-impl Lane {
-    fn new(caller: Front, exchange: &Exchange) -> Self {
-        let writer = match caller {
-            Front::Completions => Writer::Completions(openai::CompletionsWriter::new(exchange)),
-            Front::Responses => Writer::Responses(Box::new(responses::Writer::new(exchange))),
-            Front::Chat => Writer::OpenAi(openai::Writer::new(exchange.created, exchange.include_usage)),
-            Front::Messages => Writer::Anthropic(anthropic::Writer::new(&exchange.request_id)),
-        };
-        Self { restore: Restore::new(exchange.schema_tool.clone()), writer, end: None }
-    }
-
-    fn of_choice(self, number: u32, id: &str) -> Self {
-        let writer = match self.writer {
-            Writer::OpenAi(writer) => Writer::OpenAi(writer.of_choice(number, id)),
-            Writer::Completions(writer) => Writer::Completions(writer.of_choice(number, id)),
-            writer => writer,
-        };
-        Self { writer, ..self }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.end == Some(End::Badly)
-    }
-
-    fn take(&mut self, event: StreamEvent, out: &mut Vec<u8>) {
-        let Some(event) = self.restore.event(event).filter(|_| self.end.is_none()) else { return };
-        let event = match event {
-            StreamEvent::ToolInput { index, .. } if !self.writer.takes_input_of(index) => {
-                failure("The provider mixed the inputs of several tools; the answer is incomplete.")
-            }
-            event => event,
-        };
-        self.end = match event {
-            StreamEvent::End => Some(End::Well),
-            StreamEvent::Error(_) => Some(End::Badly),
-            _ => None,
-        };
-        self.writer.write(event, out);
-    }
 }
 
 impl Writer {

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use super::document::{missing, wrong};
-use super::fit::Fit;
 use crate::chat::{Effort, Reasoning, ToolChoice};
 use crate::reply::Reply;
 
@@ -40,30 +39,6 @@ pub(super) fn reasoning(
         ("enabled", None) => return Err(missing("thinking.budget_tokens")),
         _ => return Err(wrong("thinking.type", "enabled, adaptive or disabled")),
     }))
-}
-
-/// `reasoning`, as OpenRouter has it.
-/// <https://openrouter.ai/docs/use-cases/reasoning-tokens>
-#[derive(Deserialize)]
-pub(super) struct ReasoningWish {
-    effort: Option<String>,
-    max_tokens: Option<u64>,
-    enabled: Option<bool>,
-    exclude: Option<bool>,
-}
-
-impl ReasoningWish {
-    /// How much to think. Thoughts that the caller does not want to see cannot be held back here.
-    pub(super) fn reasoning(self, fit: &mut Fit) -> Result<Option<Reasoning>, Reply> {
-        fit.cannot_if(self.exclude == Some(true), || wrong("reasoning.exclude", "false"))?;
-        Ok(match (self.effort, self.max_tokens, self.enabled) {
-            (Some(wanted), ..) => Some(effort("reasoning.effort", &wanted)?),
-            (None, Some(tokens), _) => Some(Reasoning::Budget(tokens)),
-            (None, None, Some(true)) => Some(Reasoning::Effort(Effort::Medium)),
-            (None, None, Some(false)) => Some(Reasoning::Off),
-            (None, None, None) => None,
-        })
-    }
 }
 
 /// Whether tools may, must or must not be used.

@@ -31,8 +31,6 @@ pub async fn run_official_client(script: &str, arguments: &[&str]) -> Result<(),
         command.env_remove(name);
     }
     let output = command
-        // Modules beside the script leave nothing in the source tree.
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(path)
         .args(arguments)
         .stdin(Stdio::null())

@@ -38,10 +38,7 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 /// What a failed store asks the caller to wait, in milliseconds.
 const STORE_RETRY_MS: u64 = 1000;
 
-/// Where the metrics page is for those with a key, whatever path it has on a listener of its own.
-const METRICS_PATH: &str = "/metrics";
-
-/// The routes; the metrics page is among them even where it has a listener of its own.
+/// The routes; the metrics page is among them unless it has a listener of its own.
 pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
     let router = Router::new()
         .route("/admin/keys", get(keys::list).post(keys::create))
@@ -72,11 +69,11 @@ pub fn router(metrics: &Metrics) -> Router<Arc<Gateway>> {
         .route("/admin/policies/{id}", get(policies::one).put(policies::edit).delete(policies::remove))
         .route("/v1/admin/status", get(status::status))
         .merge(monitoring());
-    if !metrics.enabled {
-        return router;
+    if metrics.enabled && metrics.listener.is_none() {
+        router.route(&metrics.path, get(metrics_page))
+    } else {
+        router
     }
-    let path = if metrics.listener.is_none() { &metrics.path } else { METRICS_PATH };
-    router.route(path, get(metrics_page)).route("/api/v1/monitoring/metrics", get(metrics_page))
 }
 
 /// The same answers under the paths that monitoring tools look for.
@@ -86,6 +83,7 @@ fn monitoring() -> Router<Arc<Gateway>> {
         .route("/api/v1/monitoring/health", get(health::detailed))
         .route("/api/v1/monitoring/stats", get(routing::stats))
         .route("/api/v1/monitoring/alerts", get(policies::list))
+        .route("/api/v1/monitoring/metrics", get(metrics_page))
 }
 
 /// Runs a change, which waits for the disk, off the async threads.

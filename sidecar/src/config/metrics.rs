@@ -22,9 +22,10 @@ pub struct Document {
 pub struct Metrics {
     /// Whether there is a page at all.
     pub enabled: bool,
-    /// A listener of its own beside those of the sidecar and the gateway, which asks for no key.
+    /// A listener of its own, which asks for no key; without it the page is on the sidecar's
+    /// and the gateway's port, for operators.
     pub listener: Option<SocketAddr>,
-    /// Path of the page; with a listener of its own, there.
+    /// Path of the page.
     pub path: String,
 }
 

@@ -7,15 +7,6 @@ use super::value::Env;
 
 /// Variables that start with this override one key each: `GATEWAY__SERVER__PORT=9000`.
 const PREFIX: &str = "GATEWAY__";
-/// What platforms and other gateways call a key: variable, path, and whether it is a list with commas. They are laid on
-/// the file, and those that start with [`PREFIX`] on them.
-const ALIASES: [(&str, &[&str], bool); 5] = [
-    ("PORT", &["server", "port"], false),
-    ("REDIS_URL", &["redis", "url"], false),
-    ("KAFKA_BROKERS", &["kafka", "brokers"], true),
-    ("ETCD_ENDPOINTS", &["etcd", "endpoints"], true),
-    ("JWT_SECRET", &["auth", "jwt", "secret"], false),
-];
 /// Most overrides looked at.
 const OVERRIDES_MAX: usize = 256;
 /// Highest list index that an override may name.
@@ -35,47 +26,25 @@ pub fn tree(yaml: &str, env: &Env, problems: &mut Problems) -> Value {
             return Value::Null;
         }
     };
-    for (name, path, is_list) in ALIASES {
-        let Some(text) = env.get(name).filter(|text| !text.is_empty()) else { continue };
-        if name == "JWT_SECRET" && has_private_key(&tree) {
-            continue;
-        }
-        let keys: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        let value = if is_list { items(text) } else { scalar(text, &keys) };
-        if let Err(what) = lay(&mut tree, &keys, value) {
-            problems.add(name, what);
-        }
-    }
     for (name, value) in env.iter().filter(|(name, _)| name.starts_with(PREFIX)).take(OVERRIDES_MAX) {
-        let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-        if let Err(what) = lay(&mut tree, &keys, scalar(value, &keys)) {
+        if let Err(what) = lay(&mut tree, name, value) {
             problems.add(name, what);
         }
     }
     tree
 }
 
-/// Tokens are signed with one or the other; what the file says stays.
-fn has_private_key(tree: &Value) -> bool {
-    let jwt = tree.get("auth").and_then(|auth| auth.get("jwt"));
-    jwt.and_then(|jwt| jwt.get("private_key_path")).is_some()
-}
-
-fn items(text: &str) -> Value {
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    Value::Sequence(items.map(Value::from).collect())
-}
-
 /// Writes one override into the tree.
-fn lay(tree: &mut Value, keys: &[String], value: Value) -> Result<(), String> {
+fn lay(tree: &mut Value, name: &str, value: &str) -> Result<(), String> {
+    let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
     if keys.iter().any(String::is_empty) {
         return Err("is not a path; write GATEWAY__SECTION__KEY".to_owned());
     }
     let mut node = tree;
-    for key in keys {
+    for key in &keys {
         node = descend(node, key)?;
     }
-    *node = value;
+    *node = scalar(value, keys.last().map_or("", String::as_str), keys.len());
     Ok(())
 }
 
@@ -104,9 +73,8 @@ fn descend<'a>(node: &'a mut Value, key: &str) -> Result<&'a mut Value, String> 
 }
 
 /// Keys whose value is text even if it looks like a number.
-const TEXT_KEYS: [&str; 13] = [
+const TEXT_KEYS: [&str; 12] = [
     "api_key",
-    "secret",
     "key",
     "hash",
     "name",
@@ -121,9 +89,8 @@ const TEXT_KEYS: [&str; 13] = [
 ];
 
 /// A value as YAML would read it, except where only text makes sense.
-fn scalar(value: &str, keys: &[String]) -> Value {
-    let last_key = keys.last().map_or("", String::as_str);
-    let in_list = last_key.parse::<usize>().is_ok() && keys.len() > 1;
+fn scalar(value: &str, last_key: &str, depth: usize) -> Value {
+    let in_list = last_key.parse::<usize>().is_ok() && depth > 1;
     if TEXT_KEYS.contains(&last_key) || in_list {
         return Value::String(value.to_owned());
     }

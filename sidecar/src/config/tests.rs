@@ -110,8 +110,8 @@ fn sections_without_effect_are_checked_and_named() {
                 etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
     let config = parse(yaml, &Env::default()).expect("valid");
     assert_eq!(config.without_effect, ["kafka", "etcd"]);
-    let later = parse("security: {}\ntracing: {}", &Env::default()).expect("valid");
-    assert_eq!(later.without_effect, ["security", "tracing"]);
+    let later = parse("discovery: {}", &Env::default()).expect("valid");
+    assert_eq!(later.without_effect, ["discovery"]);
     let used = format!("{yaml}bus: {{type: kafka}}\nstore: {{type: etcd}}\n");
     assert_eq!(parse(&used, &Env::default()).expect("valid").without_effect, [""; 0]);
     assert!(paths("bus: {type: kafka}").contains(&"kafka".to_owned()));
@@ -127,7 +127,7 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("limiter: {default_rate: -5}", "is -5; must be 0.00001 to 10000000 requests per second"),
         ("limiter: {default_rate: 50, max_rate: 10}", "at most max_rate, which is 10"),
         ("breaker: {recovery_timeout: 30}", "such as \"500ms\""),
-        ("tracing: {enabled: true}", "not supported by this version"),
+        ("discovery: {enabled: true}", "not supported by this version"),
         ("sampler: {sampling_rate: 1.5}", "must be 0 to 1"),
         ("kafka: {brokers: [localhost]}", "host:port"),
         ("limitr: {}", "use one of `server`, `limiter`"),
@@ -252,58 +252,12 @@ fn a_reload_knows_what_waits_for_a_restart() {
 #[test]
 fn the_files_we_ship_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-    let env =
-        env(&[("OPENAI_API_KEY", "sk-1"), ("CI_KEY", "0123456789abcdef"), ("DEEPSEEK_API_KEY", "sk-1")]);
-    for file in ["gateway.yaml", "openai.yaml", "from-env.yaml"] {
+    let env = env(&[("OPENAI_API_KEY", "sk-1"), ("CI_KEY", "0123456789abcdef")]);
+    for file in ["gateway.yaml", "openai.yaml"] {
         if let Err(problems) = load(&folder.join(file), &env) {
             panic!("{file}:\n{problems}");
         }
     }
-}
-
-#[test]
-fn names_that_others_use_stand_for_keys_and_ours_win_over_them() {
-    let others = [
-        ("PORT", "9000"),
-        ("REDIS_URL", "redis://r:6379"),
-        ("KAFKA_BROKERS", "a:9092, b:9092"),
-        ("ETCD_ENDPOINTS", "e:2379"),
-        ("JWT_SECRET", "01234567890123456789012345678901"),
-    ];
-    let yaml = "server: {port: 1}\nbus: {type: kafka}\nkafka: {brokers: [file:1]}\nstore: {type: etcd}\n";
-    let config = parse(yaml, &env(&others)).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!((config.server.port, config.redis.is_some()), (9000, true));
-    assert_eq!(config.bus.kafka.map(|kafka| kafka.brokers), Some(vec!["a:9092".into(), "b:9092".into()]));
-    assert!(config.store.etcd.is_some() && config.auth.jwt.own.is_some());
-    let ours = [&others[..], &[("GATEWAY__SERVER__PORT", "9001"), ("GATEWAY__KAFKA__BROKERS__1", "c:9092")]];
-    let config = parse(yaml, &env(&ours.concat())).expect("valid");
-    assert_eq!(config.server.port, 9001);
-    assert_eq!(config.bus.kafka.map(|kafka| kafka.brokers), Some(vec!["a:9092".into(), "c:9092".into()]));
-    assert!(parse("", &env(&[("PORT", ""), ("JWT_SECRET", "")])).expect("valid").auth.jwt.own.is_none());
-    let refused =
-        parse("", &env(&[("PORT", "http"), ("JWT_SECRET", "short")])).expect_err("wrong").to_string();
-    assert!(refused.contains("server.port") && refused.contains("auth.jwt.secret"), "{refused}");
-    let own_key = "auth: {jwt: {private_key_path: /nowhere.pem, algorithm: EdDSA}}";
-    let refused = parse(own_key, &env(&others)).expect_err("no file").to_string();
-    assert!(refused.contains("private_key_path") && !refused.contains("jwt.secret"), "{refused}");
-}
-
-#[test]
-fn a_provider_is_named_by_the_environment() {
-    let text =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/from-env.yaml"));
-    let yaml = text.expect("is there");
-    let asked = |pairs: &[(&str, &str)]| match &parse(&yaml, &env(pairs)).expect("valid").providers[0].kind {
-        crate::llm::ProviderKind::Remote(remote) => remote.base_url.to_string(),
-        crate::llm::ProviderKind::Local { .. } => panic!("type openai"),
-    };
-    assert_eq!(asked(&[("DEEPSEEK_API_KEY", "k")]), "https://api.deepseek.com/");
-    let pairs = [("TARGET_API_KEY", "k"), ("TARGET_API_URL", "https://two.example/v1")];
-    assert_eq!(asked(&pairs), "https://two.example/v1");
-    let both = [&pairs[..], &[("TARGET_URL", "https://one.example/v1")]].concat();
-    assert_eq!(asked(&both), "https://one.example/v1");
-    let refused = parse(&yaml, &Env::new()).expect_err("no key").to_string();
-    assert!(refused.contains("DEEPSEEK_API_KEY"), "{refused}");
 }
 
 #[test]

@@ -18,8 +18,6 @@ use crate::store::{Store, StoreError, Table};
 
 /// Most rows with a key and a model of their own.
 pub const ROWS_MAX: usize = 100_000;
-/// Most providers whose costs are summed by themselves.
-const PROVIDERS_MAX: usize = 256;
 /// What stands for keys, providers and models that have no row of their own.
 const OTHERS: &str = "others";
 /// Time between two writes.
@@ -46,8 +44,6 @@ type RowId = (Month, Account);
 struct Rows {
     totals: BTreeMap<RowId, Totals>,
     tenants: BTreeMap<(Month, String), Totals>,
-    /// Nanodollars of all months.
-    providers: BTreeMap<String, u64>,
     unwritten: BTreeSet<RowId>,
 }
 
@@ -62,22 +58,12 @@ impl Rows {
             OTHERS.clone_into(&mut account.tenant);
         }
         self.tenants.entry((month, account.tenant.clone())).or_default().add(more);
-        self.spend(&account.provider, more.cost_nano_usd);
         let id = (month, account);
         match self.totals.get_mut(&id) {
             Some(totals) => totals.add(more),
             None => drop(self.totals.insert(id.clone(), *more)),
         }
         id
-    }
-
-    fn spend(&mut self, provider: &str, nano_usd: u64) {
-        let is_known = self.providers.contains_key(provider);
-        let provider = if is_known || self.providers.len() < PROVIDERS_MAX { provider } else { OTHERS };
-        match self.providers.get_mut(provider) {
-            Some(spent) => *spent = spent.saturating_add(nano_usd),
-            None => drop(self.providers.insert(provider.to_owned(), nano_usd)),
-        }
     }
 }
 
@@ -154,23 +140,6 @@ impl Ledger {
     #[must_use]
     pub fn spent_here(&self, month: Month, tenant: &str) -> u64 {
         self.lock().tenants.get(&(month, tenant.to_owned())).map_or(0, |totals| totals.cost_nano_usd)
-    }
-
-    /// What each tenant has spent in a month, in nanodollars, as far as [`Self::spent`] knows.
-    #[must_use]
-    pub fn spent_by_tenant(&self, month: Month) -> BTreeMap<String, u64> {
-        if let Some(view) = self.fleet_view(month) {
-            return view.tenants.into_iter().map(|(tenant, used)| (tenant, used.cost_nano_usd)).collect();
-        }
-        let rows = self.lock();
-        let of_month = rows.tenants.range((month, String::new())..).take_while(|((of, _), _)| *of == month);
-        of_month.map(|((_, tenant), used)| (tenant.clone(), used.cost_nano_usd)).collect()
-    }
-
-    /// What requests to each provider have cost here in all months, in nanodollars.
-    #[must_use]
-    pub fn spent_by_provider(&self) -> BTreeMap<String, u64> {
-        self.lock().providers.clone()
     }
 
     /// Whether the other gateways were heard at the last exchange; `None` where there are none.
@@ -315,9 +284,6 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].1.prompt_tokens, 20);
         assert_eq!((ledger.spent(november, "acme"), ledger.spent(october, "acme")), (2100, 700));
-        let by_tenant = BTreeMap::from([("acme".to_owned(), 2100), ("other".to_owned(), 700)]);
-        assert_eq!(ledger.spent_by_tenant(november), by_tenant);
-        assert_eq!(ledger.spent_by_provider(), BTreeMap::from([("p".to_owned(), 3500)]));
         ledger.record(november, account("acme", Some("k"), "a"), &USED);
         assert_eq!(ledger.rows(november, Some("acme"))[0].1.requests, 3);
         assert_eq!(ledger.rows(november, None).len(), 3);

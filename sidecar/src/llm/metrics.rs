@@ -12,11 +12,9 @@ use prometheus_client::registry::Registry;
 use tidegate_core::reply::Code;
 use tidegate_core::sse::Usage;
 
-use super::operations::{Asked, Families, Operations};
 use super::routing::Ticket;
-use super::settings::ProviderSettings;
-use super::upstream::Operation;
 use crate::limits::Bill;
+use crate::trace::Span;
 
 /// Bucket bounds in seconds, as the GenAI conventions advise.
 const SECONDS: [f64; 14] =
@@ -62,8 +60,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// All there are, each at its own index.
-    pub const ALL: [Self; 8] = [
+    const ALL: [Self; 8] = [
         Self::Ok,
         Self::ClientError,
         Self::RateLimited,
@@ -74,9 +71,7 @@ impl Outcome {
         Self::Cancelled,
     ];
 
-    /// As a metric label.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ClientError => "client_error",
@@ -131,8 +126,7 @@ struct ByTokenType {
     provider: Box<str>,
 }
 
-/// Histograms by labels.
-pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The metric families; one set for all providers.
 #[derive(Debug)]
@@ -141,11 +135,9 @@ pub struct LlmMetrics {
     duration: Histograms<ByProvider>,
     first_token: Histograms<ByProvider>,
     requests: Family<ByOutcome, Counter>,
-    operations: Families,
 }
 
-/// A histogram of seconds, from hundredths to a minute and a half.
-pub fn seconds() -> Histogram {
+fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
 
@@ -162,7 +154,6 @@ impl LlmMetrics {
             duration: Family::new_with_constructor(seconds),
             first_token: Family::new_with_constructor(seconds),
             requests: Family::default(),
-            operations: Families::register(registry),
         };
         registry.register("gen_ai_client_token_usage", "Tokens per request", metrics.tokens.clone());
         registry.register(
@@ -185,8 +176,8 @@ impl LlmMetrics {
 
     /// One provider's own handles, so that no request looks a label set up.
     #[must_use]
-    pub fn of_provider(&self, settings: &ProviderSettings) -> Arc<ProviderMetrics> {
-        let provider: Box<str> = settings.name.as_str().into();
+    pub fn of_provider(&self, name: &str) -> Arc<ProviderMetrics> {
+        let provider: Box<str> = name.into();
         let by_provider = ByProvider { provider: provider.clone() };
         let of_type = |gen_ai_token_type| {
             self.tokens.get_or_create_owned(&ByTokenType { gen_ai_token_type, provider: provider.clone() })
@@ -200,7 +191,6 @@ impl LlmMetrics {
                 let labels = ByOutcome { provider: provider.clone(), outcome: outcome.label() };
                 self.requests.get_or_create_owned(&labels)
             }),
-            operations: Operations::new(&self.operations, settings),
         })
     }
 }
@@ -213,41 +203,40 @@ pub struct ProviderMetrics {
     duration: Histogram,
     first_token: Histogram,
     outcomes: [Counter; Outcome::ALL.len()],
-    operations: Operations,
 }
 
 /// One request in flight; counted when dropped, as cancelled unless somebody said otherwise.
 #[derive(Debug)]
 pub struct Observation {
     metrics: Arc<ProviderMetrics>,
-    asked: Asked,
     ticket: Option<Ticket>,
     started: Instant,
     outcome: Outcome,
     of_model: bool,
-    first_token: Option<Instant>,
-    tokens: u64,
+    first_seen: bool,
     bill: Option<Bill>,
+    span: Option<Span>,
 }
 
 impl Observation {
-    /// Starts the clock of an operation on a model; the ticket tells routing what comes of it.
+    /// Starts the clock; the ticket tells routing what comes of it.
     #[must_use]
-    pub fn start(
-        metrics: Arc<ProviderMetrics>,
-        (operation, model): (Operation, &str),
-        ticket: Option<Ticket>,
-    ) -> Self {
-        let asked = metrics.operations.asked(operation, model);
+    pub fn start(metrics: Arc<ProviderMetrics>, ticket: Option<Ticket>) -> Self {
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
-        let (of_model, first_token, tokens, bill) = (false, None, 0, None);
-        Self { metrics, asked, ticket, started, outcome, of_model, first_token, tokens, bill }
+        Self { metrics, ticket, started, outcome, of_model: false, first_seen: false, bill: None, span: None }
     }
 
     /// What the request uses is written on this bill.
     #[must_use]
     pub fn billed(mut self, bill: Option<Bill>) -> Self {
         self.bill = bill;
+        self
+    }
+
+    /// The same is told in this span, which ends with the request.
+    #[must_use]
+    pub fn traced(mut self, span: Option<Span>) -> Self {
+        self.span = span;
         self
     }
 
@@ -259,11 +248,12 @@ impl Observation {
 
     /// The first token has come; later calls change nothing.
     pub fn first_token(&mut self) {
-        if self.first_token.is_none() {
-            let now = Instant::now();
-            self.first_token = Some(now);
-            self.metrics.first_token.observe((now - self.started).as_secs_f64());
+        if !std::mem::replace(&mut self.first_seen, true) {
+            self.metrics.first_token.observe(self.started.elapsed().as_secs_f64());
             self.ticket.iter().for_each(Ticket::first_token);
+            if let Some(span) = &mut self.span {
+                span.set("gen_ai.response.time_to_first_chunk", self.started.elapsed().as_secs_f32());
+            }
         }
     }
 
@@ -273,7 +263,10 @@ impl Observation {
         if let Some(bill) = &mut self.bill {
             bill.report(usage);
         }
-        self.tokens = usage.completion_tokens;
+        if let Some(span) = &mut self.span {
+            span.set("gen_ai.usage.input_tokens", usage.prompt_tokens);
+            span.set("gen_ai.usage.output_tokens", usage.completion_tokens);
+        }
         self.metrics.input.observe(usage.prompt_tokens as f64);
         self.metrics.output.observe(usage.completion_tokens as f64);
     }
@@ -294,24 +287,18 @@ impl Observation {
     pub const fn blame_model(&mut self) {
         self.of_model = true;
     }
-
-    /// How long each token of a whole stream took after the first, in seconds.
-    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-    fn token_seconds(&self, ended: Instant) -> Option<f64> {
-        let further = self.tokens.checked_sub(1).filter(|tokens| *tokens > 0)?;
-        let first = self.first_token.filter(|_| self.outcome == Outcome::Ok)?;
-        Some((ended - first).as_secs_f64() / further as f64)
-    }
 }
 
 impl Drop for Observation {
     fn drop(&mut self) {
         self.metrics.outcomes[self.outcome as usize].inc();
-        let ended = Instant::now();
-        let seconds = (ended - self.started).as_secs_f64();
-        self.metrics.duration.observe(seconds);
-        self.metrics.operations.ended(self.asked, self.outcome, seconds, self.token_seconds(ended));
+        self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
         self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome, self.of_model));
+        if let Some(span) = &mut self.span
+            && self.outcome != Outcome::Ok
+        {
+            span.fail(self.outcome.label());
+        }
     }
 }
 
@@ -322,11 +309,9 @@ mod tests {
     #[test]
     fn every_request_is_counted_once_under_its_provider() {
         let mut registry = Registry::default();
-        let yaml = "providers: [{name: p, type: openai, api_key: k, models: [m]}]";
-        let config = crate::config::parse(yaml, &crate::config::Env::new()).expect("valid");
-        let provider = LlmMetrics::register(&mut registry).of_provider(&config.providers[0]);
-        drop(Observation::start(provider.clone(), (Operation::Chat, "m"), None));
-        let mut observation = Observation::start(provider, (Operation::Chat, "m"), None);
+        let provider = LlmMetrics::register(&mut registry).of_provider("p");
+        drop(Observation::start(provider.clone(), None));
+        let mut observation = Observation::start(provider, None);
         observation.first_token();
         observation.first_token();
         observation.usage(Usage { prompt_tokens: 3, completion_tokens: 5, ..Usage::default() });
@@ -342,8 +327,6 @@ mod tests {
             r#"gen_ai_client_token_usage_sum{gen_ai_token_type="output",provider="p"} 5.0"#,
             r#"gen_ai_server_time_to_first_token_count{provider="p"} 1"#,
             r#"gen_ai_server_request_duration_count{provider="p"} 2"#,
-            r#"gen_ai_request_model="m",provider="p",error_type="cancelled"} "#,
-            r#"gen_ai_server_time_per_output_token_count{gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="m",provider="p"} 1"#,
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }

@@ -11,7 +11,6 @@ mod idempotency;
 mod idle;
 mod local;
 mod metrics;
-mod operations;
 mod provider;
 mod providers;
 pub mod report;

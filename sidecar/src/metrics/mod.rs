@@ -2,8 +2,6 @@
 
 mod filter;
 mod page;
-mod process;
-mod standing;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +11,6 @@ use prometheus_client::registry::Registry;
 
 pub use filter::{FilterStats, ReportError, VmStatus};
 pub use page::{CONTENT_TYPE, page};
-pub use standing::Standing;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
@@ -56,9 +53,8 @@ impl ControlMetrics {
     }
 }
 
-/// Makes the build and the process known to `registry`.
-pub fn register_process(registry: &mut Registry) {
+/// Makes the build known to `registry`.
+pub fn register_build(registry: &mut Registry) {
     let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
     registry.register("gateway_build", "Version of the running sidecar", Info::new(labels));
-    registry.register_collector(Box::new(process::ProcessMetrics));
 }

@@ -89,30 +89,11 @@ impl Tape {
     /// The raw text of a member of the top-level object; of repeated ones the last, as parsers do.
     #[must_use]
     pub fn member<'t>(&self, text: &'t [u8], name: &str) -> Option<&'t [u8]> {
-        self.find(text, name).map(|value| self.span(text, value))
-    }
-
-    /// How many strings and lists there are in a list that is a member of the top-level object.
-    #[must_use]
-    pub fn strings_and_lists_in(&self, text: &[u8], name: &str) -> u64 {
-        let list = self.find(text, name).and_then(|index| Some((index, self.nodes.get(index as usize)?)));
-        let Some((index, list)) = list.filter(|(_, node)| node.kind == Kind::Array) else { return 0 };
-        let mut count = 0;
-        let mut child = index + 1;
-        while child < list.next {
-            let kind = self.nodes.get(child as usize).map(|node| node.kind);
-            count += u64::from(matches!(kind, Some(Kind::String | Kind::Array)));
-            child = self.after(child);
-        }
-        count
-    }
-
-    fn find(&self, text: &[u8], name: &str) -> Option<u32> {
         let mut found = None;
         self.each_member(0, |key, value| {
             let inner = self.span(text, key).get(1..).and_then(|k| k.strip_suffix(b"\""));
             if inner == Some(name.as_bytes()) {
-                found = Some(value);
+                found = Some(self.span(text, value));
             }
         });
         found

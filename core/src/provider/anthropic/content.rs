@@ -1,14 +1,9 @@
-//! The conversation in a caller's request. Wishes for citations are not looked at.
-
-use std::collections::BTreeMap;
+//! The conversation in a caller's request. Hints on caching and citations are not looked at.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::chat::{
-    CacheTtl, Document, DocumentSource, Image, Part, ResultPart, Role, Thought, ToolUse, Turn,
-};
-use crate::provider::caching;
+use crate::chat::{Document, DocumentSource, Image, Part, ResultPart, Role, Thought, ToolUse, Turn};
 use crate::provider::document::{TextOr, missing, wrong};
 use crate::provider::fit::Fit;
 use crate::reply::Reply;
@@ -41,11 +36,7 @@ pub(super) struct Block {
     signature: Option<String>,
     data: Option<String>,
     title: Option<String>,
-    cache_control: Option<caching::Found>,
 }
-
-/// System texts, and those up to which the prompt is worth caching.
-type System = (Vec<String>, BTreeMap<usize, CacheTtl>);
 
 #[derive(Deserialize)]
 struct Source {
@@ -57,25 +48,18 @@ struct Source {
 }
 
 /// The system texts.
-pub(super) fn system(system: Option<TextOr<Block>>) -> Result<System, Reply> {
-    let (mut texts, mut cache) = System::default();
+pub(super) fn system(system: Option<TextOr<Block>>) -> Result<Vec<String>, Reply> {
     match system {
-        None => {}
-        Some(TextOr::Text(text)) => texts.push(text),
+        None => Ok(Vec::new()),
+        Some(TextOr::Text(text)) => Ok(vec![text]),
         Some(TextOr::Parts(blocks)) => {
-            for (index, block) in blocks.into_iter().enumerate() {
-                let path = format!("system[{index}]");
-                match (block.r#type.as_str(), block.text) {
-                    ("text", Some(text)) => texts.push(text),
-                    _ => return Err(wrong(&path, "a text block")),
-                }
-                if let Some(found) = block.cache_control {
-                    cache.insert(index, found.ttl(&path)?);
-                }
-            }
+            let text = |(index, block): (usize, Block)| match (block.r#type.as_str(), block.text) {
+                ("text", Some(text)) => Ok(text),
+                _ => Err(wrong(&format!("system[{index}]"), "a text block")),
+            };
+            blocks.into_iter().enumerate().map(text).collect()
         }
     }
-    Ok((texts, cache))
 }
 
 /// Neighbouring messages of one role count as one turn, as they do at Anthropic.
@@ -91,13 +75,8 @@ pub(super) fn turns(messages: Vec<Message>, fit: &mut Fit) -> Result<Vec<Turn>, 
             TextOr::Text(text) => vec![Part::Text(text)],
             TextOr::Parts(blocks) => {
                 let mut parts = Vec::with_capacity(blocks.len());
-                for (i, mut block) in blocks.into_iter().enumerate() {
-                    let path = format!("{path}[{i}]");
-                    let cache = block.cache_control.take().map(|found| found.ttl(&path)).transpose()?;
-                    if let Some(part) = part(role, block, &path, fit)? {
-                        parts.push(part);
-                        parts.extend(cache.map(Part::CachePoint));
-                    }
+                for (i, block) in blocks.into_iter().enumerate() {
+                    parts.extend(part(role, block, &format!("{path}[{i}]"), fit)?);
                 }
                 parts
             }

@@ -5,15 +5,15 @@ use serde_json::value::RawValue;
 
 use super::content::{self, Block, Message};
 use crate::chat::{ChatRequest, Effort, OutputFormat, OutputSchema, Reasoning, Tool, ToolChoice};
-use crate::provider::caching;
 use crate::provider::document::{self, Others, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
 use crate::provider::words::{self, Thinking};
 use crate::reply::Reply;
 
-/// Fields that may be left out without changing the answer: they are about bills, priorities, and
-/// what of a conversation that grows too long may be forgotten.
-const HINTS: [&str; 4] = ["service_tier", "container", "context_management", "inference_geo"];
+/// Fields that may be left out without changing the answer: they are about caches, bills,
+/// priorities, and what of a conversation that grows too long may be forgotten.
+const HINTS: [&str; 5] =
+    ["service_tier", "cache_control", "container", "context_management", "inference_geo"];
 /// What the schema of an answer is called, since Anthropic's callers do not name it.
 const SCHEMA_NAME: &str = "answer";
 
@@ -35,7 +35,6 @@ struct Document {
     metadata: Option<Metadata>,
     thinking: Option<Thinking>,
     output_config: Option<OutputConfig>,
-    cache_control: Option<caching::Found>,
     #[serde(flatten)]
     others: Others,
 }
@@ -47,7 +46,6 @@ struct ToolDocument {
     description: Option<String>,
     input_schema: Option<Box<RawValue>>,
     strict: Option<bool>,
-    cache_control: Option<caching::Found>,
 }
 
 #[derive(Deserialize)]
@@ -95,11 +93,9 @@ pub fn read_count_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Rep
     }
     let (wanted, format) = document.output_config.map_or((None, None), |c| (c.effort, c.format));
     let wanted = wanted.as_deref().map(effort).transpose()?;
-    let (system, system_cache) = content::system(document.system)?;
     Ok(ChatRequest {
         model: document.model,
-        system,
-        system_cache,
+        system: content::system(document.system)?,
         turns: content::turns(document.messages, fit)?,
         tokens_max: document.max_tokens,
         temperature: document.temperature,
@@ -114,7 +110,6 @@ pub fn read_count_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Rep
         user: document.metadata.and_then(|m| m.user_id),
         format: format.map(output_format).transpose()?.unwrap_or_default(),
         reasoning: words::reasoning(document.thinking, wanted)?,
-        cache: document.cache_control.map(|found| found.ttl("")).transpose()?,
         ..ChatRequest::default()
     })
 }
@@ -145,9 +140,8 @@ fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<T
         return Ok(None);
     }
     let schema = tool.input_schema.ok_or_else(|| missing(&format!("tools[{index}].input_schema")))?;
-    let ToolDocument { name, description, strict, cache_control, .. } = tool;
-    let cache = cache_control.map(|found| found.ttl(&format!("tools[{index}]"))).transpose()?;
-    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false), cache }))
+    let ToolDocument { name, description, strict, .. } = tool;
+    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false) }))
 }
 
 fn choice(choice: Option<Choice>) -> Result<(Option<ToolChoice>, Option<bool>), Reply> {

@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use crate::chat::{
     ChatRequest, Document as Paper, DocumentSource, Image, Part, ResultPart, Role, Tool, ToolChoice, Turn,
 };
-use crate::provider::caching::CacheControl;
 use crate::provider::claude::{OutputConfig, Plan, Thinking};
 use crate::provider::document::{self, unsupported, wrong};
 use crate::provider::fit::Fit;
@@ -23,7 +22,7 @@ struct Document<'a> {
     model: &'a str,
     max_tokens: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    system: Vec<Marked<'a>>,
+    system: Vec<Block<'a>>,
     messages: Vec<Message<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
@@ -45,23 +44,12 @@ struct Document<'a> {
     thinking: Option<Thinking>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<OutputConfig>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<CacheControl>,
 }
 
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: Vec<Marked<'a>>,
-}
-
-/// A block, and whether the prompt up to it is worth caching.
-#[derive(Serialize)]
-struct Marked<'a> {
-    #[serde(flatten)]
-    block: Block<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<CacheControl>,
+    content: Vec<Block<'a>>,
 }
 
 #[derive(Serialize)]
@@ -113,8 +101,6 @@ struct ToolDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     input_schema: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<CacheControl>,
 }
 
 #[derive(Serialize)]
@@ -151,7 +137,7 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
     Ok(document::write(&Document {
         model: &request.model,
         max_tokens: tokens_max.unwrap_or(TOKENS_MAX_DEFAULT),
-        system: system(request),
+        system: texts(&request.system),
         messages,
         temperature,
         top_p: request.top_p,
@@ -163,7 +149,6 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
         metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
         thinking,
         output_config,
-        cache_control: request.cache.map(CacheControl::from),
     }))
 }
 
@@ -182,13 +167,8 @@ fn refuse_the_unknown(request: &ChatRequest, fit: &mut Fit) -> Result<(), Reply>
 }
 
 /// Anthropic refuses empty texts, which OpenAI's callers send with every tool call.
-fn system(request: &ChatRequest) -> Vec<Marked<'_>> {
-    let texts = request.system.iter().enumerate().filter(|(_, text)| !text.is_empty());
-    let marked = texts.map(|(index, text)| Marked {
-        block: Block::Text { text },
-        cache_control: request.system_cache.get(&index).copied().map(CacheControl::from),
-    });
-    marked.collect()
+fn texts(texts: &[String]) -> Vec<Block<'_>> {
+    texts.iter().filter(|text| !text.is_empty()).map(|text| Block::Text { text }).collect()
 }
 
 fn message<'a>(turn: &'a Turn, fit: &mut Fit) -> Result<Message<'a>, Reply> {
@@ -198,29 +178,14 @@ fn message<'a>(turn: &'a Turn, fit: &mut Fit) -> Result<Message<'a>, Reply> {
     };
     let has_sound = turn.parts.iter().any(|part| matches!(part, Part::Audio(_)));
     fit.cannot_if(has_sound, || wrong("messages", "without input_audio"))?;
-    let mut content: Vec<Marked<'_>> = Vec::with_capacity(turn.parts.len());
-    for part in &turn.parts {
-        match part {
-            Part::CachePoint(ttl) => {
-                // Thoughts cannot be marked, but are cached with what stands around them.
-                let is_thought = |block: &Block<'_>| {
-                    matches!(block, Block::Thinking { .. } | Block::RedactedThinking { .. })
-                };
-                if let Some(last) = content.iter_mut().rfind(|marked| !is_thought(&marked.block)) {
-                    last.cache_control = Some((*ttl).into());
-                }
-            }
-            part => content.extend(block(part).map(|block| Marked { block, cache_control: None })),
-        }
-    }
-    Ok(Message { role, content })
+    Ok(Message { role, content: turn.parts.iter().filter_map(block).collect() })
 }
 
 /// Thoughts without a seal are not Anthropic's own, and it takes no others.
 fn block(part: &Part) -> Option<Block<'_>> {
     Some(match part {
         Part::Text(text) if text.is_empty() => return None,
-        Part::Audio(_) | Part::CachePoint(_) => return None,
+        Part::Audio(_) => return None,
         Part::Document(Paper { name, source }) => {
             let source = match source {
                 DocumentSource::Base64 { media_type, data } => Source::Base64 { media_type, data },
@@ -256,12 +221,7 @@ fn source(image: &Image) -> Source<'_> {
 }
 
 fn tool(tool: &Tool) -> ToolDocument<'_> {
-    ToolDocument {
-        name: &tool.name,
-        description: tool.description.as_deref(),
-        input_schema: &tool.schema,
-        cache_control: tool.cache.map(CacheControl::from),
-    }
+    ToolDocument { name: &tool.name, description: tool.description.as_deref(), input_schema: &tool.schema }
 }
 
 /// Whether tools may be used in parallel is part of the choice here, so it makes one. A thinking

@@ -4,10 +4,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::chat::{
-    CacheTtl, ChatRequest, Document as Paper, DocumentSource, Image, OutputFormat, Part, Reasoning,
-    ResultPart, Role, Thought, Tool, ToolChoice, Turn,
+    ChatRequest, Document as Paper, DocumentSource, Image, OutputFormat, Part, Reasoning, ResultPart, Role,
+    Thought, Tool, ToolChoice, Turn,
 };
-use crate::provider::caching;
 use crate::provider::claude::{OutputConfig, Plan, Thinking};
 use crate::provider::document::{self, unsupported, wrong};
 use crate::provider::fit::Fit;
@@ -15,9 +14,6 @@ use crate::reply::Reply;
 
 /// Models of Anthropic's, which alone are told how much to think.
 const THINKING_MODELS: &str = "anthropic.";
-/// Models that know cache points; those of Amazon's not among tools.
-/// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
-const CACHING_MODELS: [&str; 2] = [THINKING_MODELS, "amazon.nova"];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,20 +43,6 @@ enum Block<'a> {
     ToolUse(Use<'a>),
     ToolResult(ToolResult<'a>),
     ReasoningContent(ReasoningContent<'a>),
-    CachePoint(CachePoint),
-}
-
-#[derive(Serialize)]
-struct CachePoint {
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl: Option<&'static str>,
-}
-
-impl From<CacheTtl> for CachePoint {
-    fn from(ttl: CacheTtl) -> Self {
-        Self { r#type: "default", ttl: caching::asked(ttl) }
-    }
 }
 
 #[derive(Serialize)]
@@ -130,9 +112,8 @@ struct ToolConfig<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-enum ToolDocument<'a> {
-    ToolSpec(ToolSpec<'a>),
-    CachePoint(CachePoint),
+struct ToolDocument<'a> {
+    tool_spec: ToolSpec<'a>,
 }
 
 #[derive(Serialize)]
@@ -175,16 +156,15 @@ pub fn write_request(request: &ChatRequest, fit: &mut Fit) -> Result<Vec<u8>, Re
         return Err(wrong("messages", "a list with at least one user message"));
     }
     let Plan { thinking, output_config, tokens_max } = plan(request, fit)?;
-    let caches = CACHING_MODELS.iter().any(|models| request.model.contains(models));
     let mut messages = Vec::with_capacity(request.turns.len());
     for (index, turn) in request.turns.iter().enumerate() {
-        messages.push(message(turn, index, caches, fit)?);
+        messages.push(message(turn, index, fit)?);
     }
     messages.retain(|message| !message.content.is_empty());
     let additional = Additional { top_k: request.top_k, thinking, output_config };
     Ok(document::write(&Document {
         messages,
-        system: system(request, caches),
+        system: request.system.iter().filter(|t| !t.is_empty()).map(|text| Block::Text(text)).collect(),
         inference_config: InferenceConfig {
             max_tokens: tokens_max,
             temperature: request.temperature.filter(|_| thinking.is_none()),
@@ -223,28 +203,14 @@ fn plan(request: &ChatRequest, fit: &mut Fit) -> Result<Plan, Reply> {
     Ok(Plan { tokens_max: request.tokens_max, ..Plan::default() })
 }
 
-fn system(request: &ChatRequest, caches: bool) -> Vec<Block<'_>> {
-    let texts = request.system.iter().enumerate().filter(|(_, text)| !text.is_empty());
-    let blocks = texts.flat_map(|(index, text)| {
-        let ttl = request.system_cache.get(&index).filter(|_| caches);
-        std::iter::once(Block::Text(text)).chain(ttl.map(|ttl| Block::CachePoint((*ttl).into())))
-    });
-    blocks.collect()
-}
-
-fn message<'a>(turn: &'a Turn, index: usize, caches: bool, fit: &mut Fit) -> Result<Message<'a>, Reply> {
+fn message<'a>(turn: &'a Turn, index: usize, fit: &mut Fit) -> Result<Message<'a>, Reply> {
     let role = match turn.role {
         Role::User => "user",
         Role::Assistant => "assistant",
     };
     let mut content = Vec::with_capacity(turn.parts.len());
     for part in &turn.parts {
-        match part {
-            Part::CachePoint(ttl) if caches && !content.is_empty() => {
-                content.push(Block::CachePoint((*ttl).into()));
-            }
-            part => content.extend(block(part, index, content.len(), fit)?),
-        }
+        content.extend(block(part, index, content.len(), fit)?);
     }
     Ok(Message { role, content })
 }
@@ -265,7 +231,6 @@ fn block<'a>(part: &'a Part, turn: usize, place: usize, fit: &mut Fit) -> Result
         Part::Thought(Thought { text, signature, .. }) => signature
             .as_deref()
             .map(|signature| Block::ReasoningContent(ReasoningContent::ReasoningText { text, signature })),
-        Part::CachePoint(_) => None,
         Part::ToolUse(tool) => {
             Some(Block::ToolUse(Use { tool_use_id: &tool.id, name: &tool.name, input: &tool.input }))
         }
@@ -358,18 +323,15 @@ fn tool_config<'a>(
         Some(ToolChoice::Any) => Some(Choice::Any {}),
         Some(ToolChoice::Named(name)) => Some(Choice::Tool { name }),
     };
-    let caches = request.model.contains(THINKING_MODELS);
-    let tools = request.tools.iter().flat_map(|given| {
-        let ttl = given.cache.filter(|_| caches);
-        std::iter::once(tool(given)).chain(ttl.map(|ttl| ToolDocument::CachePoint(ttl.into())))
-    });
-    Ok(Some(ToolConfig { tools: tools.collect(), tool_choice }))
+    Ok(Some(ToolConfig { tools: request.tools.iter().map(tool).collect(), tool_choice }))
 }
 
 fn tool(tool: &Tool) -> ToolDocument<'_> {
-    ToolDocument::ToolSpec(ToolSpec {
-        name: &tool.name,
-        description: tool.description.as_deref().filter(|text| !text.is_empty()),
-        input_schema: InputSchema { json: &tool.schema },
-    })
+    ToolDocument {
+        tool_spec: ToolSpec {
+            name: &tool.name,
+            description: tool.description.as_deref().filter(|text| !text.is_empty()),
+            input_schema: InputSchema { json: &tool.schema },
+        },
+    }
 }

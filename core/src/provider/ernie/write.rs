@@ -145,7 +145,6 @@ fn user<'a>(
                 let content = result(content, fit)?;
                 messages.push(Message { role: "function", content, name, function_call: None });
             }
-            Part::CachePoint(_) => {}
             _ => fit.cannot(wrong("messages", "text only"))?,
         }
     }

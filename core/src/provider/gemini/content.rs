@@ -112,7 +112,7 @@ fn pieces<'a>(turn: &'a Turn, names: &HashMap<&'a str, &'a str>, sealing: bool) 
                 pieces.push(Piece::InlineData(Blob { mime_type: format!("audio/{format}"), data }));
             }
             Part::Document(document) => pieces.push(paper(document)),
-            Part::Thought(_) | Part::CachePoint(_) => {}
+            Part::Thought(_) => {}
             Part::ToolUse(tool) => {
                 // Of several calls at once only the first has a seal.
                 let needed = sealing && !std::mem::replace(&mut called, true);

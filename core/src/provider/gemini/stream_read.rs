@@ -1,24 +1,20 @@
 //! A provider's event stream: each event is a piece of an answer, and the last one has a reason
 //! to finish. Nothing comes after it.
 
-use super::answer::{Candidate, Found, FoundCall, FoundPart, Logprobs, call_id, finish};
+use std::borrow::Cow;
+
+use super::answer::{Found, FoundCall, FoundPart, Logprobs, call_id, finish};
 use super::partial::Arguments;
 use crate::chat::{Finish, StreamEvent, TokenUsage};
 use crate::provider::Malformed;
-use crate::provider::stream::Progress;
 
-/// Reads events one by one; each may hold pieces of several answers.
+/// Reads events one by one.
 #[derive(Debug)]
 pub struct Reader {
-    model: String,
-    answers: Vec<Answer>,
-}
-
-/// What is known of one answer. The first one tells what all of them use, and why the prompt is not
-/// answered.
-#[derive(Debug)]
-struct Answer {
     exchange: String,
+    model: String,
+    /// Which of several candidates is read; the only one without it.
+    candidate: Option<u32>,
     started: bool,
     tools: u64,
     /// The call whose arguments come piece by piece: its number, and what has come.
@@ -27,69 +23,68 @@ struct Answer {
 }
 
 impl Reader {
-    /// A reader at the start of a stream of so many answers to the request of this id, by this model.
-    pub fn new(request_id: &str, model: &str, answers: usize) -> Self {
-        let answer = |_| Answer {
+    /// A reader at the start of a stream for the request of this id, for this model.
+    pub fn new(request_id: &str, model: &str) -> Self {
+        Self {
             exchange: request_id.to_owned(),
+            model: model.to_owned(),
+            candidate: None,
             started: false,
             tools: 0,
             open: None,
             finished: false,
-        };
-        Self { model: model.to_owned(), answers: (0..answers).map(answer).collect() }
-    }
-
-    /// How far one of the answers is.
-    pub fn progress(&self, number: usize) -> Progress {
-        match self.answers.get(number) {
-            Some(Answer { finished: true, .. }) => Progress::Complete,
-            Some(Answer { started: true, .. }) => Progress::Begun,
-            _ => Progress::None,
         }
     }
 
-    /// Reads the data of one event, and tells of each answer by its number.
-    pub fn read(&mut self, data: &[u8], each: &mut dyn FnMut(usize, StreamEvent)) -> Result<(), Malformed> {
-        let mut found: Found<'_> = serde_json::from_slice(data).map_err(|_| Malformed)?;
+    /// The reader of one of several candidates, whose pieces come in one stream. The first one's
+    /// tells what all of them use, and why the prompt is not answered.
+    pub fn of_candidate(self, index: u32) -> Self {
+        Self { candidate: Some(index), ..self }
+    }
+
+    /// Whether there was anything to be read.
+    pub const fn has_begun(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the stream may end now.
+    pub const fn is_complete(&self) -> bool {
+        self.finished
+    }
+
+    /// Reads the data of one event.
+    pub fn read(&mut self, data: &[u8], each: &mut dyn FnMut(StreamEvent)) -> Result<(), Malformed> {
+        let found: Found<'_> = serde_json::from_slice(data).map_err(|_| Malformed)?;
+        let blocked = found.is_blocked();
         if found.candidates.is_empty() && found.usage_metadata.is_none() && found.prompt_feedback.is_none() {
             return Err(Malformed);
         }
-        let is_one = self.answers.len() == 1;
-        for (number, answer) in self.answers.iter_mut().enumerate() {
-            let is_meant = |candidate: &Candidate| is_one || usize::try_from(candidate.index) == Ok(number);
-            let place = found.candidates.iter().position(is_meant);
-            let candidate = place.map(|place| found.candidates.remove(place));
-            let mut tell = |event| each(number, event);
-            if !answer.started && (candidate.is_some() || number == 0) {
-                answer.started = true;
-                let id = found.response_id.as_deref().unwrap_or(&answer.exchange).to_owned();
-                let model = found.model_version.as_deref().unwrap_or(&self.model).to_owned();
-                tell(StreamEvent::Start { id, model });
+        let mut candidates = found.candidates.into_iter();
+        let candidate = match self.candidate {
+            None => candidates.next(),
+            Some(index) => candidates.find(|candidate| candidate.index == index),
+        };
+        if candidate.is_none() && self.candidate.is_some_and(|index| index > 0) {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            let id = found.response_id.map_or_else(|| self.exchange.clone(), Cow::into_owned);
+            let model = found.model_version.map_or_else(|| self.model.clone(), Cow::into_owned);
+            each(StreamEvent::Start { id, model });
+        }
+        if let Some(usage) = found.usage_metadata.filter(|_| self.candidate.is_none_or(|index| index == 0)) {
+            each(StreamEvent::Usage(TokenUsage::from(usage)));
+        }
+        let mut reason = None;
+        if let Some(candidate) = candidate {
+            for part in candidate.content.into_iter().flat_map(|content| content.parts) {
+                self.part(part, each)?;
             }
-            if let Some(usage) = found.usage_metadata.filter(|_| number == 0) {
-                tell(StreamEvent::Usage(TokenUsage::from(usage)));
+            if let Some(logprobs) = candidate.logprobs_result.and_then(Logprobs::openais) {
+                each(StreamEvent::Logprobs(logprobs));
             }
-            let blocked = number == 0 && found.is_blocked();
-            answer.read(candidate.unwrap_or_default(), blocked, &mut tell)?;
+            reason = candidate.finish_reason;
         }
-        Ok(())
-    }
-}
-
-impl Answer {
-    fn read(
-        &mut self,
-        piece: Candidate,
-        blocked: bool,
-        each: &mut dyn FnMut(StreamEvent),
-    ) -> Result<(), Malformed> {
-        for part in piece.content.into_iter().flat_map(|content| content.parts) {
-            self.part(part, each)?;
-        }
-        if let Some(logprobs) = piece.logprobs_result.and_then(Logprobs::openais) {
-            each(StreamEvent::Logprobs(logprobs));
-        }
-        let reason = piece.finish_reason;
         if (blocked || reason.is_some()) && !std::mem::replace(&mut self.finished, true) {
             self.close(each);
             let refused = blocked.then_some(Finish::Refusal);

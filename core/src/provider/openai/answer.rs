@@ -69,10 +69,9 @@ pub(super) struct UsageFound {
     completion_tokens_details: Option<CompletionDetails>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct Details {
     cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -82,11 +81,10 @@ struct CompletionDetails {
 
 impl From<UsageFound> for TokenUsage {
     fn from(found: UsageFound) -> Self {
-        let cache = found.prompt_tokens_details.unwrap_or_default();
         Self {
             input: found.prompt_tokens.unwrap_or(0),
-            cache_read: cache.cached_tokens.unwrap_or(0),
-            cache_write: cache.cache_write_tokens.unwrap_or(0),
+            cache_read: found.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+            cache_write: 0,
             output: found.completion_tokens.unwrap_or(0),
             reasoning: found.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
         }
@@ -220,8 +218,6 @@ struct CompletionDetailsWritten {
 #[derive(Serialize)]
 struct DetailsWritten {
     cached_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_write_tokens: Option<u64>,
 }
 
 impl From<TokenUsage> for UsageWritten {
@@ -230,10 +226,7 @@ impl From<TokenUsage> for UsageWritten {
             prompt_tokens: usage.input,
             completion_tokens: usage.output,
             total_tokens: usage.input.saturating_add(usage.output),
-            prompt_tokens_details: DetailsWritten {
-                cached_tokens: usage.cache_read,
-                cache_write_tokens: Some(usage.cache_write).filter(|tokens| *tokens > 0),
-            },
+            prompt_tokens_details: DetailsWritten { cached_tokens: usage.cache_read },
             completion_tokens_details: (usage.reasoning > 0)
                 .then_some(CompletionDetailsWritten { reasoning_tokens: usage.reasoning }),
         }

@@ -6,7 +6,6 @@ use super::answer::reason;
 use super::read::alternatives;
 use super::stream_write::{End, Envelope, end, fail, push};
 use crate::chat::{ChatAnswer, ChatRequest, Finish, Part, Role, StreamEvent, TokenUsage, Turn};
-use crate::provider::choices::ANSWERS_MAX;
 use crate::provider::document::{self, Others, TextOr, wrong};
 use crate::provider::{Exchange, Fit};
 use crate::reply::Reply;
@@ -49,12 +48,13 @@ pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatReques
     fit.cannot_if(chosen, || wrong("best_of", "the same as n"))?;
     fit.cannot_if(document.echo == Some(true), || wrong("echo", "false"))?;
     document::refuse_others(&document.others, &HINTS, fit)?;
-    let mut prompts = match document.prompt {
-        TextOr::Text(text) => vec![text],
-        TextOr::Parts(texts) => texts,
+    let prompt = match document.prompt {
+        TextOr::Text(text) => text,
+        TextOr::Parts(texts) => match <[String; 1]>::try_from(texts) {
+            Ok([text]) => text,
+            Err(_) => return Err(wrong("prompt", "one text")),
+        },
     };
-    check_prompts(prompts.len(), alternatives)?;
-    let prompt = prompts.remove(0);
     Ok(ChatRequest {
         model: document.model,
         turns: vec![Turn { role: Role::User, parts: vec![Part::Text(prompt)] }],
@@ -73,18 +73,8 @@ pub fn read_completions_request(body: &[u8], fit: &mut Fit) -> Result<ChatReques
         presence_penalty: document.presence_penalty.filter(|p| *p != 0.0),
         user: document.user,
         alternatives,
-        other_prompts: prompts,
         ..ChatRequest::default()
     })
-}
-
-/// Holds the number of prompts, each with its answers, to what one request may cost.
-pub(super) fn check_prompts(prompts: usize, alternatives: u64) -> Result<(), Reply> {
-    let most = ANSWERS_MAX / (alternatives + 1);
-    if (1..=most).contains(&(prompts as u64)) {
-        return Ok(());
-    }
-    Err(wrong("prompt", &format!("1 to {most} texts (at most {ANSWERS_MAX} answers, with `n` for each)")))
 }
 
 #[derive(Serialize)]

@@ -1,13 +1,8 @@
 //! The conversation in a caller's request.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
-use crate::chat::{
-    Audio, CacheTtl, Document, DocumentSource, Image, Part, ResultPart, Role, Thought, ToolUse, Turn,
-};
-use crate::provider::caching;
+use crate::chat::{Audio, Document, DocumentSource, Image, Part, ResultPart, Role, Thought, ToolUse, Turn};
 use crate::provider::document::{self, TextOr, missing, unsupported, wrong};
 use crate::provider::fit::Fit;
 use crate::reply::Reply;
@@ -23,16 +18,6 @@ pub(super) struct Message {
     reasoning_content: Option<String>,
     /// The same with Anthropic's seals, as LiteLLM names it.
     thinking_blocks: Option<Vec<ThinkingBlock>>,
-    /// For the whole message, as callers of LiteLLM mark one whose content is a text.
-    cache_control: Option<caching::Found>,
-}
-
-/// What is said in a request.
-#[derive(Default)]
-pub(super) struct Conversation {
-    pub(super) system: Vec<String>,
-    pub(super) system_cache: BTreeMap<usize, CacheTtl>,
-    pub(super) turns: Vec<Turn>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -53,15 +38,11 @@ struct PartDocument {
     image_url: Option<ImageUrl>,
     input_audio: Option<InputAudio>,
     file: Option<File>,
-    cache_control: Option<caching::Found>,
 }
 
-/// As an object, or its URL alone, as callers of LiteLLM may write it.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum ImageUrl {
-    Object { url: String },
-    Url(String),
+struct ImageUrl {
+    url: String,
 }
 
 #[derive(Deserialize)]
@@ -110,69 +91,39 @@ struct GoogleExtra {
 
 /// System and developer messages go together, wherever they stand; what a tool gave is said by
 /// the user; neighbouring messages of one side are one turn.
-pub(super) fn conversation(messages: Vec<Message>, fit: &mut Fit) -> Result<Conversation, Reply> {
-    let mut conversation = Conversation::default();
-    for (index, mut message) in messages.into_iter().enumerate() {
+pub(super) fn conversation(messages: Vec<Message>, fit: &mut Fit) -> Result<(Vec<String>, Vec<Turn>), Reply> {
+    let (mut system, mut turns) = (Vec::new(), Vec::<Turn>::new());
+    for (index, message) in messages.into_iter().enumerate() {
         let path = format!("messages[{index}]");
-        let cache = message.cache_control.take().map(|found| found.ttl(&path)).transpose()?;
         let role = match message.role {
             RoleName::System | RoleName::Developer => {
-                let parts = spoken(message.content, &path, fit)?;
-                conversation.instruct(parts.into_iter().chain(cache.map(Part::CachePoint)));
+                system.extend(texts(message.content, &path, fit)?);
                 continue;
             }
             RoleName::User | RoleName::Tool => Role::User,
             RoleName::Assistant => Role::Assistant,
         };
-        let mut parts = parts(message, &path, fit)?;
-        if !parts.is_empty() {
-            parts.extend(cache.map(Part::CachePoint));
-            conversation.say(role, parts);
-        }
-    }
-    Ok(conversation)
-}
-
-impl Conversation {
-    fn instruct(&mut self, parts: impl Iterator<Item = Part>) {
-        for part in parts {
-            match part {
-                Part::Text(text) => self.system.push(text),
-                Part::CachePoint(ttl) => {
-                    let last = self.system.len().checked_sub(1);
-                    self.system_cache.extend(last.map(|last| (last, ttl)));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn say(&mut self, role: Role, parts: Vec<Part>) {
-        match self.turns.last_mut() {
+        let parts = parts(message, &path, fit)?;
+        match turns.last_mut() {
             Some(last) if last.role == role => last.parts.extend(parts),
-            _ => self.turns.push(Turn { role, parts }),
+            _ if parts.is_empty() => {}
+            _ => turns.push(Turn { role, parts }),
         }
     }
+    Ok((system, turns))
 }
 
 fn parts(message: Message, path: &str, fit: &mut Fit) -> Result<Vec<Part>, Reply> {
     let mut parts = match (message.role, message.tool_call_id) {
         (RoleName::Tool, Some(id)) => {
-            let (mut content, mut cache) = (Vec::new(), None);
-            for part in spoken(message.content, path, fit)? {
-                match part {
-                    Part::Text(text) => content.push(ResultPart::Text(text)),
-                    part => cache = Some(part),
-                }
-            }
-            let result = Part::ToolResult { id, content, failed: false };
-            return Ok(std::iter::once(result).chain(cache).collect());
+            let content = texts(message.content, path, fit)?.into_iter().map(ResultPart::Text).collect();
+            return Ok(vec![Part::ToolResult { id, content, failed: false }]);
         }
         (RoleName::Tool, None) => return Err(missing(&format!("{path}.tool_call_id"))),
         (RoleName::User, _) => contents(message.content, path, fit)?,
         _ => {
             let mut parts = thoughts(message.reasoning_content, message.thinking_blocks);
-            parts.extend(spoken(message.content, path, fit)?);
+            parts.extend(texts(message.content, path, fit)?.into_iter().map(Part::Text));
             parts
         }
     };
@@ -212,24 +163,16 @@ fn tool_use(call: Call, path: &str) -> Result<ToolUse, Reply> {
     Ok(ToolUse { id: call.id, name: function.name, input, signature })
 }
 
-/// Text only, and what of it is worth caching; empty texts are left out.
-fn spoken(content: Option<TextOr<PartDocument>>, path: &str, fit: &mut Fit) -> Result<Vec<Part>, Reply> {
-    let mut spoken = Vec::new();
-    let mut index = 0;
-    for part in contents(content, path, fit)? {
+/// Text only; empty texts are left out.
+fn texts(content: Option<TextOr<PartDocument>>, path: &str, fit: &mut Fit) -> Result<Vec<String>, Reply> {
+    let mut texts = Vec::new();
+    for (index, part) in contents(content, path, fit)?.into_iter().enumerate() {
         match part {
-            Part::CachePoint(_) => spoken.push(part),
-            Part::Text(_) => {
-                spoken.push(part);
-                index += 1;
-            }
-            _ => {
-                fit.cannot(wrong(&format!("{path}.content[{index}].type"), "text"))?;
-                index += 1;
-            }
+            Part::Text(text) => texts.push(text),
+            _ => fit.cannot(wrong(&format!("{path}.content[{index}].type"), "text"))?,
         }
     }
-    Ok(spoken)
+    Ok(texts)
 }
 
 /// Texts, pictures, sound and files; empty texts are left out.
@@ -239,18 +182,12 @@ fn contents(content: Option<TextOr<PartDocument>>, path: &str, fit: &mut Fit) ->
         None => {}
         Some(TextOr::Text(text)) => parts.push(Part::Text(text)),
         Some(TextOr::Parts(found)) => {
-            for (index, mut part) in found.into_iter().enumerate() {
-                let path = format!("{path}.content[{index}]");
-                let cache = part.cache_control.take().map(|found| found.ttl(&path)).transpose()?;
-                parts.extend(content_part(part, &path, fit)?);
-                parts.extend(cache.map(Part::CachePoint));
+            for (index, part) in found.into_iter().enumerate() {
+                parts.extend(content_part(part, &format!("{path}.content[{index}]"), fit)?);
             }
         }
     }
     parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
-    if parts.iter().all(|part| matches!(part, Part::CachePoint(_))) {
-        parts.clear();
-    }
     Ok(parts)
 }
 
@@ -260,10 +197,9 @@ fn content_part(part: PartDocument, path: &str, fit: &mut Fit) -> Result<Option<
         "text" => Part::Text(part.text.ok_or_else(|| required("text"))?),
         "refusal" => Part::Text(part.refusal.ok_or_else(|| required("refusal"))?),
         "image_url" => {
-            let (ImageUrl::Object { url } | ImageUrl::Url(url)) =
-                part.image_url.ok_or_else(|| required("image_url"))?;
+            let image = part.image_url.ok_or_else(|| required("image_url"))?;
             Part::Image(
-                Image::of_url(&url)
+                Image::of_url(&image.url)
                     .ok_or_else(|| wrong(&format!("{path}.image_url.url"), "a URL, or data in base64"))?,
             )
         }

@@ -3,13 +3,12 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::message::{self, Conversation, Message};
+use super::message::{self, Message};
 use crate::chat::{ChatRequest, OutputFormat, OutputSchema, Tool, ToolChoice};
-use crate::provider::caching;
 use crate::provider::choices::CHOICES_MAX;
 use crate::provider::document::{self, Others, TextOr, missing, wrong};
 use crate::provider::fit::Fit;
-use crate::provider::words::{self, ReasoningWish, Thinking};
+use crate::provider::words::{self, Thinking};
 use crate::reply::Reply;
 
 /// Most stop texts, as in OpenAI's API.
@@ -56,10 +55,7 @@ struct Document {
     reasoning_effort: Option<String>,
     /// As Anthropic has it, and callers of LiteLLM and OpenRouter send it.
     thinking: Option<Thinking>,
-    reasoning: Option<ReasoningWish>,
     modalities: Option<Vec<String>>,
-    /// As Anthropic has it, and callers of OpenRouter send it.
-    cache_control: Option<caching::Found>,
     #[serde(flatten)]
     others: Others,
 }
@@ -87,7 +83,6 @@ struct Schema {
 struct ToolDocument {
     r#type: String,
     function: Option<Function>,
-    cache_control: Option<caching::Found>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +91,6 @@ struct Function {
     description: Option<String>,
     parameters: Option<Box<RawValue>>,
     strict: Option<bool>,
-    cache_control: Option<caching::Found>,
 }
 
 #[derive(Deserialize)]
@@ -118,10 +112,7 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     document.check(fit)?;
     let effort = document.reasoning_effort.as_deref();
     let effort = effort.map(|effort| words::effort("reasoning_effort", effort)).transpose()?;
-    let wish = document.reasoning.map(|wish| wish.reasoning(fit)).transpose()?.flatten();
-    let effort = effort.or(wish);
-    let Conversation { system, system_cache, turns } = message::conversation(document.messages, fit)?;
-    let cache = document.cache_control.map(|found| found.ttl("")).transpose()?;
+    let (system, turns) = message::conversation(document.messages, fit)?;
     let mut tools = Vec::new();
     for (index, tool) in document.tools.unwrap_or_default().into_iter().enumerate() {
         tools.extend(read_tool(index, tool, fit)?);
@@ -129,7 +120,6 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
     Ok(ChatRequest {
         model: document.model,
         system,
-        system_cache,
         turns,
         tokens_max: document.max_completion_tokens.or(document.max_tokens),
         temperature: document.temperature,
@@ -149,8 +139,6 @@ pub fn read_request(body: &[u8], fit: &mut Fit) -> Result<ChatRequest, Reply> {
         format: document.response_format.map(format).transpose()?.unwrap_or_default(),
         reasoning: words::reasoning(document.thinking, effort)?,
         alternatives,
-        cache,
-        other_prompts: Vec::new(),
     })
 }
 
@@ -206,16 +194,14 @@ fn stops(stop: Option<TextOr<String>>) -> Result<Vec<String>, Reply> {
 /// A function without parameters takes none, which JSON Schema says with an empty object.
 fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<Tool>, Reply> {
     let path = format!("tools[{index}]");
-    let Some(mut function) = tool.function.filter(|_| tool.r#type == "function") else {
+    let Some(function) = tool.function.filter(|_| tool.r#type == "function") else {
         fit.cannot(wrong(&format!("{path}.type"), "function"))?;
         return Ok(None);
     };
-    let cache = tool.cache_control.or_else(|| function.cache_control.take());
-    let cache = cache.map(|found| found.ttl(&path)).transpose()?;
     let none = || document::object(r#"{"type":"object","properties":{}}"#);
     let schema = function.parameters.or_else(none).ok_or_else(|| missing(&format!("{path}.function")))?;
     let Function { name, description, strict, .. } = function;
-    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false), cache }))
+    Ok(Some(Tool { name, description, schema, strict: strict.unwrap_or(false) }))
 }
 
 fn choice(choice: Choice) -> Result<ToolChoice, Reply> {

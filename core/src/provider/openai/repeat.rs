@@ -4,7 +4,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::adapt::Members;
-use super::completions::check_prompts;
 use super::read::alternatives;
 use crate::provider::Fit;
 use crate::provider::document::{self, wrong};
@@ -29,7 +28,6 @@ pub struct Repeated {
 #[derive(Deserialize)]
 struct Asked {
     model: String,
-    prompt: Option<Box<RawValue>>,
     n: Option<u64>,
     best_of: Option<u64>,
     seed: Option<i64>,
@@ -42,15 +40,8 @@ struct Options {
     include_usage: Option<bool>,
 }
 
-/// The texts of a list of prompts; none where it is one, in text or in tokens.
-fn texts(prompt: Option<&RawValue>) -> Option<Vec<Box<RawValue>>> {
-    let list: Vec<Box<RawValue>> = serde_json::from_str(prompt?.get()).ok()?;
-    list.iter().all(|item| item.get().starts_with('"')).then_some(list)
-}
-
 /// Takes a request of the chat or the older completions apart. With a seed, each has one of its
-/// own, or all answers would be the same; all else stays as the caller wrote it. Of several prompts
-/// each is asked in turn, with all its answers.
+/// own, or all answers would be the same; all else stays as the caller wrote it.
 ///
 /// # Errors
 /// `invalid_request` with the field that is wrong.
@@ -60,25 +51,17 @@ pub fn one_by_one(body: &[u8]) -> Result<Repeated, Reply> {
     if asked.best_of.is_some_and(|best_of| best_of != count) {
         return Err(wrong("best_of", "the same as n"));
     }
-    let texts = texts(asked.prompt.as_deref());
-    if let Some(texts) = &texts {
-        check_prompts(texts.len(), count - 1)?;
-    }
-    let prompts: Vec<_> = texts.iter().flatten().map(Some).collect();
-    let prompts = if prompts.is_empty() { vec![None] } else { prompts };
     let seed_of = |index: u64| {
         let seed = asked.seed?.wrapping_add(index.cast_signed());
         RawValue::from_string(seed.to_string()).ok()
     };
     let seeds: Vec<_> = (0..count).map(seed_of).collect();
-    let mut bodies = Vec::with_capacity(prompts.len() * seeds.len());
+    let mut bodies = Vec::with_capacity(seeds.len());
     if let Some(mut members) = Members::read(body) {
         members.remove(&SEVERAL);
-        for (prompt, seed) in prompts.iter().flat_map(|prompt| seeds.iter().map(move |seed| (prompt, seed))) {
-            for (name, value) in [("prompt", prompt.map(|text| &**text)), ("seed", seed.as_deref())] {
-                if let Some(value) = value {
-                    members.set(name, value);
-                }
+        for seed in &seeds {
+            if let Some(seed) = seed {
+                members.set("seed", seed);
             }
             bodies.extend(members.write(body.len()));
         }
@@ -114,28 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_prompts_is_asked_in_turn() {
-        let bodies = repeated(r#"{"model":"m","prompt":["\u0061", "b"],"n":2,"seed":5}"#);
-        let one = |prompt: &str, seed| format!(r#"{{"model":"m","prompt":{prompt},"seed":{seed}}}"#);
-        let a = r#""\u0061""#;
-        assert_eq!(bodies, Ok(vec![one(a, 5), one(a, 6), one("\"b\"", 5), one("\"b\"", 6)]));
-        let tokens = r#"{"model":"m","prompt":[1,2]}"#;
-        assert_eq!(repeated(tokens), Ok(vec![tokens.to_owned()]), "one prompt, in tokens");
-    }
-
-    #[test]
     fn what_cannot_be_is_refused_by_its_field() {
-        let prompts = |count| format!(r#""n":2,"prompt":[{}]"#, vec![r#""a""#; count].join(","));
-        for (rest, field) in [
-            (r#""n":9"#, "n"),
-            (r#""n":0"#, "n"),
-            (r#""n":2,"best_of":3"#, "best_of"),
-            (r#""prompt":[]"#, "prompt"),
-            (&prompts(17), "prompt"),
-        ] {
+        for (rest, field) in [(r#""n":9"#, "n"), (r#""n":0"#, "n"), (r#""n":2,"best_of":3"#, "best_of")] {
             let reply = repeated(&format!(r#"{{"model":"m",{rest}}}"#)).expect_err(rest);
             assert_eq!(reply.param.as_deref(), Some(field), "{rest}");
         }
-        assert_eq!(repeated(&format!(r#"{{"model":"m",{}}}"#, prompts(16))).map(|b| b.len()), Ok(32));
     }
 }

@@ -216,7 +216,7 @@ const fn effort(reasoning: Reasoning) -> &'static str {
 }
 
 fn tool(tool: &Tool) -> ToolDocument<'_> {
-    let Tool { name, description, schema, strict, cache: _ } = tool;
+    let Tool { name, description, schema, strict } = tool;
     let function =
         Function { name, description: description.as_deref(), parameters: schema, strict: *strict };
     ToolDocument { r#type: "function", function }

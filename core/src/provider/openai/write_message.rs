@@ -142,7 +142,7 @@ fn user<'a>(turn: &'a Turn, messages: &mut Vec<Message<'a>>, fit: &mut Fit) -> R
                 said.push(ContentPart::InputAudio { input_audio: InputAudio { data, format } });
             }
             Part::Document(document) => said.extend(file(document, fit)?),
-            Part::ToolUse(_) | Part::Thought(_) | Part::CachePoint(_) => {}
+            Part::ToolUse(_) | Part::Thought(_) => {}
         }
     }
     match *said.as_slice() {
@@ -202,7 +202,6 @@ fn assistant(turn: &Turn, with_thoughts: bool) -> Message<'_> {
             | Part::Image(_)
             | Part::Audio(_)
             | Part::Document(_)
-            | Part::CachePoint(_)
             | Part::ToolResult { .. } => {}
         }
     }

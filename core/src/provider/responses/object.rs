@@ -10,7 +10,7 @@ use crate::provider::{Exchange, document};
 
 /// Members of a request that its response repeats, with what stands there when the request has
 /// none.
-const REPEATED: [(&str, &str); 14] = [
+const REPEATED: [(&str, &str); 16] = [
     ("instructions", "null"),
     ("max_output_tokens", "null"),
     ("max_tool_calls", "null"),
@@ -23,11 +23,11 @@ const REPEATED: [(&str, &str); 14] = [
     ("temperature", "1.0"),
     ("text", r#"{"format":{"type":"text"}}"#),
     ("tool_choice", r#""auto""#),
+    ("tools", "[]"),
     ("top_p", "1.0"),
     ("truncation", r#""disabled""#),
+    ("user", "null"),
 ];
-/// What OpenAI adds to a function that is given without it.
-const FUNCTION: [&str; 2] = ["parameters", "strict"];
 
 /// What a response repeats of its request.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -46,26 +46,8 @@ impl Echo {
             let value = given.or_else(|| RawValue::from_string(default.to_owned()).ok())?;
             Some((name, value))
         };
-        let mut echo: BTreeMap<_, _> = REPEATED.into_iter().filter_map(one).collect();
-        echo.extend(tools(members.remove("tools").as_deref()).map(|tools| ("tools", tools)));
-        let user = members.remove("user").filter(|user| user.get() != "null");
-        echo.extend(user.map(|user| ("user", user)));
-        Self(echo)
+        Self(REPEATED.into_iter().filter_map(one).collect())
     }
-}
-
-/// The tools with all members that a response's have.
-fn tools(given: Option<&RawValue>) -> Option<Box<RawValue>> {
-    let mut tools: Vec<BTreeMap<String, Box<RawValue>>> =
-        given.and_then(|given| serde_json::from_str(given.get()).ok()).unwrap_or_default();
-    for tool in &mut tools {
-        if tool.get("type").is_some_and(|kind| kind.get() == r#""function""#) {
-            for member in FUNCTION.map(str::to_owned) {
-                tool.entry(member).or_insert(RawValue::NULL.to_owned());
-            }
-        }
-    }
-    serde_json::value::to_raw_value(&tools).ok()
 }
 
 #[derive(Serialize)]
@@ -79,8 +61,6 @@ pub(super) struct Response<'a> {
     incomplete_details: Option<Incomplete>,
     model: &'a str,
     output: &'a [Item],
-    /// Not null in OpenAI's description of its API.
-    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(flatten)]
     echo: &'a Echo,

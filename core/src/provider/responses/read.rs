@@ -137,7 +137,7 @@ fn read_tool(index: usize, tool: ToolDocument, fit: &mut Fit) -> Result<Option<T
     let name = tool.name.ok_or_else(|| missing(&format!("{path}.name")))?;
     // Here functions are strict unless they are said not to be; other providers do not know it.
     let strict = tool.strict == Some(true);
-    Ok(Some(Tool { name, description: tool.description, schema, strict, cache: None }))
+    Ok(Some(Tool { name, description: tool.description, schema, strict }))
 }
 
 fn choice(choice: Choice) -> Result<ToolChoice, Reply> {

@@ -70,14 +70,10 @@ struct At<'a, T> {
 enum Piece<'a> {
     Delta(&'a str),
     Text(&'a str),
+    Arguments(&'a str),
     Part(&'a Part),
     #[serde(rename = "part")]
     Summary(&'a Summary),
-    #[serde(untagged)]
-    Call {
-        name: &'a str,
-        arguments: &'a str,
-    },
 }
 
 #[derive(Serialize)]
@@ -223,9 +219,8 @@ impl Writer {
                 self.piece("response.reasoning_summary_text.done", &Piece::Text(&part.text), out);
                 self.piece("response.reasoning_summary_part.done", &Piece::Summary(&part), out);
             }
-            (Open::Tool(_), Some(Item::FunctionCall { name, arguments, .. })) => {
-                let call = Piece::Call { name: &name, arguments: &arguments };
-                self.piece("response.function_call_arguments.done", &call, out);
+            (Open::Tool(_), Some(Item::FunctionCall { arguments, .. })) => {
+                self.piece("response.function_call_arguments.done", &Piece::Arguments(&arguments), out);
             }
             _ => {}
         }

@@ -23,8 +23,6 @@ const BLOCKS: [(&str, &[&str]); 6] = [
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
     pub(super) heard: Heard,
-    /// Whether it is to be cached; nothing is found in the cache here, so all of it is written.
-    pub(super) is_cached: bool,
     /// Whether there was a thought since the user's last question.
     thought: bool,
     /// Where since then a tool was used without one.

@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 use super::content::Prompt;
 use super::error::ApiError;
 use super::params::{Params, only};
-use super::{MODELS, caching, event, tools};
+use super::{MODELS, event, tools};
 use crate::emulator::answer::{Answer, Payload};
 use crate::emulator::script::{Asked, End, Said};
 use crate::emulator::{ids, text};
 
-const KNOWN: [&str; 16] = [
-    "cache_control",
+const KNOWN: [&str; 15] = [
     "max_tokens",
     "messages",
     "metadata",
@@ -43,8 +42,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, ApiError> {
     let params = Params::read(body, &KNOWN)?;
     let model = model(&params)?;
     let tokens_max = params.whole("max_tokens")?;
-    let mut prompt = Prompt::read(params.required("messages")?)?;
-    prompt.is_cached = caching::is_wanted(&params)?;
+    let prompt = Prompt::read(params.required("messages")?)?;
     check_system(&params)?;
     params.check_number("temperature", 0.0..=1.0)?;
     params.check_number("top_p", 0.0..=1.0)?;
@@ -129,11 +127,9 @@ fn stop_sequence(said: &Said) -> Option<&str> {
 }
 
 fn usage(prompt: &Prompt, output: usize) -> Value {
-    let tokens = prompt.heard.tokens;
-    let (written, others) = if prompt.is_cached { (tokens, 0) } else { (0, tokens) };
     json!({
-        "input_tokens": others, "output_tokens": output,
-        "cache_creation_input_tokens": written, "cache_read_input_tokens": 0, "service_tier": "standard",
+        "input_tokens": prompt.heard.tokens, "output_tokens": output,
+        "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard",
     })
 }
 

@@ -1,6 +1,5 @@
 //! Anthropic's API as its reference documents it, as far as a gateway in front of it can tell.
 
-mod caching;
 mod content;
 mod error;
 mod messages;

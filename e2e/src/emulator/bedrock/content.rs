@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::tools::{CACHE_POINT, check_cache_point};
 use crate::emulator::heard::Heard;
 use crate::emulator::strict::{Mistake, Object};
 
@@ -61,9 +60,6 @@ impl Prompt {
             let block =
                 Object::read(block, &format!("system.{index}"), &["text", "guardContent", "cachePoint"])?;
             self.heard.say(false, block.optional_text("text")?.unwrap_or_default());
-            if let Some(point) = block.object("cachePoint", &CACHE_POINT)? {
-                check_cache_point(&point)?;
-            }
         }
         Ok(())
     }
@@ -107,9 +103,6 @@ impl Prompt {
             return Err(ApiError::invalid(format!(
                 "The ContentBlock object at {path} must set exactly one key."
             )));
-        }
-        if let Some(point) = block.object("cachePoint", &CACHE_POINT)? {
-            check_cache_point(&point)?;
         }
         if let Some(said) = block.optional_text("text")? {
             if said.trim().is_empty() {

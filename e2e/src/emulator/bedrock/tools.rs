@@ -1,13 +1,13 @@
 //! `toolConfig`: the tools that a request offers, and which of them may be used.
 
+use serde_json::Value;
+
 use super::error::ApiError;
 use crate::emulator::script::Choice;
 use crate::emulator::strict::{Mistake, Object};
 
 /// Longest name of a tool.
 const NAME_CHARS_MAX: usize = 64;
-/// Members of a cache point.
-pub(super) const CACHE_POINT: [&str; 2] = ["type", "ttl"];
 
 /// The tools' names and the choice among them.
 pub(super) fn read(config: &Object<'_>) -> Result<(Vec<String>, Choice), ApiError> {
@@ -16,15 +16,8 @@ pub(super) fn read(config: &Object<'_>) -> Result<(Vec<String>, Choice), ApiErro
         let why = "must have length greater than or equal to 1";
         return Err(Mistake::value(&config.at("tools"), why).into());
     }
-    let mut names = Vec::with_capacity(tools.len());
-    for (index, tool) in tools.iter().enumerate() {
-        let path = format!("toolConfig.tools.{index}");
-        let tool = Object::read(tool, &path, &["toolSpec", "cachePoint", "systemTool"])?;
-        match tool.object("cachePoint", &CACHE_POINT)? {
-            Some(point) => check_cache_point(&point)?,
-            None => names.push(name(&tool, &path)?),
-        }
-    }
+    let name = |(index, tool)| name(tool, &format!("toolConfig.tools.{index}"));
+    let names: Vec<String> = tools.iter().enumerate().map(name).collect::<Result<_, _>>()?;
     let Some(choice) = config.object("toolChoice", &["auto", "any", "tool"])? else {
         return Ok((names, Choice::Auto));
     };
@@ -45,20 +38,8 @@ pub(super) fn read(config: &Object<'_>) -> Result<(Vec<String>, Choice), ApiErro
     Ok((names, choice))
 }
 
-/// Where a prompt is worth caching.
-pub(super) fn check_cache_point(point: &Object<'_>) -> Result<(), ApiError> {
-    if point.text("type")? != "default" {
-        let why = "must satisfy enum value set: [default]";
-        return Err(Mistake::value(&point.at("type"), why).into());
-    }
-    if point.optional_text("ttl")?.is_some_and(|ttl| !matches!(ttl, "5m" | "1h")) {
-        let why = "must satisfy enum value set: [5m, 1h]";
-        return Err(Mistake::value(&point.at("ttl"), why).into());
-    }
-    Ok(())
-}
-
-fn name(tool: &Object<'_>, path: &str) -> Result<String, ApiError> {
+fn name(tool: &Value, path: &str) -> Result<String, ApiError> {
+    let tool = Object::read(tool, path, &["toolSpec", "cachePoint", "systemTool"])?;
     let spec = tool.object("toolSpec", &["name", "description", "inputSchema", "strict"])?;
     let spec = spec.ok_or_else(|| ApiError::invalid(format!("{path} must set exactly one key.")))?;
     let name = spec.text("name")?;

@@ -26,8 +26,6 @@ use crate::bus::{Heard, Lane};
 const LANES_MAX: usize = 1024;
 /// What librdkafka's log calls a connection that breaks.
 const BROKEN: &str = "FAIL";
-/// What becomes of messages.
-const RESULTS: [&str; 5] = ["published", "taken", "dead", "unfit", "lost"];
 /// Most messages that wait to be sent again.
 const AGAIN_MAX: usize = 1024;
 
@@ -60,8 +58,6 @@ impl Watch {
     pub(super) fn new(brokers: usize, registry: &mut Registry) -> Self {
         let watch = Self { brokers: Arc::new(brokers.into()), ..Self::default() };
         let messages = watch.messages.clone();
-        // There from the start, so that the first one is an increase.
-        RESULTS.iter().for_each(|result| drop(messages.get_or_create(&ByResult { result })));
         registry.register("gateway_bus_messages", "Batches on Kafka, by what became of them", messages);
         let up = watch.up.clone();
         registry.register("gateway_bus_up", "1 while a broker of Kafka can be reached", up);

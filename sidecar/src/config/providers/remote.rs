@@ -61,7 +61,7 @@ pub fn refuse_foreign_fields(path: &str, vendor: Option<Vendor>, document: &Docu
 
 /// The base URL, given or known; of Amazon and Google it has more in it.
 fn address(path: &str, vendor: Vendor, document: &Document, check: &mut Check<'_>) -> Option<Uri> {
-    let given = document.base_url.as_deref().map(|text| check.expanded(&format!("{path}.base_url"), text));
+    let given = document.base_url.clone();
     match vendor {
         Vendor::Bedrock => {
             let region = required_word(path, "region", document.region.clone(), "us-east-1", check)?;

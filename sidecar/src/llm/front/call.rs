@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidegate_core::chat::estimate_request_tokens;
@@ -22,9 +22,7 @@ use crate::llm::routing::Picked;
 use crate::llm::translate::{Target, Translation};
 use crate::llm::upstream::{Call, Caller, Heard, Operation};
 use crate::refusal::json;
-
-/// Most calls begun at once for one request.
-const CALLS_AT_ONCE: usize = 8;
+use crate::trace::{Kind, Span, Trace};
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,8 +131,7 @@ async fn ask(
     together(chat, picked, caller, headers, request, translation, bodies).await
 }
 
-/// Sends all parts of a request, and makes one answer of what comes back. The first refusal ends the
-/// rest, as it stands for all.
+/// Sends all parts of a request at once, and makes one answer of what comes back.
 async fn together(
     task: Task,
     picked: &Picked,
@@ -144,20 +141,11 @@ async fn together(
     translation: Translation,
     bodies: Vec<Bytes>,
 ) -> Result<Response, Reply> {
-    let is_stream = translation.is_stream();
+    let stream = translation.is_stream();
     let calls = bodies
         .into_iter()
-        .map(|body| Sent { body, stream: is_stream, asks_usage: false })
-        .map(|sent| call(task, picked, caller, headers, request, sent));
-    let mut calls = stream::iter(calls).buffered(CALLS_AT_ONCE);
-    let mut responses = Vec::new();
-    while let Some(response) = calls.try_next().await? {
-        let is_refusal = !response.status().is_success();
-        responses.push(response);
-        if is_refusal {
-            break;
-        }
-    }
+        .map(|body| call(task, picked, caller, headers, request, Sent { body, stream, asks_usage: false }));
+    let responses = try_join_all(calls).await?;
     translation.finish(&picked.provider.name, responses).await
 }
 
@@ -184,14 +172,16 @@ async fn call(
     let payer = caller.payer.filter(|_| task != Task::CountTokens);
     let price = provider.price().unwrap_or_default();
     let bill = payer.map(|p| Bill::open(p, &provider.name, &request.model, price, body.clone()));
-    let asked = (task.operation(), request.model.as_str());
-    let observation = Observation::start(Arc::clone(&provider.metrics), asked, Some(ticket)).billed(bill);
+    let span = caller.trace.and_then(|trace| span_of(trace, task, picked));
+    let traceparent = span.as_ref().and_then(Span::traceparent);
+    let observation =
+        Observation::start(Arc::clone(&provider.metrics), Some(ticket)).billed(bill).traced(span);
     match &*provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
             let model = &request.model;
             let caller = *caller;
-            let call = Call { operation, caller, model, stream, asks_usage, headers, key, body };
+            let call = Call { operation, caller, model, stream, asks_usage, headers, key, traceparent, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,
@@ -199,4 +189,25 @@ async fn call(
             Err(Reply::new(Code::InternalError, "A provider that is switched off was picked."))
         }
     }
+}
+
+/// The span of one call of a provider, in the terms of OpenTelemetry's conventions for generative AI.
+fn span_of(trace: &Trace, task: Task, picked: &Picked) -> Option<Span> {
+    let operation = match task.operation() {
+        Operation::Chat | Operation::Responses => "chat",
+        Operation::Completions => "text_completion",
+        Operation::Embeddings => "embeddings",
+        Operation::CountTokens => "count_tokens",
+    };
+    let system = match &*picked.provider.engine {
+        Engine::Remote(upstream) => upstream.target().vendor.label(),
+        Engine::Local(_) | Engine::Disabled => "tidegate",
+    };
+    let mut span = trace.span(format!("{operation} {}", picked.model), Kind::Client)?;
+    span.set("gen_ai.operation.name", operation);
+    span.set("gen_ai.system", system);
+    span.set("gen_ai.provider.name", system);
+    span.set("gen_ai.request.model", &*picked.model);
+    span.set("tidegate.provider", &*picked.provider.name);
+    Some(span)
 }

@@ -211,7 +211,6 @@ impl<'a> Peek<'a> {
 
     fn wants_several(&self) -> bool {
         self.n.is_some_and(|n| !matches!(n.get(), "null" | "1"))
-            || self.prompt.is_some_and(|prompt| prompt.get().starts_with('['))
     }
 
     /// As the filter has it in `RequestView`.

@@ -22,11 +22,6 @@ struct ByResult {
     result: &'static str,
 }
 
-/// To the same provider, to another one.
-const WAYS: [&str; 2] = ["same", "other"];
-/// What becomes of hedges.
-const RESULTS: [&str; 2] = ["won", "lost"];
-
 /// The counters.
 #[derive(Debug, Default)]
 pub struct RoutingMetrics {
@@ -52,9 +47,6 @@ impl RoutingMetrics {
         registry.register("gateway_hedges", "Second attempts beside a slow one, by who won", hedges.clone());
         let spent = "Retries that were not made because the budget was spent";
         registry.register("gateway_retry_budget_spent", spent, metrics.budget_spent.clone());
-        // There from the start, so that the first one is an increase.
-        WAYS.iter().for_each(|to| drop(retries.get_or_create(&ByWay { to })));
-        RESULTS.iter().for_each(|result| drop(hedges.get_or_create(&ByResult { result })));
         metrics
     }
 
@@ -65,11 +57,11 @@ impl RoutingMetrics {
 
     /// Another attempt is made, with the same provider or another one.
     pub fn retry(&self, same: bool) {
-        self.retries.get_or_create(&ByWay { to: WAYS[usize::from(!same)] }).inc();
+        self.retries.get_or_create(&ByWay { to: if same { "same" } else { "other" } }).inc();
     }
 
     /// A hedge was made, and won or lost.
     pub fn hedge(&self, won: bool) {
-        self.hedges.get_or_create(&ByResult { result: RESULTS[usize::from(!won)] }).inc();
+        self.hedges.get_or_create(&ByResult { result: if won { "won" } else { "lost" } }).inc();
     }
 }

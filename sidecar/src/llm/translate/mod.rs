@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Limited};
-use tidegate_core::chat::{ChatAnswer, Finish, TokenUsage};
+use tidegate_core::chat::{ChatAnswer, ChatRequest, TokenUsage};
 use tidegate_core::provider::{
-    ChoicesTranslator, Dialect, Echo, Exchange, Fit, Format, Front, Repeated, Split, StreamTranslator,
-    Vendor, adapt_openai_request, ask_for_usage, one_by_one, read_answers, read_request, split,
-    write_answers, write_request,
+    ChoicesTranslator, Dialect, Echo, Exchange, Fit, Format, Front, Repeated, StreamTranslator, Vendor,
+    adapt_openai_request, ask_for_usage, one_by_one, read_answers, read_request, write_answers,
+    write_request,
 };
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Endpoint;
@@ -81,14 +81,15 @@ pub struct Translation {
     exchange: Exchange,
     stream: bool,
     /// Answers that come in one body; 1 unless the provider gives several at once.
-    answers: u32,
+    together: usize,
     keep: Option<Keep>,
     dropped: Option<HeaderValue>,
 }
 
 impl Translation {
     /// Writes the caller's request in the provider's protocol: one body for each answer that is
-    /// asked for, or for each prompt where the provider gives several answers at once.
+    /// asked for, unless the provider gives several at once. With a seed, each has one of its own,
+    /// or all answers would be the same.
     ///
     /// # Errors
     /// `invalid_request` with the field that is wrong, or that the provider has no word for.
@@ -110,17 +111,27 @@ impl Translation {
             answer_id: if front == Front::Responses { answer_id()? } else { String::new() },
             echo: if front == Front::Responses { Echo::of(body) } else { Echo::default() },
         };
-        let Split { requests, answers } = split(target.format, request);
-        let mut bodies = Vec::with_capacity(requests.len());
-        for request in requests {
+        let wanted = request.alternatives + 1;
+        let (count, together) =
+            if target.format.gives_several(&request.model) { (1, wanted) } else { (wanted, 1) };
+        let other = |choice: u64| ChatRequest {
+            seed: request.seed.map(|seed| seed.wrapping_add(choice.cast_signed())),
+            alternatives: 0,
+            ..request.clone()
+        };
+        let others: Vec<_> = (1..count).map(other).collect();
+        let first = ChatRequest { alternatives: together - 1, ..request };
+        let mut bodies = Vec::with_capacity(1 + others.len());
+        for request in std::iter::once(first).chain(others) {
             let written = write_request(target.format, &target.dialect, request, &mut fit)?;
             exchange.schema_tool = written.schema_tool;
             bodies.push(written.body.into());
         }
         let dropped = Some(fit.dropped().join(", ")).filter(|fields| !fields.is_empty());
         let dropped = dropped.and_then(|fields| HeaderValue::from_str(&fields).ok());
+        let together = usize::try_from(together).unwrap_or(1);
         let (provider, caller) = (target.format, front);
-        Ok((Self { provider, caller, exchange, stream, answers, keep: None, dropped }, bodies))
+        Ok((Self { provider, caller, exchange, stream, together, keep: None, dropped }, bodies))
     }
 
     /// Takes a request for several answers apart, for a provider that speaks the caller's protocol
@@ -138,7 +149,7 @@ impl Translation {
             ..Exchange::default()
         };
         let (provider, caller) = (Format::OpenAi, front);
-        let translation = Self { provider, caller, exchange, stream, answers: 1, keep: None, dropped: None };
+        let translation = Self { provider, caller, exchange, stream, together: 1, keep: None, dropped: None };
         Ok((translation, bodies.into_iter().map(Bytes::from).collect()))
     }
 
@@ -193,34 +204,31 @@ impl Translation {
     }
 
     fn stream(self, mut bodies: Vec<Body>) -> Body {
-        let Self { provider, caller, exchange, answers, keep, .. } = self;
+        let Self { provider, caller, exchange, together, keep, .. } = self;
+        if together > 1 {
+            let translator = ChoicesTranslator::of_one_stream(provider, caller, &exchange, together);
+            return Body::new(ChoicesStream::new(bodies, translator));
+        }
         match bodies.pop() {
-            Some(body) if bodies.is_empty() && answers == 1 => {
+            Some(body) if bodies.is_empty() => {
                 let translator = StreamTranslator::new(provider, caller, &exchange);
                 Body::new(TranslatedStream::new(body, translator, keep))
             }
             last => {
                 bodies.extend(last);
-                let streams = u32::try_from(bodies.len()).unwrap_or(u32::MAX);
-                let translator = ChoicesTranslator::new(provider, caller, &exchange, streams, answers);
+                let translator = ChoicesTranslator::new(provider, caller, &exchange, bodies.len());
                 Body::new(ChoicesStream::new(bodies, translator))
             }
         }
     }
 
     async fn read(&self, provider: &str, bodies: Vec<Body>) -> Result<Vec<ChatAnswer>, Reply> {
-        let is_one = bodies.len() == 1;
-        let wanted = usize::try_from(self.answers).unwrap_or(usize::MAX);
         let mut answers = Vec::with_capacity(bodies.len());
         for body in bodies {
             let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let whole = whole.map_err(|_| no_answer(provider))?.to_bytes();
             let read = read_answers(self.provider, &self.exchange, &whole);
-            let mut read = read.map_err(|_| no_answer(provider))?;
-            if !is_one {
-                read.resize_with(wanted, not_given);
-            }
-            answers.extend(read);
+            answers.extend(read.map_err(|_| no_answer(provider))?);
         }
         Ok(answers)
     }
@@ -232,12 +240,6 @@ impl Translation {
         }
         written
     }
-}
-
-/// Stands where a provider gave fewer answers to a prompt than it was asked for: callers find the
-/// next prompt's by counting.
-fn not_given() -> ChatAnswer {
-    ChatAnswer { finish: Finish::Refusal, ..ChatAnswer::default() }
 }
 
 fn no_answer(provider: &str) -> Reply {
