@@ -45,6 +45,13 @@ impl Catalog {
         }
     }
 
+    /// Whether a list, the operator's or the provider's, has it.
+    #[must_use]
+    pub fn lists(&self, model: &str) -> bool {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.as_ref().is_some_and(|names| names.contains_key(model))
+    }
+
     /// The names known, sorted.
     #[must_use]
     pub fn list(&self) -> Vec<Box<str>> {
@@ -70,7 +77,7 @@ mod tests {
     #[test]
     fn without_a_list_any_name_is_taken_until_one_is_read() {
         let catalog = Catalog::new(&[]);
-        assert!(catalog.find("anything").is_some());
+        assert!(catalog.find("anything").is_some() && !catalog.lists("anything"));
         assert!(catalog.find("no\nheader").is_none());
         assert!(catalog.list().is_empty());
         catalog.learn(vec!["a".to_owned()]);

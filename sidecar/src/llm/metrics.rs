@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tidegate_core::reply::Code;
 use tidegate_core::sse::Usage;
 
+use super::catalog::Catalog;
 use super::operations::{Asked, Families, Operations};
 use super::routing::Ticket;
 use super::settings::ProviderSettings;
@@ -185,7 +186,7 @@ impl LlmMetrics {
 
     /// One provider's own handles, so that no request looks a label set up.
     #[must_use]
-    pub fn of_provider(&self, settings: &ProviderSettings) -> Arc<ProviderMetrics> {
+    pub fn of_provider(&self, settings: &ProviderSettings, catalog: Arc<Catalog>) -> Arc<ProviderMetrics> {
         let provider: Box<str> = settings.name.as_str().into();
         let by_provider = ByProvider { provider: provider.clone() };
         let of_type = |gen_ai_token_type| {
@@ -200,7 +201,7 @@ impl LlmMetrics {
                 let labels = ByOutcome { provider: provider.clone(), outcome: outcome.label() };
                 self.requests.get_or_create_owned(&labels)
             }),
-            operations: Operations::new(&self.operations, settings),
+            operations: Operations::new(&self.operations, settings, catalog),
         })
     }
 }
@@ -310,7 +311,7 @@ impl Drop for Observation {
         let ended = Instant::now();
         let seconds = (ended - self.started).as_secs_f64();
         self.metrics.duration.observe(seconds);
-        self.metrics.operations.ended(self.asked, self.outcome, seconds, self.token_seconds(ended));
+        self.metrics.operations.ended(&self.asked, self.outcome, seconds, self.token_seconds(ended));
         self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome, self.of_model));
     }
 }
@@ -324,7 +325,8 @@ mod tests {
         let mut registry = Registry::default();
         let yaml = "providers: [{name: p, type: openai, api_key: k, models: [m]}]";
         let config = crate::config::parse(yaml, &crate::config::Env::new()).expect("valid");
-        let provider = LlmMetrics::register(&mut registry).of_provider(&config.providers[0]);
+        let provider = LlmMetrics::register(&mut registry)
+            .of_provider(&config.providers[0], Arc::new(Catalog::new(&["m".to_owned()])));
         drop(Observation::start(provider.clone(), (Operation::Chat, "m"), None));
         let mut observation = Observation::start(provider, (Operation::Chat, "m"), None);
         observation.first_token();

@@ -1,15 +1,16 @@
 //! Requests by operation and model, with the names and attributes of OpenTelemetry's semantic conventions for
-//! generative AI (opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics). A model is named as the operator wrote it;
-//! all others are one. What callers send becomes no label.
+//! generative AI (opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics). A model is named if the operator or the
+//! provider lists it; all others are one. What callers send becomes no label.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::catalog::Catalog;
 use super::metrics::{Histograms, Outcome, seconds};
 use super::settings::ProviderSettings;
 use super::upstream::Operation;
@@ -81,56 +82,69 @@ struct Model {
     token_time: [OnceLock<Histogram>; OPERATIONS],
 }
 
+impl Model {
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), duration: Default::default(), token_time: Default::default() })
+    }
+}
+
 /// What one provider's requests are counted with.
 #[derive(Debug)]
 pub struct Operations {
     families: Families,
     provider: Box<str>,
     provider_name: &'static str,
-    /// Index among `models`.
-    places: HashMap<Box<str>, usize>,
-    /// The last one stands for all that have none.
-    models: Vec<Model>,
+    catalog: Arc<Catalog>,
+    /// Those of the catalog that were asked for.
+    models: RwLock<HashMap<Box<str>, Arc<Model>>>,
+    others: Arc<Model>,
 }
 
 /// An operation on a model of a provider.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Asked {
     operation: Operation,
-    place: usize,
+    model: Arc<Model>,
 }
 
 impl Operations {
-    /// The handles of a provider with these settings.
+    /// The handles of a provider with these settings and models.
     #[must_use]
-    pub fn new(families: &Families, settings: &ProviderSettings) -> Self {
-        let names = settings.models.iter().take(MODELS_MAX).map(String::as_str).chain([OTHERS]);
-        let models: Vec<Model> = names
-            .map(|name| Model {
-                name: name.into(),
-                duration: Default::default(),
-                token_time: Default::default(),
-            })
-            .collect();
+    pub fn new(families: &Families, settings: &ProviderSettings, catalog: Arc<Catalog>) -> Self {
         Self {
             families: families.clone(),
             provider: settings.name.as_str().into(),
             provider_name: well_known(settings.kind.label()),
-            places: models.iter().enumerate().map(|(place, model)| (model.name.clone(), place)).collect(),
-            models,
+            catalog,
+            models: RwLock::default(),
+            others: Model::new(OTHERS),
         }
     }
 
     /// What is asked of `model`.
     #[must_use]
     pub fn asked(&self, operation: Operation, model: &str) -> Asked {
-        let place = self.places.get(model).copied().unwrap_or(self.models.len().saturating_sub(1));
-        Asked { operation, place }
+        Asked { operation, model: self.model(model) }
+    }
+
+    fn model(&self, name: &str) -> Arc<Model> {
+        if let Some(model) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return model.clone();
+        }
+        if !self.catalog.lists(name) {
+            return self.others.clone();
+        }
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        match models.get(name) {
+            Some(model) => model.clone(),
+            None if models.len() >= MODELS_MAX => self.others.clone(),
+            None => models.entry(name.into()).or_insert_with(|| Model::new(name)).clone(),
+        }
     }
 
     /// It ended after `seconds`; a stream's further tokens came every `token_seconds`.
-    pub fn ended(&self, asked: Asked, outcome: Outcome, seconds: f64, token_seconds: Option<f64>) {
-        let Some(model) = self.models.get(asked.place) else { return };
+    pub fn ended(&self, asked: &Asked, outcome: Outcome, seconds: f64, token_seconds: Option<f64>) {
+        let model = &asked.model;
         let (gen_ai_provider_name, provider) = (self.provider_name, &self.provider);
         let (place, gen_ai_operation_name) = operation(asked.operation);
         let error_type = if outcome == Outcome::Ok { "" } else { outcome.label() };
@@ -187,18 +201,20 @@ mod tests {
     use crate::config::{Env, parse};
 
     #[test]
-    fn what_the_operator_has_not_named_is_one_model_however_many_are_asked_for() {
+    fn what_nobody_lists_is_one_model_however_many_are_asked_for() {
         let mut registry = Registry::default();
         let families = Families::register(&mut registry);
-        let yaml =
-            "providers: [{name: east, type: azure, base_url: 'http://x', api_key: k, models: [gpt-4o]}]";
+        let yaml = "providers: [{name: east, type: azure, base_url: 'http://x', api_key: k}]";
         let config = parse(yaml, &Env::new()).expect("valid");
-        let operations = Operations::new(&families, &config.providers[0]);
+        let catalog = Arc::new(Catalog::new(&[]));
+        let operations = Operations::new(&families, &config.providers[0], catalog.clone());
         let ask = |model: &str| operations.asked(Operation::Chat, model);
-        operations.ended(ask("gpt-4o"), Outcome::Ok, 2.0, Some(0.02));
-        operations.ended(ask("gpt-4o"), Outcome::Timeout, 60.0, None);
-        for invented in 0..100 {
-            operations.ended(ask(&format!("secret {invented}")), Outcome::Ok, 1.0, None);
+        operations.ended(&ask("before the list was read"), Outcome::Ok, 1.0, None);
+        catalog.learn(vec!["gpt-4o".to_owned()]);
+        operations.ended(&ask("gpt-4o"), Outcome::Ok, 2.0, Some(0.02));
+        operations.ended(&ask("gpt-4o"), Outcome::Timeout, 60.0, None);
+        for invented in 0..99 {
+            operations.ended(&ask(&format!("secret {invented}")), Outcome::Ok, 1.0, None);
         }
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).expect("encodes");

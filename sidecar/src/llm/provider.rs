@@ -110,7 +110,7 @@ impl Provider {
         Ok(Self {
             name_header: HeaderValue::from_str(name)
                 .map_err(|_| ("name", "must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()))?,
-            metrics: with.metrics.of_provider(&settings),
+            metrics: with.metrics.of_provider(&settings, catalog.clone()),
             discovery: discover(&engine, &catalog),
             catalog,
             name: name.as_str().into(),
