@@ -20,6 +20,7 @@ use crate::metrics::FilterStats;
 use crate::provisioning::Provisioning;
 use crate::redis::Redis;
 use crate::secret::Secret;
+use crate::trace::Tracer;
 
 /// One running gateway.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// Asks filters what their buckets hold.
     pub probe: Probe,
+    /// Records spans, if there is a collector.
+    pub tracer: Option<Tracer>,
 }
 
 impl Gateway {

@@ -84,6 +84,10 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Envoy(path) => match config::load(&path, &environment()) {
             Ok(config) => {
                 let token = store::internal_token(config.store.folder())?;
+                if let Some(tls) = &config.security.tls {
+                    let secrets = envoy_config::Secrets::beside(config.store.folder());
+                    secrets.publish(tls).context("cannot write what tells Envoy of the certificates")?;
+                }
                 print(&envoy_config::render(&config, &token))?;
             }
             Err(problems) => return Ok(refused(&path, &problems)),

@@ -6,15 +6,17 @@ use std::time::Instant;
 
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::attempts::{Allowance, Attempts};
 use crate::bus::{self, Source};
+use crate::certificates;
 use crate::clusters::{self, Engine};
 use crate::config::{self, Config, auth};
 use crate::control::{ChangeError, Control, Origin};
 use crate::embedding::Embedder;
+use crate::envoy_config::Secrets;
 use crate::gateway::Gateway;
 use crate::keys::random::{self, NoRandomness};
 use crate::keys::{Digest, KeyError, Keys, unix_ms};
@@ -28,6 +30,7 @@ use crate::provisioning::{ProvisionError, Provisioning, Seal, SealError};
 use crate::redis::Redis;
 use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
+use crate::trace::{Exporter, Tracer, Unusable};
 
 /// Bad credentials from one place: a hundred at once, then five a second. API keys cannot be
 /// guessed at any rate; this keeps guessers from keeping the sidecar busy.
@@ -64,6 +67,8 @@ pub enum StartError {
     Signals(std::io::Error),
     /// The system gives no random bytes.
     Randomness(NoRandomness),
+    /// The collector of spans.
+    Tracing(Unusable),
 }
 
 impl std::fmt::Display for StartError {
@@ -80,6 +85,7 @@ impl std::fmt::Display for StartError {
             Self::Policy(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Randomness(error) => error.fmt(f),
+            Self::Tracing(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
         }
     }
@@ -96,6 +102,7 @@ pub struct Ready {
     observed: Source,
     listeners: Vec<Listener>,
     metrics_listener: Option<Listener>,
+    exporter: Option<Exporter>,
     /// The operator's key, if one had to be made: shown once, by whoever started this.
     pub admin_key: Option<String>,
 }
@@ -134,6 +141,14 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
     let provisioning = Provisioning::start(&config, store.clone(), seal, origin.env.clone(), &mut registry)
         .map_err(StartError::Provider)?;
 
+    let (tracer, exporter) = match &config.tracing {
+        Some(tracing) => {
+            let (tracer, exporter) =
+                Tracer::new(&tracing.settings, &mut registry).map_err(StartError::Tracing)?;
+            (Some(tracer), Some(exporter))
+        }
+        None => (None, None),
+    };
     let ledger = Ledger::start(store.clone()).map_err(StartError::Store)?;
     let ledger = match &redis {
         Some(_) => ledger.shared(gateway_id(&store)?, unix_ms()),
@@ -174,8 +189,10 @@ pub async fn start(config: Config, origin: Origin) -> Result<Ready, StartError> 
         guesses,
         ledger,
         probe: Probe::default(),
+        tracer,
     };
-    Ok(Ready { gateway: Arc::new(gateway), config, drain, observed, listeners, metrics_listener, admin_key })
+    let gateway = Arc::new(gateway);
+    Ok(Ready { gateway, config, drain, observed, listeners, metrics_listener, exporter, admin_key })
 }
 
 /// What this gateway is called among others, for as long as its store is kept.
@@ -252,7 +269,8 @@ impl Ready {
     /// Serves until `stop` is done, then drains. Returns whether everything in flight finished
     /// within the drain timeout.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { gateway, config, drain, observed, listeners, metrics_listener, admin_key: _ } = self;
+        let Self { gateway, config, drain, observed, listeners, metrics_listener, exporter, admin_key: _ } =
+            self;
         let timeout = config.server.drain_timeout;
         let tending = tokio::spawn(gateway.clusters.clone().tend());
         let remembering = tokio::spawn(l2::tend(gateway.cache.clone(), gateway.control.clone()));
@@ -260,6 +278,12 @@ impl Ready {
         if let Some(redis) = gateway.redis.clone() {
             tokio::spawn(limits::share(gateway.ledger.clone(), redis, gateway.draining.clone()));
         }
+        if let Some(tls) = config.security.tls.clone() {
+            let secrets = Secrets::beside(config.store.folder());
+            tokio::spawn(certificates::watch(tls, secrets));
+        }
+        let (served, is_served) = oneshot::channel::<()>();
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(async { drop(is_served.await) })));
         let mut serving = JoinSet::new();
         let (control, providers) = (gateway.control.clone(), gateway.providers.clone());
         let clusters = gateway.clusters.clone();
@@ -281,6 +305,11 @@ impl Ready {
         stop.await;
         drain.send_replace(true);
         let finished = serving.join_all().await.into_iter().all(|finished| finished);
+        drop(served);
+        if let Some(exporting) = exporting {
+            // The last spans; what is not taken is counted by nobody any more.
+            drop(exporting.await);
+        }
         if let Err(error) = learning.await {
             tracing::error!(%error, "the learning loop broke down");
         }

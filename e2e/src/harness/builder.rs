@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::HarnessError;
 use super::gateway::{ADMIN_KEY, Gateway};
+use super::tls::TlsClient;
 use crate::emulator::Emulator;
 
 /// Worker threads of Envoy unless the test says otherwise: state shared between workers is where
@@ -33,6 +34,7 @@ pub struct GatewayBuilder {
     pub(super) emulator: Option<Emulator>,
     pub(super) provider_url: Option<String>,
     pub(super) admin_key: Option<&'static str>,
+    pub(super) tls_client: Option<TlsClient>,
 }
 
 impl std::fmt::Debug for GatewayBuilder {
@@ -52,6 +54,7 @@ impl GatewayBuilder {
             emulator: None,
             provider_url: None,
             admin_key: Some(ADMIN_KEY),
+            tls_client: None,
         }
     }
 
@@ -127,6 +130,13 @@ impl GatewayBuilder {
     #[must_use]
     pub fn provider_url(mut self, url: &str) -> Self {
         self.provider_url = Some(url.to_owned());
+        self
+    }
+
+    /// The gateway speaks TLS; this client sees when it is ready.
+    #[must_use]
+    pub fn ready_by(mut self, client: TlsClient) -> Self {
+        self.tls_client = Some(client);
         self
     }
 

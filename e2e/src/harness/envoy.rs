@@ -31,6 +31,9 @@ impl Envoy {
             workers.to_string().into(),
             // Without a base id of its own, a second Envoy on the machine would not start.
             "--use-dynamic-base-id".into(),
+            // What is in the access log can be read at once.
+            "--file-flush-interval-msec".into(),
+            "100".into(),
             "--log-level".into(),
             "warning".into(),
             "--component-log-level".into(),

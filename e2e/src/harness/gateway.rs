@@ -18,6 +18,7 @@ use super::error::HarnessError;
 use super::paths;
 use super::ports::Port;
 use super::process::{ManagedProcess, Spec};
+use super::tls::TlsClient;
 use super::wait::eventually;
 use crate::emulator::Emulator;
 
@@ -29,6 +30,7 @@ const READY_CONNECTIONS: usize = 32;
 /// How long the sidecar may take to drain.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+const READY_PATH: &str = "/ready";
 const CHAT_PATH: &str = "/v1/chat/completions";
 /// What `{{openai}}` stands for: the beginning of an item of `providers:`.
 const OPENAI: &str = "name: openai
@@ -53,6 +55,7 @@ pub struct Gateway {
     admin_port: Port,
     dir: TempDir,
     provider_url: String,
+    tls_client: Option<TlsClient>,
 }
 
 impl Gateway {
@@ -89,8 +92,17 @@ impl Gateway {
         }
         let sidecar = ManagedProcess::start(spec)?;
         let envoy = Envoy::start(dir.path(), "envoy", &envoy_config, builder.workers)?;
-        let mut gateway =
-            Self { emulator, envoy, sidecar, gateway_port, sidecar_port, admin_port, dir, provider_url };
+        let mut gateway = Self {
+            emulator,
+            envoy,
+            sidecar,
+            gateway_port,
+            sidecar_port,
+            admin_port,
+            dir,
+            provider_url,
+            tls_client: builder.tls_client,
+        };
         gateway.wait_until_ready().await?;
         Ok(gateway)
     }
@@ -164,7 +176,8 @@ impl Gateway {
     /// # Errors
     /// It does not in time, or a process ended; the error carries the ends of the logs.
     pub async fn wait_until_ready(&mut self) -> Result<(), HarnessError> {
-        let ready = self.url("/ready");
+        let ready = self.url(READY_PATH);
+        let (tls, port) = (self.tls_client.as_ref(), self.gateway_port.number());
         let (sidecar, envoy) = (&mut self.sidecar, &mut self.envoy.process);
         let outcome = eventually("the gateway is ready", READY_DEADLINE, || {
             let ended = sidecar.check_running().and_then(|()| envoy.check_running());
@@ -174,8 +187,11 @@ impl Gateway {
                     return Some(Err(error));
                 }
                 for _ in 0..READY_CONNECTIONS {
-                    let answer = Client::new().get(&ready).await.ok()?;
-                    if answer.status != 200 {
+                    let status = match tls {
+                        Some(client) => client.send(port, READY_PATH, "").await.ok()?.answer.status,
+                        None => Client::new().get(&ready).await.ok()?.status,
+                    };
+                    if status != 200 {
                         return None;
                     }
                 }

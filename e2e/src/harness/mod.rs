@@ -38,6 +38,7 @@ mod process;
 mod providers;
 mod raw;
 mod redis;
+mod tls;
 mod wait;
 
 pub use builder::GatewayBuilder;
@@ -64,4 +65,5 @@ pub use process::{ManagedProcess, Spec};
 pub use providers::{EMULATED, EmulatedProvider};
 pub use raw::RawConnection;
 pub use redis::{RedisCluster, RedisServer};
+pub use tls::{TlsAnswer, TlsClient, TlsEnd};
 pub use wait::eventually;

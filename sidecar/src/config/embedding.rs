@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
 use serde::Deserialize;
 
 use super::Check;
 use super::breaker::millis;
 use super::value::Span;
 use crate::embedding::settings::{PRESETS, Preset};
-use crate::embedding::{Pooling, Settings};
+use crate::embedding::{Pooling, Remote, Settings};
+use crate::secret::Secret;
 
 /// Where scripts/setup puts the models.
 const MODELS: &str = "${TIDEGATE_MODELS:-.tools/models}";
@@ -18,10 +20,22 @@ const LIBRARY: &str = "${ORT_DYLIB_PATH:-.tools/onnxruntime/libonnxruntime.so}";
 /// Longest prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 256;
 
+/// Longest that a request waits for its embedding unless said otherwise.
+const DEADLINE: Duration = Duration::from_millis(50);
+/// The same where it comes from elsewhere.
+const REMOTE_DEADLINE: Duration = Duration::from_millis(500);
+/// Calls at once of a model elsewhere unless said otherwise.
+const REMOTE_CALLS: usize = 4;
+/// Longest text of a model elsewhere unless said otherwise, in tokens.
+const REMOTE_TOKENS: usize = 8192;
+
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Document {
+    r#type: Option<Kind>,
+    base_url: Option<String>,
+    api_key: Option<Secret>,
     enabled: Option<bool>,
     model: Option<String>,
     model_path: Option<String>,
@@ -38,6 +52,16 @@ pub struct Document {
     memo: Option<u32>,
 }
 
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// A model in this process.
+    #[default]
+    Onnx,
+    /// A server with OpenAI's API.
+    Openai,
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum PoolingName {
@@ -48,7 +72,11 @@ enum PoolingName {
 /// Checks the section. Whether the files are there is found out at the start, which goes on
 /// without them.
 pub fn validate(document: Document, check: &mut Check<'_>) -> Settings {
+    let remote = remote(&document, check);
     let Document {
+        r#type: _,
+        base_url: _,
+        api_key: _,
         enabled,
         model,
         model_path,
@@ -64,7 +92,9 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Settings {
         deadline,
         memo,
     } = document;
-    let preset = preset(model.as_deref(), &model_path, dimension, check);
+    let is_remote = remote.is_some();
+    let [default, ..] = PRESETS;
+    let preset = if is_remote { default } else { preset(model.as_deref(), &model_path, dimension, check) };
     let file =
         |given: Option<String>, name| given.unwrap_or_else(|| format!("{MODELS}/{}/{name}", preset.folder));
     let model_path = path("embedding.model_path", file(model_path, "model.onnx"), check);
@@ -81,14 +111,21 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Settings {
     };
     Settings {
         enabled: enabled.unwrap_or(true),
+        remote,
         dimension: within("dimension", dimension, preset.dimension, 1..=8192, ""),
-        tokens_max: within("max_tokens", max_tokens, preset.tokens_max, 8..=32_768, " tokens"),
-        threads: within("threads", threads, 1, 1..=64, " threads"),
+        tokens_max: within(
+            "max_tokens",
+            max_tokens,
+            if is_remote { REMOTE_TOKENS } else { preset.tokens_max },
+            8..=32_768,
+            " tokens",
+        ),
+        threads: within("threads", threads, if is_remote { REMOTE_CALLS } else { 1 }, 1..=64, " threads"),
         queue: within("queue", queue, 256, 1..=65_536, " texts"),
         memo: within("memo", memo, 4096, 0..=1_000_000, " texts"),
         deadline: Duration::from_millis(check.problems.within(
             "embedding.deadline",
-            millis(deadline.map_or(Duration::from_millis(50), |span| span.0)),
+            millis(deadline.map_or(if is_remote { REMOTE_DEADLINE } else { DEADLINE }, |span| span.0)),
             1..=60_000,
             " milliseconds (1ms to 1m)",
         )),
@@ -109,6 +146,49 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Settings {
         pad_id: pad_id.unwrap_or(preset.pad_id),
     }
 }
+
+/// Where the model is, if it is elsewhere.
+fn remote(document: &Document, check: &mut Check<'_>) -> Option<Remote> {
+    let Document { r#type, base_url, api_key, model, dimension, .. } = document;
+    if *r#type != Some(Kind::Openai) {
+        for (name, is_there) in [("base_url", base_url.is_some()), ("api_key", api_key.is_some())] {
+            if is_there {
+                check
+                    .problems
+                    .add(format!("embedding.{name}"), "is for `type: openai`; add that, or remove it");
+            }
+        }
+        return None;
+    }
+    let files = [
+        ("model_path", document.model_path.is_some()),
+        ("tokenizer_path", document.tokenizer_path.is_some()),
+        ("library_path", document.library_path.is_some()),
+        ("pooling", document.pooling.is_some()),
+        ("pad_id", document.pad_id.is_some()),
+    ];
+    for (name, _) in files.into_iter().filter(|(_, is_there)| *is_there) {
+        check.problems.add(format!("embedding.{name}"), "is for a model in this process; remove it");
+    }
+    check.problems.required("embedding.model", model.as_ref(), "`model: text-embedding-3-small`");
+    check.problems.required("embedding.dimension", *dimension, "`dimension: 1536`");
+    let text = check.problems.required("embedding.base_url", base_url.clone(), EXAMPLE)?;
+    let text = check.expanded("embedding.base_url", &text);
+    let text = text.trim_end_matches('/').trim_end_matches("/embeddings");
+    let base_url = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.query().is_none()
+    });
+    let Some(base_url) = base_url else {
+        check.problems.add("embedding.base_url", format!("must be a URL, as in {EXAMPLE}"));
+        return None;
+    };
+    let api_key = api_key.as_ref().map(|key| check.key("embedding.api_key".to_owned(), key));
+    Some(Remote { base_url, api_key })
+}
+
+const EXAMPLE: &str = "`base_url: https://api.openai.com/v1`";
 
 /// What is known of the model. One that is not known by name needs its file and its dimension.
 fn preset(
@@ -166,5 +246,31 @@ mod tests {
         let shape = (own.pooling, own.prefix.as_str(), own.pad_id, own.dimension);
         assert_eq!(shape, (Pooling::Cls, "passage: ", 3, 768));
         assert_eq!(own.tokenizer_path, PathBuf::from("tokenizer.json"), "beside the model");
+    }
+
+    #[test]
+    fn a_model_elsewhere_needs_its_address_and_shape_and_has_no_files() {
+        let yaml = "embedding: {type: openai, base_url: 'https://h/v4/embeddings', api_key: '${K}', model: m, dimension: 3}";
+        let env = Env::from([("K".to_owned(), "sk-1".to_owned())]);
+        let settings = parse(yaml, &env).unwrap_or_else(|problems| panic!("{problems}")).embedding;
+        let remote = settings.remote.expect("remote");
+        assert_eq!((remote.base_url.to_string().as_str(), settings.dimension), ("https://h/v4", 3));
+        assert_eq!(remote.api_key.expect("a key").expose(), "sk-1");
+        assert_eq!((settings.deadline, settings.threads), (REMOTE_DEADLINE, REMOTE_CALLS));
+        for (section, words) in [
+            ("{type: openai}", "embedding.base_url: is missing"),
+            ("{type: openai, base_url: 'http://h'}", "embedding.dimension: is missing"),
+            ("{type: openai, base_url: 'h:1', model: m, dimension: 3}", "embedding.base_url: must be a URL"),
+            (
+                "{type: openai, base_url: 'http://h', model: m, dimension: 3, pooling: cls}",
+                "embedding.pooling: is for",
+            ),
+            ("{base_url: 'http://h'}", "embedding.base_url: is for `type: openai`"),
+            ("{type: other}", "embedding.type: unknown variant"),
+        ] {
+            let problems =
+                parse(&format!("embedding: {section}"), &Env::new()).expect_err(section).to_string();
+            assert!(problems.contains(words), "{section}: {problems}");
+        }
     }
 }

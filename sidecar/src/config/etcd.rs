@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
-use super::Check;
 use super::value::Span;
+use super::{Check, pem};
 use crate::secret::Secret;
 use crate::store::{EtcdSettings, EtcdTls};
 
@@ -22,8 +20,6 @@ const PREFIX: &str = "/tidegate";
 const PREFIX_BYTES_MAX: usize = 200;
 /// How long a change may take unless said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest file of certificates or of a key, in bytes.
-const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
@@ -112,18 +108,12 @@ fn tls(endpoints: &[String], files: Files, check: &mut Check<'_>) -> Option<Etcd
         check.problems.add("etcd.endpoints", "must all begin with https://, or none");
     }
     let ca = check.problems.required("etcd.ca_path", files.ca_path, "`ca_path: /etc/tidegate/etcd-ca.pem`");
-    let ca = ca.and_then(|path| certificates("etcd.ca_path", &path, check));
+    let ca = ca.and_then(|path| pem::certificates("etcd.ca_path", &path, check));
     let identity = match (files.cert_path, files.key_path) {
         (None, None) => None,
         (Some(cert), Some(key)) => {
-            let cert = certificates("etcd.cert_path", &cert, check);
-            let key = pem("etcd.key_path", &key, check).filter(|key| {
-                let is_key = PrivateKeyDer::from_pem_slice(key.as_bytes()).is_ok();
-                if !is_key {
-                    check.problems.add("etcd.key_path", "has no private key in PEM form");
-                }
-                is_key
-            });
+            let cert = pem::certificates("etcd.cert_path", &cert, check);
+            let key = pem::key("etcd.key_path", &key, check);
             cert.zip(key).map(|(cert, key)| (cert, Secret::new(key)))
         }
         _ => {
@@ -132,26 +122,6 @@ fn tls(endpoints: &[String], files: Files, check: &mut Check<'_>) -> Option<Etcd
         }
     };
     ca.map(|ca| EtcdTls { ca, identity })
-}
-
-fn certificates(path: &str, file: &str, check: &mut Check<'_>) -> Option<String> {
-    pem(path, file, check).filter(|text| {
-        let is_one = matches!(CertificateDer::pem_slice_iter(text.as_bytes()).next(), Some(Ok(_)));
-        if !is_one {
-            check.problems.add(path, "has no certificate in PEM form");
-        }
-        is_one
-    })
-}
-
-fn pem(path: &str, file: &str, check: &mut Check<'_>) -> Option<String> {
-    let file = check.expanded(path, file);
-    let text = match std::fs::metadata(&file) {
-        Ok(meta) if meta.len() > PEM_BYTES_MAX => Err(format!("{file} is larger than {PEM_BYTES_MAX} bytes")),
-        Ok(_) => std::fs::read_to_string(&file).map_err(|error| format!("cannot read {file}: {error}")),
-        Err(error) => Err(format!("cannot read {file}: {error}")),
-    };
-    text.map_err(|what| check.problems.add(path, what)).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! `logging`: what the sidecar writes to standard error.
+//! `logging`: what the sidecar writes to standard error, and Envoy of requests to standard output.
+
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
@@ -8,6 +11,7 @@ use serde::Deserialize;
 pub struct Document {
     format: Option<Format>,
     level: Option<Level>,
+    access: Option<Access>,
 }
 
 /// How a line looks.
@@ -36,6 +40,44 @@ pub enum Level {
     Trace,
 }
 
+/// Which requests Envoy writes to its access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// None.
+    Off,
+    /// Those that were refused, failed or were cut.
+    Errors,
+    /// Every one.
+    All,
+}
+
+struct AccessVisitor;
+
+impl Visitor<'_> for AccessVisitor {
+    type Value = Access;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or `errors`")
+    }
+
+    fn visit_bool<E: Error>(self, on: bool) -> Result<Access, E> {
+        Ok(if on { Access::All } else { Access::Off })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Access, E> {
+        match text {
+            "errors" => Ok(Access::Errors),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AccessVisitor)
+    }
+}
+
 /// The validated section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logging {
@@ -43,11 +85,40 @@ pub struct Logging {
     pub format: Format,
     /// The least important line that is written.
     pub level: Level,
+    /// Envoy's access log.
+    pub access: Access,
 }
 
 /// Fills in the defaults; every value that can be written is valid.
 #[must_use]
 pub fn validate(document: Document) -> Logging {
-    let Document { format, level } = document;
-    Logging { format: format.unwrap_or(Format::Json), level: level.unwrap_or(Level::Info) }
+    let Document { format, level, access } = document;
+    Logging {
+        format: format.unwrap_or(Format::Json),
+        level: level.unwrap_or(Level::Info),
+        access: access.unwrap_or(Access::Off),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Env, parse};
+    use super::Access;
+
+    #[test]
+    fn the_access_log_is_off_for_all_or_for_errors() {
+        for (yaml, access) in [
+            ("", Access::Off),
+            ("logging: {access: false}", Access::Off),
+            ("logging: {access: true}", Access::All),
+            ("logging: {access: errors}", Access::Errors),
+        ] {
+            assert_eq!(parse(yaml, &Env::new()).expect(yaml).logging.access, access);
+        }
+        let problems = parse("logging: {access: some}", &Env::new()).expect_err("refused").to_string();
+        assert!(
+            problems.contains("logging.access") && problems.contains("true, false or `errors`"),
+            "{problems}"
+        );
+    }
 }

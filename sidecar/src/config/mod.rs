@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod limiter;
 pub mod logging;
 pub mod metrics;
+pub mod pem;
 pub mod policy;
 pub mod problem;
 pub mod providers;
@@ -27,12 +28,16 @@ pub mod redis;
 mod reference_tests;
 pub mod routing;
 pub mod sampler;
+pub mod security;
 pub mod server;
 mod source;
 pub mod store;
 mod structure;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+pub mod tracing;
+pub mod upstream;
 pub mod value;
 
 use std::path::Path;
@@ -100,6 +105,10 @@ pub struct Config {
     pub metrics: metrics::Metrics,
     /// The log.
     pub logging: logging::Logging,
+    /// What Envoy does for the safety of clients.
+    pub security: security::Security,
+    /// Where spans go, if they are recorded.
+    pub tracing: Option<tracing::Tracing>,
     /// Sections of the file that were checked, but that nothing uses.
     pub without_effect: Vec<&'static str>,
 }
@@ -145,6 +154,8 @@ impl Config {
             auth: _,
             metrics,
             logging,
+            security,
+            tracing,
             without_effect: _,
         } = self;
         [
@@ -157,6 +168,8 @@ impl Config {
             ("redis", *redis != next.redis),
             ("metrics", *metrics != next.metrics),
             ("logging", *logging != next.logging),
+            ("security", *security != next.security),
+            ("tracing", *tracing != next.tracing),
         ]
         .into_iter()
         .filter_map(|(section, differs)| differs.then_some(section))
@@ -186,9 +199,9 @@ struct Sections {
     bus: Option<bus::Document>,
     kafka: Option<kafka::Document>,
     etcd: Option<etcd::Document>,
-    security: Option<Nothing>,
+    security: Option<security::Document>,
     discovery: Option<Nothing>,
-    tracing: Option<Nothing>,
+    tracing: Option<tracing::Document>,
 }
 
 /// A section without a field.
@@ -309,7 +322,7 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         tracing,
     } = structure::read(tree, &mut problems);
     let has = [("kafka", kafka.is_some()), ("etcd", etcd.is_some())];
-    let later = structure::LATER.into_iter().zip([security, discovery, tracing]);
+    let later = structure::LATER.into_iter().zip([discovery]);
     let later = later.filter_map(|(section, there)| there.map(|_| section));
     let mut check = Check { problems, env };
     let server = server::validate(server.unwrap_or_default(), &mut check);
@@ -337,6 +350,8 @@ pub fn parse(yaml: &str, env: &Env) -> Result<Config, Problems> {
         auth: auth::validate(auth.unwrap_or_default(), &server, &mut check),
         metrics: metrics::validate(metrics.unwrap_or_default(), &server, &mut check),
         logging: logging::validate(logging.unwrap_or_default()),
+        tracing: tracing::validate(tracing.unwrap_or_default(), &mut check),
+        security: security::validate(security.unwrap_or_default(), &server, &mut check),
         without_effect: Vec::new(),
         server,
     };

@@ -3,10 +3,11 @@
 use super::*;
 
 /// Where a mapping of known keys begins, as YAML around a key that nobody knows.
-const MAPPINGS: [&str; 38] = [
+const MAPPINGS: [&str; 42] = [
     "{KEY: 1}",
     "server: {KEY: 1}",
     "server: {upstreams: [{KEY: 1}]}",
+    "server: {upstreams: [{tls: {KEY: 1}}]}",
     "limiter: {KEY: 1}",
     "limiter: {rules: [{KEY: 1}]}",
     "limiter: {budgets: [{KEY: 1}]}",
@@ -42,6 +43,9 @@ const MAPPINGS: [&str; 38] = [
     "kafka: {KEY: 1}",
     "etcd: {KEY: 1}",
     "logging: {KEY: 1}",
+    "security: {KEY: 1}",
+    "security: {tls: {KEY: 1}}",
+    "tracing: {KEY: 1}",
 ];
 /// A key that nobody knows.
 const UNKNOWN: &str = "no_such_key";
@@ -114,7 +118,9 @@ fn what_is_commented_out_is_valid_when_it_is_not() {
     ] {
         env.insert(name.to_owned(), "0123456789abcdef0123456789abcdef".to_owned());
     }
+    // Any file will do: certificates are for Envoy to read.
+    env.insert("SSL_CERT_FILE".to_owned(), root.join("Cargo.toml").display().to_string());
     let config = parse(&yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
-    assert!(config.redis.is_some() && config.providers.len() > 4 && config.server.upstreams.len() == 2);
+    assert!(config.redis.is_some() && config.providers.len() > 4 && config.server.upstreams.len() == 3 && config.tracing.is_some());
     assert_eq!(config.without_effect, ["kafka", "etcd"]);
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidegate_core::address::Network;
 use tidegate_core::policy::{BODY_BYTES_MAX, TRUSTED_PROXIES_MAX};
-use tidegate_core::route::{RouteClass, classify};
 
+use super::upstream::{self, Upstream};
 use super::value::{ByteSize, Span};
 use super::{Check, Problems};
-use crate::secret::Secret;
 
 /// Most worker threads.
 const THREADS_MAX: usize = 256;
-/// Most upstreams of the operator's own.
-const UPSTREAMS_MAX: usize = 256;
 /// Longest drain that can be configured, in seconds.
 const DRAIN_S_MAX: u64 = 600;
 /// Longest path of a Unix socket, in bytes; the system's limit less its terminator.
@@ -38,27 +35,9 @@ pub struct Document {
     drain_timeout: Option<Span>,
     threads: Option<usize>,
     demo: Option<bool>,
-    upstreams: Option<Vec<Option<UpstreamDocument>>>,
+    upstreams: Option<Vec<Option<upstream::Document>>>,
     trusted_proxies: Option<Vec<Option<String>>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct UpstreamDocument {
-    name: Option<String>,
-    prefix: Option<String>,
-    address: Option<String>,
-    rewrite: Option<String>,
-    api: Option<Api>,
-    api_key: Option<Secret>,
-}
-
-/// The API that an upstream has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Api {
-    /// OpenAI's, and perhaps Anthropic's messages: vLLM, Ollama, another gateway.
-    Openai,
+    compression: Option<bool>,
 }
 
 /// What Envoy speaks to the sidecar.
@@ -69,25 +48,6 @@ pub enum SidecarProtocol {
     Http1,
     /// HTTP/2 without TLS, by prior knowledge.
     H2c,
-}
-
-/// One of the operator's own upstreams, protected by the same limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// Name of its Envoy cluster.
-    pub name: String,
-    /// Paths at and below this go there; without a final slash, empty for all.
-    pub prefix: String,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// What stands in the prefix's place when a request is passed on; without a final slash.
-    pub rewrite: Option<String>,
-    /// The API that the gateway knows below the prefix.
-    pub api: Option<Api>,
-    /// What it is sent as its key, in the place of whatever the caller sent.
-    pub api_key: Option<Secret>,
 }
 
 /// The validated section.
@@ -121,6 +81,8 @@ pub struct Server {
     pub upstreams: Vec<Upstream>,
     /// Proxies before Envoy whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Whether Envoy compresses answers.
+    pub compression: bool,
 }
 
 /// Checks the section.
@@ -140,6 +102,7 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Server {
         demo,
         upstreams,
         trusted_proxies,
+        compression,
     } = document;
     let filter_path = filter_path.unwrap_or_else(|| "dist/tidegate_filter.wasm".to_owned());
     let body = max_request_body.map_or(10 << 20, |size| size.0);
@@ -170,8 +133,9 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Server {
             "",
         ),
         demo: demo.unwrap_or(false),
-        upstreams: validate_upstreams(upstreams, check),
+        upstreams: upstream::validate(upstreams, check),
         trusted_proxies: proxies(trusted_proxies, check),
+        compression: compression.unwrap_or(false),
     };
     distinct_ports(&server, &mut check.problems);
     server
@@ -225,65 +189,4 @@ fn distinct_ports(server: &Server, problems: &mut Problems) {
     if server.admin_port == server.port || server.admin_port == server.sidecar_port {
         problems.add("server.admin_port", "is server.port or server.sidecar_port too; choose another port");
     }
-}
-
-fn validate_upstreams(list: Option<Vec<Option<UpstreamDocument>>>, check: &mut Check<'_>) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (path, document) in check.items("server.upstreams", list, UPSTREAMS_MAX) {
-        let UpstreamDocument { name, prefix, address, rewrite, api, api_key } = document;
-        let name = check.problems.required(&format!("{path}.name"), name, "`name: shop`");
-        let prefix = check.problems.required(&format!("{path}.prefix"), prefix, "`prefix: /shop`");
-        let address =
-            check.problems.required(&format!("{path}.address"), address, "`address: 127.0.0.1:3000`");
-        let (Some(name), Some(prefix), Some(address)) = (name, prefix, address) else { continue };
-        let name = check.name(&format!("{path}.name"), name);
-        if upstreams.iter().any(|other| other.name == name) {
-            check.problems.add(format!("{path}.name"), format!("`{name}` is used twice; names must differ"));
-        }
-        let prefix = upstream_prefix(&path, &prefix, &mut check.problems);
-        if upstreams.iter().any(|other| other.prefix == prefix) {
-            check.problems.add(format!("{path}.prefix"), "is another upstream's too; prefixes must differ");
-        }
-        let (host, port) = host_and_port(&path, &address, &mut check.problems);
-        let rewrite = rewrite.map(|to| plain_path(&format!("{path}.rewrite"), &to, &mut check.problems));
-        let api_key = api_key.map(|key| check.key(format!("{path}.api_key"), &key));
-        upstreams.push(Upstream { name, prefix, host, port, rewrite, api, api_key });
-    }
-    upstreams
-}
-
-fn upstream_prefix(path: &str, prefix: &str, problems: &mut Problems) -> String {
-    let field = format!("{path}.prefix");
-    let trimmed = plain_path(&field, prefix, problems);
-    if trimmed.starts_with('/') && classify(&trimmed) != RouteClass::Other {
-        problems.add(field, format!("`{prefix}` belongs to the gateway; choose another, such as /shop"));
-    }
-    trimmed
-}
-
-/// A path without its final slash.
-fn plain_path(field: &str, text: &str, problems: &mut Problems) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
-    if !text.starts_with('/') || !text.bytes().all(plain) {
-        let what = format!("is `{text}`; must start with / and hold only A-Z a-z 0-9 / - . _ ~");
-        problems.add(field, what);
-    }
-    text.trim_end_matches('/').to_owned()
-}
-
-fn host_and_port(path: &str, address: &str, problems: &mut Problems) -> (String, u16) {
-    let parsed = address.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
-        let good = !host.is_empty() && host.len() <= 253 && host.bytes().all(plain);
-        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-        good.then(|| (host.to_owned(), port))
-    });
-    parsed.unwrap_or_else(|| {
-        problems.add(
-            format!("{path}.address"),
-            format!("is `{address}`; must be host:port, as in 127.0.0.1:3000"),
-        );
-        (String::new(), 1)
-    })
 }

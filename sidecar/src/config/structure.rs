@@ -11,7 +11,7 @@ use super::problem::{PROBLEMS_MAX, Problems};
 
 /// Sections that the configuration contract has, but that this version has nothing for: they may be
 /// there, empty.
-pub const LATER: [&str; 3] = ["security", "discovery", "tracing"];
+pub const LATER: [&str; 1] = ["discovery"];
 
 /// Reads `tree` as a `T`; what does not fit is noted in `problems` and left out.
 pub fn read<T: DeserializeOwned + Default>(mut tree: Value, problems: &mut Problems) -> T {

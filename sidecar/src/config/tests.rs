@@ -110,8 +110,8 @@ fn sections_without_effect_are_checked_and_named() {
                 etcd: {endpoints: [\"localhost:2379\"], timeout: 5s}\n";
     let config = parse(yaml, &Env::default()).expect("valid");
     assert_eq!(config.without_effect, ["kafka", "etcd"]);
-    let later = parse("security: {}\ntracing: {}", &Env::default()).expect("valid");
-    assert_eq!(later.without_effect, ["security", "tracing"]);
+    let later = parse("discovery: {}", &Env::default()).expect("valid");
+    assert_eq!(later.without_effect, ["discovery"]);
     let used = format!("{yaml}bus: {{type: kafka}}\nstore: {{type: etcd}}\n");
     assert_eq!(parse(&used, &Env::default()).expect("valid").without_effect, [""; 0]);
     assert!(paths("bus: {type: kafka}").contains(&"kafka".to_owned()));
@@ -127,7 +127,7 @@ fn messages_say_what_to_write_in_words_of_yaml() {
         ("limiter: {default_rate: -5}", "is -5; must be 0.00001 to 10000000 requests per second"),
         ("limiter: {default_rate: 50, max_rate: 10}", "at most max_rate, which is 10"),
         ("breaker: {recovery_timeout: 30}", "such as \"500ms\""),
-        ("tracing: {enabled: true}", "not supported by this version"),
+        ("discovery: {enabled: true}", "not supported by this version"),
         ("sampler: {sampling_rate: 1.5}", "must be 0 to 1"),
         ("kafka: {brokers: [localhost]}", "host:port"),
         ("limitr: {}", "use one of `server`, `limiter`"),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 /// Variables of the environment, by name; an argument everywhere, so that tests need not
 /// change the process.
@@ -37,6 +39,41 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit = unit.trim_start();
     let factor = units.iter().find(|(name, _)| *name == unit)?.1;
     number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Something that is off, on as it comes, or on with settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch<T> {
+    /// `false`.
+    Off,
+    /// `true`.
+    On,
+    /// A mapping.
+    With(T),
+}
+
+struct SwitchVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SwitchVisitor<T> {
+    type Value = Switch<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or a mapping")
+    }
+
+    fn visit_bool<E: Error>(self, on: bool) -> Result<Switch<T>, E> {
+        Ok(if on { Switch::On } else { Switch::Off })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Switch::With)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SwitchVisitor(PhantomData))
+    }
 }
 
 struct SpanVisitor;

@@ -1,6 +1,6 @@
 //! Embeddings: texts as unit vectors that lie close together where the texts mean the same.
 //!
-//! The model runs on threads of its own. Requests from everywhere meet in one bounded queue, are
+//! The model runs on threads of its own, or on a server elsewhere. Requests from everywhere meet in one bounded queue, are
 //! computed in batches, and carry a deadline: an embedding that is late or has no room is an
 //! error at once, never a stall. Texts seen before are answered from memory.
 
@@ -9,6 +9,7 @@ mod memo;
 mod metrics;
 mod model;
 mod queue;
+mod remote;
 mod runtime;
 pub mod settings;
 #[cfg(test)]
@@ -23,11 +24,12 @@ use tokio::time::Instant;
 
 pub use self::error::EmbedError;
 pub use self::queue::BATCH_TEXTS_MAX;
-pub use self::settings::{Pooling, Settings};
+pub use self::settings::{Pooling, Remote, Settings};
 
 use self::memo::Memo;
 use self::metrics::EmbeddingMetrics;
 use self::queue::{Job, Queue};
+use self::remote::Server;
 use self::worker::Loaded;
 
 /// Longest text that is looked at, in bytes: no model here takes as many tokens as it must have.
@@ -70,10 +72,11 @@ pub struct Embedder {
     metrics: EmbeddingMetrics,
     name: String,
     tokens_max: usize,
+    is_local: bool,
 }
 
 impl Embedder {
-    /// Begins to load the model. Whatever is wrong with it is an error of each request for
+    /// Begins to load the model, or makes ready to ask for it, which needs a runtime. Whatever is wrong with it is an error of each request for
     /// embeddings, not of the start: most of the gateway works without.
     #[must_use]
     pub fn start(settings: Settings, registry: &mut Registry) -> Self {
@@ -84,15 +87,31 @@ impl Embedder {
             metrics: EmbeddingMetrics::register(registry),
             name: settings.model.clone(),
             tokens_max: settings.tokens_max,
+            is_local: settings.remote.is_none(),
         };
         if !settings.enabled {
             let _ = embedder.loaded.set(Err("embedding.enabled is false".to_owned()));
+            return embedder;
+        }
+        if let Some(remote) = &settings.remote {
+            let server = Server::new(&settings, remote);
+            // Only this thread sets it, and only once.
+            let _ = embedder.loaded.set(server.as_ref().map(Server::info).map_err(Clone::clone));
+            if let Ok(server) = server {
+                server.serve(&embedder.queue);
+            }
             return embedder;
         }
         if let Err(error) = worker::start(settings, embedder.queue.clone(), embedder.loaded.clone()) {
             let _ = embedder.loaded.set(Err(format!("no thread could be started: {error}")));
         }
         embedder
+    }
+
+    /// Whether the model runs in this process, and so is one that callers may ask for.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The model's name in the API, loaded or not.

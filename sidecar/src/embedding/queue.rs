@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::Embedding;
@@ -62,6 +62,8 @@ pub struct Queue {
     texts_max: usize,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    /// The same for tasks, which must not block.
+    told: Notify,
 }
 
 impl Queue {
@@ -69,7 +71,7 @@ impl Queue {
     #[must_use]
     pub fn new(texts_max: usize) -> Self {
         let texts_max = texts_max.max(BATCH_TEXTS_MAX);
-        Self { texts_max, waiting: Mutex::default(), arrived: Condvar::new() }
+        Self { texts_max, waiting: Mutex::default(), arrived: Condvar::new(), told: Notify::new() }
     }
 
     /// Queues a job.
@@ -85,6 +87,7 @@ impl Queue {
         waiting.jobs.push(job);
         drop(waiting);
         self.arrived.notify_one();
+        self.told.notify_one();
         Ok(())
     }
 
@@ -105,12 +108,34 @@ impl Queue {
         }
     }
 
-    /// Ends the threads that take from it.
+    /// As [`Self::take`], for tasks.
+    pub async fn next(&self) -> Option<Vec<Job>> {
+        loop {
+            let told = self.told.notified();
+            let (batch, has_more) = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                if waiting.closed {
+                    return None;
+                }
+                (waiting.batch(Instant::now()), waiting.texts > 0)
+            };
+            if has_more {
+                self.told.notify_one();
+            }
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            told.await;
+        }
+    }
+
+    /// Ends the threads and tasks that take from it.
     pub fn close(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = Waiting { closed: true, ..Waiting::default() };
         drop(waiting);
         self.arrived.notify_all();
+        self.told.notify_waiters();
     }
 }
 
@@ -172,6 +197,33 @@ mod tests {
         assert_eq!(queue.push(job(11, later).0), Err(EmbedError::Busy));
         assert_eq!(queue.take().map(|batch| batch.len()), Some(1));
         queue.push(job(11, later).0).expect("room again");
+    }
+
+    #[tokio::test]
+    async fn tasks_are_told_of_jobs_and_of_the_end() {
+        let queue = std::sync::Arc::new(Queue::new(100));
+        let taker = tokio::spawn({
+            let queue = queue.clone();
+            async move {
+                let mut sizes = Vec::new();
+                while let Some(batch) = queue.next().await {
+                    sizes.push(batch.iter().map(|job| job.texts.len()).sum::<usize>());
+                    if sizes.iter().sum::<usize>() == 41 {
+                        queue.close();
+                    }
+                }
+                sizes
+            }
+        });
+        tokio::task::yield_now().await;
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut outcomes = Vec::new();
+        for texts in [1, 20, 20] {
+            let (job, outcome) = job(texts, later);
+            queue.push(job).expect("room");
+            outcomes.push(outcome);
+        }
+        assert_eq!(taker.await.expect("ends"), [21, 20]);
     }
 
     #[test]

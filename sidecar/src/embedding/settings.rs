@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
+use crate::secret::Secret;
+
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
@@ -91,11 +95,22 @@ pub const PRESETS: [Preset; 5] = [
     },
 ];
 
+/// A model elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The part of its address before `/embeddings`.
+    pub base_url: Uri,
+    /// Sent as a bearer token.
+    pub api_key: Option<Secret>,
+}
+
 /// The embedding model and the threads it runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Whether there is one at all.
     pub enabled: bool,
+    /// Where it is, unless in this process: then files, library, pooling and padding have no meaning.
+    pub remote: Option<Remote>,
     /// Its name in the API.
     pub model: String,
     /// ONNX file.
@@ -114,7 +129,7 @@ pub struct Settings {
     pub dimension: usize,
     /// Longest text, in tokens.
     pub tokens_max: usize,
-    /// Threads, each with a session of its own.
+    /// Threads, each with a session of its own; calls at once of a model elsewhere.
     pub threads: usize,
     /// Texts that may wait.
     pub queue: usize,

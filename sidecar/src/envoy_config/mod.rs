@@ -3,7 +3,9 @@
 //! The text is a template, because the comments in it are what an operator reads; the parts that
 //! repeat (routes, the operator's clusters) are in [`parts`].
 
+mod edge;
 mod parts;
+mod secrets;
 
 use std::fmt::Write as _;
 
@@ -11,12 +13,16 @@ use serde::Serialize;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::Protocol;
 
+pub use self::secrets::Secrets;
+
 use crate::config::Config;
 use crate::secret::Secret;
 
 const TEMPLATE: &str = include_str!("template.yaml");
 /// Cluster of the sidecar, which the filter's call-outs name too.
 const CLUSTER: &str = "tidegate_sidecar";
+/// Cluster of the collector of spans.
+const COLLECTOR: &str = "tidegate_traces";
 /// `:authority` of the filter's call-outs.
 const AUTHORITY: &str = "tidegate";
 /// Milliseconds between two ticks of the filter: how often it looks for a new policy document.
@@ -56,7 +62,7 @@ pub fn render(config: &Config, token: &Secret) -> String {
         request_id_echoed: true,
         routed_by_path: true,
     };
-    let values: [(&str, String); 15] = [
+    let values = [
         ("admin_port", server.admin_port.to_string()),
         ("host", quoted(&server.host.to_string())),
         ("port", server.port.to_string()),
@@ -65,13 +71,20 @@ pub fn render(config: &Config, token: &Secret) -> String {
         ("heap_bytes", (HEAP_BYTES + config.l1.bytes_max).to_string()),
         ("stream_idle_s", stream_idle_s(config).to_string()),
         ("filter_path", quoted(&server.filter_path.to_string_lossy())),
+        ("access_log", edge::access_log(config.logging.access)),
+        ("tracing", edge::tracing(config.tracing.as_ref())),
+        ("local_replies", edge::local_replies(&config.security)),
+        ("compression", edge::compression(server)),
+        ("added_headers", edge::added_headers(&config.security)),
+        ("node", edge::node(config)),
+        ("tls", edge::tls(config)),
         ("plugin", quoted(&serde_json::to_string(&plugin).unwrap_or_default())),
         ("not_found", not_found()),
         ("routes", parts::routes(server, token)),
         ("sidecar_protocol", parts::sidecar_protocol(server).to_owned()),
         ("keepalive", parts::keepalive(server).to_owned()),
         ("sidecar_address", parts::sidecar_address(server)),
-        ("clusters", parts::clusters(server)),
+        ("clusters", parts::clusters(server) + &parts::collector(config.tracing.as_ref())),
     ];
     fill(TEMPLATE, &values)
 }

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use tidegate_core::route::SIDECAR_PREFIXES;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
-use super::{CLUSTER, not_found, quoted};
-use crate::config::server::{Server, SidecarProtocol, Upstream};
+use super::{CLUSTER, COLLECTOR, not_found, quoted};
+use crate::config::server::{Server, SidecarProtocol};
+use crate::config::tracing::Tracing;
+use crate::config::upstream::{Upstream, UpstreamTls};
 use crate::demo;
 use crate::secret::Secret;
 
@@ -81,13 +83,14 @@ fn upstream_route(upstream: &Upstream) -> String {
     // Answers of models may stream for long; stream_idle_timeout ends dead ones.
     let timeout = if upstream.api.is_some() { "0s" } else { "60s" };
     let rewrite = upstream.rewrite.as_ref().map(|to| rewritten(&upstream.prefix, to)).unwrap_or_default();
+    let host = upstream.tls.as_ref().and_then(UpstreamTls::sni).map(hosted).unwrap_or_default();
     format!(
         "\
 - match: {{{matched}}}
   route:
     cluster: {}
     timeout: {timeout}
-{rewrite}    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
+{rewrite}{host}    retry_policy: {{retry_on: 'connect-failure,reset-before-request', num_retries: 1}}
 {}",
         quoted(&cluster_name(upstream)),
         credentials(upstream.api_key.as_ref())
@@ -120,6 +123,11 @@ fn rewritten(prefix: &str, to: &str) -> String {
     let pattern = quoted(&format!("^{}/?(.*)$", prefix.replace('.', "[.]")));
     let to = quoted(&format!("{to}/\\1"));
     format!("    regex_rewrite: {{pattern: {{regex: {pattern}}}, substitution: {to}}}\n")
+}
+
+/// Servers that are known by name are asked by it: they may be one of many on their address.
+fn hosted(name: &str) -> String {
+    format!("    host_rewrite_literal: {}\n", quoted(name))
 }
 
 fn nothing_here() -> String {
@@ -167,7 +175,7 @@ pub fn sidecar_address(server: &Server) -> String {
     socket_address(&host, server.sidecar_port)
 }
 
-fn socket_address(host: &str, port: u16) -> String {
+pub(super) fn socket_address(host: &str, port: u16) -> String {
     format!("socket_address: {{address: {}, port_value: {port}}}", quoted(host))
 }
 
@@ -179,13 +187,28 @@ fn cluster_name(upstream: &Upstream) -> String {
 /// The operator's clusters.
 pub fn clusters(server: &Server) -> String {
     server.upstreams.iter().fold(String::new(), |mut out, upstream| {
-        let kind = if upstream.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
-        let name = quoted(&cluster_name(upstream));
-        let address = socket_address(&upstream.host, upstream.port);
-        // Writing to a string cannot fail.
-        let _ = write!(
-            out,
-            "    - name: {name}
+        let Upstream { host, port, tls, .. } = upstream;
+        out.push_str(&cluster(&cluster_name(upstream), host, *port, tls.as_ref()));
+        out
+    })
+}
+
+/// Where spans go, if they are recorded.
+pub fn collector(tracing: Option<&Tracing>) -> String {
+    tracing.map(|to| cluster(COLLECTOR, &to.host, to.port, to.tls.as_ref())).unwrap_or_default()
+}
+
+fn cluster(name: &str, host: &str, port: u16, tls: Option<&UpstreamTls>) -> String {
+    // A name may have addresses of both kinds, as localhost has, and be served at one alone: all are
+    // tried (RFC 8305).
+    let kind = match host.parse::<IpAddr>() {
+        Ok(_) => "STATIC",
+        Err(_) => "STRICT_DNS\n      dns_lookup_family: ALL",
+    };
+    let (name, address) = (quoted(name), socket_address(host, port));
+    let tls = tls.map(transport).unwrap_or_default();
+    format!(
+        "    - name: {name}
       type: {kind}
       connect_timeout: 1s
       load_assignment:
@@ -195,13 +218,42 @@ pub fn clusters(server: &Server) -> String {
               - endpoint:
                   address:
                     {address}
-"
-        );
-        out
-    })
+{tls}"
+    )
 }
 
-fn indented(by: usize, text: &str) -> String {
+/// TLS towards an upstream: its certificate is for its name, and of an authority that is trusted.
+fn transport(tls: &UpstreamTls) -> String {
+    let mut out = "\
+transport_socket:
+  name: envoy.transport_sockets.tls
+  typed_config:
+    \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+"
+    .to_owned();
+    if let Some(name) = tls.sni() {
+        out.push_str(&indented(4, &format!("sni: {}\n", quoted(name))));
+    }
+    let minimum = "common_tls_context:\n  tls_params: {tls_minimum_protocol_version: TLSv1_2}\n";
+    out.push_str(&indented(4, minimum));
+    if let Some(ca_path) = &tls.ca_path {
+        let kind = if tls.sni().is_some() { "DNS" } else { "IP_ADDRESS" };
+        let context = format!(
+            "\
+validation_context:
+  trusted_ca: {{filename: {}}}
+  match_typed_subject_alt_names:
+    - {{san_type: {kind}, matcher: {{exact: {}}}}}
+",
+            quoted(&ca_path.to_string_lossy()),
+            quoted(&tls.name)
+        );
+        out.push_str(&indented(6, &context));
+    }
+    indented(6, &out)
+}
+
+pub(super) fn indented(by: usize, text: &str) -> String {
     text.lines().fold(String::new(), |mut out, line| {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{:by$}{line}", "");

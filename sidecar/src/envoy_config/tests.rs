@@ -136,3 +136,109 @@ fn limits_follow_the_configuration() {
     assert!(text.contains("stream_idle_timeout: 1235s"), "{text}");
     assert!(text.contains(&format!("max_heap_size_bytes: {}", 2_u64 << 30)));
 }
+
+fn manager(tree: &Value) -> &Value {
+    &tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+#[test]
+fn what_is_off_is_not_there() {
+    let (_, tree) = rendered("");
+    for key in ["access_log", "local_reply_config"] {
+        assert!(manager(&tree).get(key).is_none(), "{key}");
+    }
+    assert!(manager(&tree)["route_config"].get("response_headers_to_add").is_none());
+    assert_eq!(manager(&tree)["http_filters"].as_sequence().map(Vec::len), Some(2));
+}
+
+#[test]
+fn added_headers_are_on_what_comes_from_behind_and_on_what_is_made_here() {
+    let (_, tree) = rendered("security: {headers: {x-share: '50%'}}");
+    let added = &manager(&tree)["route_config"]["response_headers_to_add"];
+    let local = &manager(&tree)["local_reply_config"]["mappers"][0]["headers_to_add"];
+    assert_eq!(added, local);
+    assert_eq!(added.as_sequence().map(Vec::len), Some(4));
+    assert_eq!(added[3]["header"]["value"], "50%%", "no variable of Envoy's");
+    assert_eq!(added[3]["append_action"], "ADD_IF_ABSENT");
+}
+
+#[test]
+fn the_compressor_stands_outside_of_the_filter() {
+    let (_, tree) = rendered("server: {compression: true}\nlogging: {access: errors}");
+    let filters = &manager(&tree)["http_filters"];
+    assert_eq!(filters[0]["name"], "envoy.filters.http.compressor");
+    assert_eq!(filters[1]["name"], "tidegate");
+    let log = &manager(&tree)["access_log"][0];
+    assert!(log["filter"]["or_filter"].is_mapping(), "{log:?}");
+    let (_, all) = rendered("logging: {access: true}");
+    assert!(manager(&all)["access_log"][0].get("filter").is_none());
+}
+
+#[test]
+fn upstreams_by_tls_are_asked_by_name_and_shown_to_be_themselves() {
+    let trusted = Env::from([("SSL_CERT_FILE".to_owned(), "/proc/self/status".to_owned())]);
+    let yaml = "server: {upstreams: [
+        {name: a, prefix: /a, address: 'api.example.com:443', tls: true},
+        {name: b, prefix: /b, address: '10.0.0.1:443', tls: true},
+        {name: c, prefix: /c, address: '10.0.0.2:443', tls: {verify: false, sni: c.example}}]}";
+    let config = parse(yaml, &trusted).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = render(&config, &Secret::new(PLACEHOLDER));
+    let tree: Value = serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let context = |index: usize| {
+        tree["static_resources"]["clusters"][index]["transport_socket"]["typed_config"].clone()
+    };
+    let validation = |index| context(index)["common_tls_context"]["validation_context"].clone();
+    assert_eq!(context(1)["sni"], "api.example.com");
+    assert_eq!(validation(1)["trusted_ca"]["filename"], "/proc/self/status");
+    assert_eq!(validation(1)["match_typed_subject_alt_names"][0]["san_type"], "DNS");
+    assert_eq!(validation(1)["match_typed_subject_alt_names"][0]["matcher"]["exact"], "api.example.com");
+    assert_eq!(context(2).get("sni"), None, "addresses are no names");
+    assert_eq!(validation(2)["match_typed_subject_alt_names"][0]["san_type"], "IP_ADDRESS");
+    assert_eq!(context(3)["sni"], "c.example");
+    assert!(validation(3).is_null(), "not verified");
+    let host = |prefix: &str| {
+        let found = routes(&tree).into_iter().find(|route| route["match"]["path_separated_prefix"] == prefix);
+        found.expect("a route")["route"]["host_rewrite_literal"].clone()
+    };
+    assert_eq!((host("/a"), host("/b")), ("api.example.com".into(), Value::Null));
+}
+
+#[test]
+fn spans_go_to_the_collector_and_callers_decide_before_the_share_does() {
+    let yaml = "tracing: {otlp_endpoint: 'http://otel:4318', sampling: 0.0125, service_name: gw}";
+    let (text, tree) = rendered(yaml);
+    let tracer = &manager(&tree)["tracing"]["provider"]["typed_config"];
+    assert_eq!(tracer["http_service"]["http_uri"]["uri"], "http://otel:4318/v1/traces");
+    assert_eq!(tracer["service_name"], "gw");
+    let wrapped = &tracer["sampler"]["typed_config"]["wrapped_sampler"]["typed_config"];
+    assert_eq!(wrapped["sampling_percentage"]["numerator"], 12_500, "of a million: {text}");
+    let clusters = tree["static_resources"]["clusters"].as_sequence().expect("clusters");
+    assert_eq!(clusters.last().map(|last| last["name"].clone()), Some(COLLECTOR.into()));
+    assert!(manager(&rendered("").1).get("tracing").is_none());
+}
+
+#[tokio::test]
+async fn a_listener_by_tls_names_its_files_and_its_redirect() {
+    let folder = tempfile::tempdir().expect("folder");
+    let made = tidegate_e2e::harness::Certificates::make(folder.path()).await.expect("openssl");
+    let (cert, key, state) = (made.cert.display(), made.key.display(), folder.path().display());
+    let yaml = format!(
+        "store: {{path: {state}/t.redb}}\n\
+         server: {{port: 8443}}\n\
+         security: {{tls: {{cert_path: {cert}, key_path: {key}, redirect_http_port: 8080}}}}"
+    );
+    let (_, tree) = rendered(&yaml);
+    let listeners = &tree["static_resources"]["listeners"];
+    let context = &listeners[0]["filter_chains"][0]["transport_socket"]["typed_config"];
+    assert_eq!(context["require_client_certificate"], false);
+    let common = &context["common_tls_context"];
+    assert_eq!(common["tls_params"]["tls_minimum_protocol_version"], "TLSv1_2");
+    let path = &common["tls_certificate_sds_secret_configs"][0]["sds_config"]["path_config_source"]["path"];
+    let config = parse(&yaml, &Env::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    Secrets::beside(config.store.folder()).publish(&config.security.tls.expect("TLS")).expect("writes");
+    let secret = std::fs::read_to_string(path.as_str().expect("text")).expect("the file that Envoy reads");
+    assert!(secret.contains(&format!("certificate_chain: {{filename: \"{cert}\"}}")), "{secret}");
+    let redirect = &listeners[1]["filter_chains"][0]["filters"][0]["typed_config"]["route_config"];
+    assert_eq!(redirect["virtual_hosts"][0]["routes"][0]["redirect"]["port_redirect"], 8443);
+    assert_eq!(tree["node"]["id"], "tidegate", "Envoy asks for certificates under a name");
+}

@@ -18,6 +18,7 @@ use super::routing::Ticket;
 use super::settings::ProviderSettings;
 use super::upstream::Operation;
 use crate::limits::Bill;
+use crate::trace::Span;
 
 /// Bucket bounds in seconds, as the GenAI conventions advise.
 const SECONDS: [f64; 14] =
@@ -229,6 +230,7 @@ pub struct Observation {
     first_token: Option<Instant>,
     tokens: u64,
     bill: Option<Bill>,
+    span: Option<Span>,
 }
 
 impl Observation {
@@ -242,13 +244,20 @@ impl Observation {
         let asked = metrics.operations.asked(operation, model);
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
         let (of_model, first_token, tokens, bill) = (false, None, 0, None);
-        Self { metrics, asked, ticket, started, outcome, of_model, first_token, tokens, bill }
+        Self { metrics, asked, ticket, started, outcome, of_model, first_token, tokens, bill, span: None }
     }
 
     /// What the request uses is written on this bill.
     #[must_use]
     pub fn billed(mut self, bill: Option<Bill>) -> Self {
         self.bill = bill;
+        self
+    }
+
+    /// The same is told in this span, which ends with the request.
+    #[must_use]
+    pub fn traced(mut self, span: Option<Span>) -> Self {
+        self.span = span;
         self
     }
 
@@ -265,6 +274,9 @@ impl Observation {
             self.first_token = Some(now);
             self.metrics.first_token.observe((now - self.started).as_secs_f64());
             self.ticket.iter().for_each(Ticket::first_token);
+            if let Some(span) = &mut self.span {
+                span.set("gen_ai.response.time_to_first_chunk", (now - self.started).as_secs_f32());
+            }
         }
     }
 
@@ -275,6 +287,10 @@ impl Observation {
             bill.report(usage);
         }
         self.tokens = usage.completion_tokens;
+        if let Some(span) = &mut self.span {
+            span.set("gen_ai.usage.input_tokens", usage.prompt_tokens);
+            span.set("gen_ai.usage.output_tokens", usage.completion_tokens);
+        }
         self.metrics.input.observe(usage.prompt_tokens as f64);
         self.metrics.output.observe(usage.completion_tokens as f64);
     }
@@ -313,6 +329,11 @@ impl Drop for Observation {
         self.metrics.duration.observe(seconds);
         self.metrics.operations.ended(&self.asked, self.outcome, seconds, self.token_seconds(ended));
         self.ticket.iter().for_each(|ticket| ticket.ended(self.outcome, self.of_model));
+        if let Some(span) = &mut self.span
+            && self.outcome != Outcome::Ok
+        {
+            span.fail(self.outcome.label());
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
         providers: gateway.providers.clone(),
         embedder: gateway.embedder.clone(),
         cache: gateway.cache.clone(),
+        tracer: gateway.tracer.clone(),
         region_headers: config.sampler.region_headers.clone(),
     };
     own.merge(llm::router(services, config.server.body_bytes_max))

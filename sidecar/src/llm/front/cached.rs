@@ -25,6 +25,7 @@ use crate::keys::unix_ms;
 use crate::l2::flight::{Head, Joined, Reader, Writer, begin};
 use crate::l2::{Answer, Asked, Hit, Looked};
 use crate::llm::upstream::is_event_stream;
+use crate::trace::{self, Trace};
 
 /// What the cache did for a request.
 pub const CACHE: HeaderName = HeaderName::from_static(header::CACHE);
@@ -50,7 +51,7 @@ pub fn control(headers: &HeaderMap) -> RequestControl {
 /// There is neither a stored answer nor one by a provider.
 pub async fn answer(front: Arc<Front>, ask: Ask, mut asked: Asked) -> Result<Response, Reply> {
     if asked.control.may_serve
-        && let Looked::Hit(hit) = front.services.cache.look_up(&mut asked).await
+        && let Looked::Hit(hit) = look_up(&front, &ask, &mut asked).await
         && let Some(response) = replay(&hit, &asked)
     {
         return Ok(response);
@@ -64,6 +65,26 @@ pub async fn answer(front: Arc<Front>, ask: Ask, mut asked: Asked) -> Result<Res
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(response)
+}
+
+/// What the cache has, with a span of its own where the request is traced.
+async fn look_up(front: &Front, ask: &Ask, asked: &mut Asked) -> Looked {
+    let place = ask.head.extensions.get::<Trace>();
+    let span = place.and_then(|place| place.span("cache.lookup", trace::Kind::Internal));
+    let looked = front.services.cache.look_up(asked).await;
+    if let Some(mut span) = span {
+        match &looked {
+            Looked::Hit(hit) => {
+                span.set("tidegate.cache.result", "hit");
+                span.set("tidegate.cache.similarity", hit.similarity);
+            }
+            Looked::Miss { reason, .. } => {
+                span.set("tidegate.cache.result", "miss");
+                span.set("tidegate.cache.reason", *reason);
+            }
+        }
+    }
+    looked
 }
 
 /// A stored answer in the form that is asked for; `None` if it cannot be given in this form.

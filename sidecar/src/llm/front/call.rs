@@ -22,6 +22,7 @@ use crate::llm::routing::Picked;
 use crate::llm::translate::{Target, Translation};
 use crate::llm::upstream::{Call, Caller, Heard, Operation};
 use crate::refusal::json;
+use crate::trace::{Kind, Span, Trace};
 
 /// Most calls begun at once for one request.
 const CALLS_AT_ONCE: usize = 8;
@@ -184,14 +185,17 @@ async fn call(
     let payer = caller.payer.filter(|_| task != Task::CountTokens);
     let price = provider.price().unwrap_or_default();
     let bill = payer.map(|p| Bill::open(p, &provider.name, &request.model, price, body.clone()));
+    let span = caller.trace.and_then(|trace| span_of(trace, task, picked));
+    let traceparent = span.as_ref().and_then(Span::traceparent);
     let asked = (task.operation(), request.model.as_str());
-    let observation = Observation::start(Arc::clone(&provider.metrics), asked, Some(ticket)).billed(bill);
+    let observation =
+        Observation::start(Arc::clone(&provider.metrics), asked, Some(ticket)).billed(bill).traced(span);
     match &*provider.engine {
         Engine::Remote(upstream) => {
             let (operation, key) = (task.operation(), picked.key);
             let model = &request.model;
             let caller = *caller;
-            let call = Call { operation, caller, model, stream, asks_usage, headers, key, body };
+            let call = Call { operation, caller, model, stream, asks_usage, headers, key, traceparent, body };
             upstream.call(call, observation).await
         }
         Engine::Local(model) => model.call(task.endpoint(), &request.model, &body, observation).await,
@@ -199,4 +203,25 @@ async fn call(
             Err(Reply::new(Code::InternalError, "A provider that is switched off was picked."))
         }
     }
+}
+
+/// The span of one call of a provider, in the terms of OpenTelemetry's conventions for generative AI.
+fn span_of(trace: &Trace, task: Task, picked: &Picked) -> Option<Span> {
+    let operation = match task.operation() {
+        Operation::Chat | Operation::Responses => "chat",
+        Operation::Completions => "text_completion",
+        Operation::Embeddings => "embeddings",
+        Operation::CountTokens => "count_tokens",
+    };
+    let system = match &*picked.provider.engine {
+        Engine::Remote(upstream) => upstream.target().vendor.label(),
+        Engine::Local(_) | Engine::Disabled => "tidegate",
+    };
+    let mut span = trace.span(format!("{operation} {}", picked.model), Kind::Client)?;
+    span.set("gen_ai.operation.name", operation);
+    span.set("gen_ai.system", system);
+    span.set("gen_ai.provider.name", system);
+    span.set("gen_ai.request.model", &*picked.model);
+    span.set("tidegate.provider", &*picked.provider.name);
+    Some(span)
 }

@@ -42,6 +42,7 @@ use super::upstream::Caller;
 use crate::embedding::Embedder;
 use crate::l2::{self, SemanticCache};
 use crate::limits::Payer;
+use crate::trace::{Kind, Span, Trace, Tracer};
 
 /// Who answered.
 pub(super) const PROVIDER: HeaderName = HeaderName::from_static(header::PROVIDER);
@@ -79,6 +80,8 @@ pub struct Services {
     pub embedder: Arc<Embedder>,
     /// Answers to questions asked before in other words.
     pub cache: Arc<SemanticCache>,
+    /// Records spans, if there is a collector.
+    pub tracer: Option<Tracer>,
     /// Headers that may say where a request comes from; the first that is there counts.
     pub region_headers: Vec<String>,
 }
@@ -184,9 +187,10 @@ fn tenant(identity: Option<&Identity>) -> &str {
 
 impl Front {
     async fn serve(self: Arc<Self>, task: Task, scope: Scope, request: Request) -> Response {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let protocol = task.endpoint().protocol();
         let id = head.headers.get(header::REQUEST_ID).cloned();
+        let span = self.services.tracer.as_ref().and_then(|tracer| begin_span(tracer, &mut head));
         let answered = self.answer(task, scope, head, body).await;
         let mut response = answered.unwrap_or_else(|reply| {
             let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -196,6 +200,9 @@ impl Front {
             && let Some(id) = id
         {
             response.headers_mut().entry(ANTHROPIC_ID).or_insert(id);
+        }
+        if let Some(span) = span {
+            end_span(span, &response);
         }
         response
     }
@@ -208,6 +215,7 @@ impl Front {
         head: Parts,
         body: Body,
     ) -> Result<Response, Reply> {
+        let admitting = head.extensions.get::<Trace>().and_then(|t| t.span("admit", Kind::Internal));
         let body = body::read(&head.headers, body, self.body_bytes_max).await?;
         let mut request = LlmRequest::read(task.endpoint(), body)?;
         if task.endpoint() == Endpoint::Responses {
@@ -224,6 +232,7 @@ impl Front {
             return embeddings::answer(&self.services.embedder, &ask.request).await;
         }
         let question = self.question(&ask, pinned.unwrap_or_default());
+        drop(admitting);
         let front = Arc::clone(&self);
         let asking = match front.claim(&ask.head, &ask.request).await? {
             Some(Claim::Answered(response)) => return Ok(response),
@@ -261,7 +270,8 @@ impl Front {
         let Ask { task, scope, head, request } = ask;
         let headers = &head.headers;
         let (protocol, payer) = (task.endpoint().protocol(), head.extensions.get::<Payer>());
-        let caller = Caller { protocol, request_id: request_id(headers), payer };
+        let trace = head.extensions.get::<Trace>();
+        let caller = Caller { protocol, request_id: request_id(headers), payer, trace };
         let asked = Asked {
             endpoint: task.endpoint(),
             scope: *scope,
@@ -288,8 +298,31 @@ impl Front {
 
     /// Whether the embedding model in this process is the one that is meant.
     fn embeds(&self, scope: Scope, model: &str, pinned: Option<&str>) -> bool {
-        let is_own = self.services.embedder.name() == model;
-        scope == Scope::Local || (is_own && pinned.is_none_or(|name| name == embeddings::LOCAL))
+        let embedder = &self.services.embedder;
+        let is_own = embedder.name() == model;
+        embedder.is_local()
+            && (scope == Scope::Local || (is_own && pinned.is_none_or(|name| name == embeddings::LOCAL)))
+    }
+}
+
+/// The sidecar's span of a request in a sampled trace; what is done for the request begins below it.
+fn begin_span(tracer: &Tracer, head: &mut Parts) -> Option<Span> {
+    let trace = tracer.of(&head.headers)?;
+    let mut span = trace.span(format!("sidecar {}", head.uri.path()), Kind::Server)?;
+    span.set("http.request.method", head.method.as_str());
+    span.set("url.path", head.uri.path());
+    head.extensions.insert(span.below());
+    Some(span)
+}
+
+/// Ends it with the answer's head: a stream goes on in the span of whoever gives it.
+fn end_span(mut span: Span, response: &Response) {
+    span.set("http.response.status_code", u64::from(response.status().as_u16()));
+    if let Some(attempts) = response.headers().get(ATTEMPTS).and_then(|value| value.to_str().ok()) {
+        span.set("tidegate.attempts", attempts);
+    }
+    if response.status().is_server_error() {
+        span.fail(response.status().as_str());
     }
 }
 

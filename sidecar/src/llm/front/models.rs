@@ -124,7 +124,9 @@ fn known(services: &Services) -> BTreeMap<Box<str>, Box<str>> {
             known.entry(id).or_insert_with(|| provider.name.clone());
         }
     }
-    if let Ok(model) = services.embedder.model() {
+    if services.embedder.is_local()
+        && let Ok(model) = services.embedder.model()
+    {
         known.entry(model.name.as_str().into()).or_insert_with(|| embeddings::LOCAL.into());
     }
     for alias in table.settings.models.keys() {

@@ -119,7 +119,8 @@ impl Gateway {
         let embedder = Arc::new(Embedder::start(config.embedding.clone(), &mut registry));
         let cache = SemanticCache::new(config.l2, embedder.clone(), &config.embedding, &mut registry);
         let (cache, region_headers) = (Arc::new(cache), vec!["x-region".to_owned()]);
-        let services = Services { providers: Arc::clone(&providers), embedder, cache, region_headers };
+        let services =
+            Services { providers: Arc::clone(&providers), embedder, cache, tracer: None, region_headers };
         let app = router(services, BODY_BYTES_MAX);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
         let client = Client::builder(TokioExecutor::new()).build_http();

@@ -164,8 +164,10 @@ const fn anthropic_type_of(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    const OPENAI: Caller<'_> = Caller { protocol: Protocol::OpenAi, request_id: "r1", payer: None };
-    const ANTHROPIC: Caller<'_> = Caller { protocol: Protocol::Anthropic, request_id: "r1", payer: None };
+    const OPENAI: Caller<'_> =
+        Caller { protocol: Protocol::OpenAi, request_id: "r1", payer: None, trace: None };
+    const ANTHROPIC: Caller<'_> =
+        Caller { protocol: Protocol::Anthropic, request_id: "r1", payer: None, trace: None };
 
     fn normalised(status: u16, body: &'static str) -> Option<String> {
         normalised_for(&OPENAI, status, body)

@@ -44,6 +44,7 @@ use super::metrics::{Observation, Outcome};
 use super::settings::Remote;
 use super::translate::Target;
 use crate::limits::Payer;
+use crate::trace::{TRACEPARENT, Trace};
 
 const AMAZON_STREAM: &str = "application/vnd.amazon.eventstream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -73,6 +74,8 @@ pub struct Caller<'a> {
     pub request_id: &'a str,
     /// Who pays; `None` for requests that are not billed.
     pub payer: Option<&'a Payer>,
+    /// The trace that it is in, if that is sampled.
+    pub trace: Option<&'a Trace>,
 }
 
 /// One request to a provider.
@@ -92,6 +95,8 @@ pub struct Call<'a> {
     pub headers: &'a HeaderMap,
     /// Which of the provider's keys is used.
     pub key: usize,
+    /// The place in a trace that the provider is told of, if not the caller's own.
+    pub traceparent: Option<HeaderValue>,
     /// The body, in the provider's protocol.
     pub body: Bytes,
 }
@@ -235,6 +240,9 @@ impl Upstream {
         let headers = request.headers_mut();
         headers::forward_request(call.caller.protocol, self.target.format, call.headers, headers);
         headers.insert(CONTENT_TYPE, JSON);
+        if let Some(traceparent) = call.traceparent {
+            headers.insert(TRACEPARENT, traceparent);
+        }
         if let Some(accept) = call.headers.get(ACCEPT) {
             headers.insert(ACCEPT, accept.clone());
         }
