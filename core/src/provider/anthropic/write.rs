@@ -271,6 +271,8 @@ fn choice(request: &ChatRequest, thinks: bool) -> Option<Choice<'_>> {
     let (r#type, name) = match &request.tool_choice {
         None if only_one => ("auto", None),
         None => return None,
+        // Without tools these say nothing, and Anthropic refuses them.
+        Some(ToolChoice::None | ToolChoice::Auto) if request.tools.is_empty() => return None,
         Some(ToolChoice::None) => {
             return Some(Choice { r#type: "none", name: None, disable_parallel_tool_use: None });
         }

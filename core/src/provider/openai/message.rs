@@ -159,10 +159,12 @@ fn parts(message: Message, path: &str, fit: &mut Fit) -> Result<Vec<Part>, Reply
     let mut parts = match (message.role, message.tool_call_id) {
         (RoleName::Tool, Some(id)) => {
             let (mut content, mut cache) = (Vec::new(), None);
-            for part in spoken(message.content, path, fit)? {
+            for (index, part) in contents(message.content, path, fit)?.into_iter().enumerate() {
                 match part {
                     Part::Text(text) => content.push(ResultPart::Text(text)),
-                    part => cache = Some(part),
+                    Part::Image(image) => content.push(ResultPart::Image(image)),
+                    Part::CachePoint(_) => cache = Some(part),
+                    _ => fit.cannot(wrong(&format!("{path}.content[{index}].type"), "text or image_url"))?,
                 }
             }
             let result = Part::ToolResult { id, content, failed: false };
