@@ -87,6 +87,7 @@ fn the_configurations_that_come_with_it_are_good() {
             continue;
         }
         let cli = Cli::new("").env("TIDEGATE_MODELS", "/nowhere").env("CI_KEY", "ci-key-0123456789");
+        let cli = cli.env("DEEPSEEK_API_KEY", "sk-deepseek-0123456789");
         let output = cli.run_on("check", &path);
         assert_eq!(output.status.code(), Some(0), "{}: {}", path.display(), said(&output));
         checked += 1;

@@ -28,6 +28,7 @@ impl Encoder {
         let folder = path("TIDEGATE_MODELS")?.join(preset.folder);
         let settings = Settings {
             enabled: true,
+            remote: None,
             model: preset.model.to_owned(),
             model_path: folder.join("model.onnx"),
             tokenizer_path: folder.join("tokenizer.json"),

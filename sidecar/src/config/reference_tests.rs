@@ -121,6 +121,11 @@ fn what_is_commented_out_is_valid_when_it_is_not() {
     // Any file will do: certificates are for Envoy to read.
     env.insert("SSL_CERT_FILE".to_owned(), root.join("Cargo.toml").display().to_string());
     let config = parse(&yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
-    assert!(config.redis.is_some() && config.providers.len() > 4 && config.server.upstreams.len() == 3 && config.tracing.is_some());
+    assert!(
+        config.redis.is_some()
+            && config.providers.len() > 4
+            && config.server.upstreams.len() == 3
+            && config.tracing.is_some()
+    );
     assert_eq!(config.without_effect, ["kafka", "etcd"]);
 }
