@@ -11,11 +11,6 @@ use tidegate::control::Origin;
 use tidegate::keys::Digest;
 use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
-/// A request allocates some fifty times, most of it freed by the same thread at once, which the
-/// system's allocator is slow at; measured in bench/README.md.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 /// Longest line looked at for a password, in bytes.
