@@ -29,6 +29,17 @@ const REMOTE_CALLS: usize = 4;
 /// Longest text of a model elsewhere unless said otherwise, in tokens.
 const REMOTE_TOKENS: usize = 8192;
 
+/// What servers' models give unless they are asked for fewer numbers, from OpenAI's, Zhipu's and
+/// Alibaba's references.
+const REMOTE_DIMENSIONS: [(&str, u32); 6] = [
+    ("text-embedding-3-small", 1536),
+    ("text-embedding-3-large", 3072),
+    ("text-embedding-ada-002", 1536),
+    ("embedding-3", 2048),
+    ("embedding-2", 1024),
+    ("text-embedding-v4", 1024),
+];
+
 /// The section as it may be written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,11 +63,10 @@ pub struct Document {
     memo: Option<u32>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
-    /// A model in this process.
-    #[default]
+    /// A model in this process; so unless there is a `base_url`.
     Onnx,
     /// A server with OpenAI's API.
     Openai,
@@ -71,7 +81,14 @@ enum PoolingName {
 
 /// Checks the section. Whether the files are there is found out at the start, which goes on
 /// without them.
-pub fn validate(document: Document, check: &mut Check<'_>) -> Settings {
+pub fn validate(mut document: Document, check: &mut Check<'_>) -> Settings {
+    if document.r#type.unwrap_or(Kind::Openai) == Kind::Openai && document.base_url.is_some() {
+        document.r#type = Some(Kind::Openai);
+        document.dimension = document.dimension.or_else(|| {
+            let known = |(model, _): &&(&str, u32)| document.model.as_deref() == Some(*model);
+            REMOTE_DIMENSIONS.iter().find(known).map(|(_, dimension)| *dimension)
+        });
+    }
     let remote = remote(&document, check);
     let Document {
         r#type: _,
@@ -257,15 +274,19 @@ mod tests {
         assert_eq!((remote.base_url.to_string().as_str(), settings.dimension), ("https://h/v4", 3));
         assert_eq!(remote.api_key.expect("a key").expose(), "sk-1");
         assert_eq!((settings.deadline, settings.threads), (REMOTE_DEADLINE, REMOTE_CALLS));
+        let known =
+            parse("embedding: {base_url: 'http://h', model: embedding-3}", &env).expect("valid").embedding;
+        assert_eq!((known.remote.is_some(), known.dimension), (true, 2048));
         for (section, words) in [
             ("{type: openai}", "embedding.base_url: is missing"),
             ("{type: openai, base_url: 'http://h'}", "embedding.dimension: is missing"),
+            ("{base_url: 'http://h', model: unheard-of}", "embedding.dimension: is missing"),
             ("{type: openai, base_url: 'h:1', model: m, dimension: 3}", "embedding.base_url: must be a URL"),
             (
                 "{type: openai, base_url: 'http://h', model: m, dimension: 3, pooling: cls}",
                 "embedding.pooling: is for",
             ),
-            ("{base_url: 'http://h'}", "embedding.base_url: is for `type: openai`"),
+            ("{type: onnx, base_url: 'http://h'}", "embedding.base_url: is for `type: openai`"),
             ("{type: other}", "embedding.type: unknown variant"),
         ] {
             let problems =

@@ -9,12 +9,15 @@ use super::value::Env;
 const PREFIX: &str = "GATEWAY__";
 /// What platforms and other gateways call a key: variable, path, and whether it is a list with commas. They are laid on
 /// the file, and those that start with [`PREFIX`] on them.
-const ALIASES: [(&str, &[&str], bool); 5] = [
+const ALIASES: [(&str, &[&str], bool); 8] = [
     ("PORT", &["server", "port"], false),
     ("REDIS_URL", &["redis", "url"], false),
     ("KAFKA_BROKERS", &["kafka", "brokers"], true),
     ("ETCD_ENDPOINTS", &["etcd", "endpoints"], true),
     ("JWT_SECRET", &["auth", "jwt", "secret"], false),
+    ("EMBEDDING_URL", &["embedding", "base_url"], false),
+    ("EMBEDDING_API_KEY", &["embedding", "api_key"], false),
+    ("EMBEDDING_MODEL", &["embedding", "model"], false),
 ];
 /// Most overrides looked at.
 const OVERRIDES_MAX: usize = 256;

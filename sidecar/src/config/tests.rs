@@ -269,12 +269,18 @@ fn names_that_others_use_stand_for_keys_and_ours_win_over_them() {
         ("KAFKA_BROKERS", "a:9092, b:9092"),
         ("ETCD_ENDPOINTS", "e:2379"),
         ("JWT_SECRET", "01234567890123456789012345678901"),
+        ("EMBEDDING_URL", "https://open.bigmodel.cn/api/paas/v4/embeddings"),
+        ("EMBEDDING_API_KEY", "sk-embedding"),
+        ("EMBEDDING_MODEL", "embedding-3"),
     ];
     let yaml = "server: {port: 1}\nbus: {type: kafka}\nkafka: {brokers: [file:1]}\nstore: {type: etcd}\n";
     let config = parse(yaml, &env(&others)).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((config.server.port, config.redis.is_some()), (9000, true));
     assert_eq!(config.bus.kafka.map(|kafka| kafka.brokers), Some(vec!["a:9092".into(), "b:9092".into()]));
     assert!(config.store.etcd.is_some() && config.auth.jwt.own.is_some());
+    let embedding = config.embedding;
+    assert_eq!((embedding.model.as_str(), embedding.dimension), ("embedding-3", 2048));
+    assert_eq!(embedding.remote.map(|remote| remote.base_url.path().to_owned()), Some("/api/paas/v4".into()));
     let ours = [&others[..], &[("GATEWAY__SERVER__PORT", "9001"), ("GATEWAY__KAFKA__BROKERS__1", "c:9092")]];
     let config = parse(yaml, &env(&ours.concat())).expect("valid");
     assert_eq!(config.server.port, 9001);
