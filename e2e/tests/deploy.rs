@@ -7,27 +7,12 @@ use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tidegate_core::route::SIDECAR_PREFIXES;
 use tidegate_e2e::harness::{
     ADMIN_KEY, Client, Gateway, HarnessError, chat, expect_error, sidecar_binary, workspace_root,
 };
 
 const PLACEHOLDER: &str = "REPLACE_WITH_INTERNAL_TOKEN";
-/// The gateway's own paths, of which the manifests route the first part.
-const OWN: [&str; 12] = [
-    "/v1",
-    "/local",
-    "/auth",
-    "/admin",
-    "/api/v1",
-    "/health",
-    "/ready",
-    "/livez",
-    "/readyz",
-    "/metrics",
-    "/dashboard",
-    "/openapi.json",
-];
-
 fn text(file: &str) -> String {
     std::fs::read_to_string(workspace_root().join("deploy").join(file))
         .unwrap_or_else(|e| panic!("{file}: {e}"))
@@ -157,10 +142,10 @@ fn every_path_of_ours_is_routed() {
     let route = of_kind("envoy-gateway/gateway.yaml", "HTTPRoute");
     let matches = route["spec"]["rules"][0]["matches"].as_array().expect("matches").iter();
     let routed: BTreeSet<&str> = matches.filter_map(|of| of["path"]["value"].as_str()).collect();
-    assert_eq!(routed, BTreeSet::from(OWN));
+    assert_eq!(routed, BTreeSet::from(SIDECAR_PREFIXES));
     let filter = text("istio/envoyfilter.yaml");
     let shipped = std::fs::read_to_string(workspace_root().join("envoy/envoy.yaml")).expect("is there");
-    for path in OWN {
+    for path in SIDECAR_PREFIXES {
         assert!(shipped.contains(&format!("path_separated_prefix: {path}}}")), "{path}");
         assert!(
             filter.contains(&path[1..].replace('.', "\\\\.")),
