@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +32,8 @@ use crate::server::{self, Entry, ListenError, Listener};
 use crate::store::{Store, StoreError, TokenError, internal_token};
 use crate::trace::{Exporter, Tracer, Unusable};
 
+/// How long the collector may take for the last spans.
+const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bad credentials from one place: a hundred at once, then five a second. API keys cannot be
 /// guessed at any rate; this keeps guessers from keeping the sidecar busy.
 const BAD_CREDENTIALS: Allowance = Allowance { burst: 100, interval_ms: 200 };
@@ -307,8 +309,8 @@ impl Ready {
         let finished = serving.join_all().await.into_iter().all(|finished| finished);
         drop(served);
         if let Some(exporting) = exporting {
-            // The last spans; what is not taken is counted by nobody any more.
-            drop(exporting.await);
+            // What a collector that hangs has not taken by then is lost: the ledger has yet to be written.
+            drop(tokio::time::timeout(LAST_SPANS_TIMEOUT, exporting).await);
         }
         if let Err(error) = learning.await {
             tracing::error!(%error, "the learning loop broke down");
