@@ -82,11 +82,14 @@ pub fn check_pair(chain: &str, key: &str) -> Result<(), (&'static str, &'static 
 const KEY_KIND: (&str, &str) =
     ("key_path", "must be an RSA key of 2048 bits or more, or an ECDSA key on P-256 or P-384");
 
-/// Whether the certificates can be those of authorities.
-///
-/// # Errors
-/// In what way they cannot.
-pub fn check_authorities(text: &str) -> Result<(), &'static str> {
+/// Checks that `file` has certificates that can be those of authorities.
+pub fn authorities(path: &str, file: &str, check: &mut Check<'_>) {
+    if let Some(Err(what)) = certificates(path, file, check).as_deref().map(check_authorities) {
+        check.problems.add(path, what);
+    }
+}
+
+fn check_authorities(text: &str) -> Result<(), &'static str> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
         let added = certificate.ok().is_some_and(|der| roots.add(der).is_ok());

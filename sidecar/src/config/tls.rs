@@ -70,11 +70,8 @@ fn files(document: &Document, check: &mut Check<'_>) -> Option<(PathBuf, PathBuf
     const CERT: &str = "security.tls.cert_path";
     const KEY: &str = "security.tls.key_path";
     const CLIENTS: &str = "security.tls.client_ca_path";
-    if let Some(file) = &document.client_ca_path
-        && let Some(Err(what)) =
-            pem::certificates(CLIENTS, file, check).as_deref().map(pem::check_authorities)
-    {
-        check.problems.add(CLIENTS, what);
+    if let Some(file) = &document.client_ca_path {
+        pem::authorities(CLIENTS, file, check);
     }
     let cert = document.cert_path.clone();
     let cert = check.problems.required(CERT, cert, "`cert_path: /etc/tidegate/tls/fullchain.pem`");

@@ -10,13 +10,14 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tidegate_core::provider::Credential;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::EmbedError;
 use super::queue::{Job, Queue};
 use super::settings::{Remote, Settings};
 use super::{Embedding, ModelInfo};
-use crate::llm::Transport;
+use crate::llm::connect::{self, Transport, Unusable};
 
 /// Longest answer, in bytes: a full batch of the longest vectors, at 24 characters a number.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -77,23 +78,14 @@ impl Server {
     /// # Errors
     /// What cannot be used, by its name in the configuration.
     pub fn new(settings: &Settings, remote: &Remote) -> Result<Self, String> {
-        let wrong = |what: &str| format!("embedding.base_url {what}");
-        let uri = format!("{}/embeddings", remote.base_url.to_string().trim_end_matches('/'));
-        let uri: Uri = uri.parse().map_err(|_| wrong("does not make a valid URL"))?;
-        let transport =
-            Transport::new(&uri, settings.deadline).map_err(|unusable| wrong(&unusable.problem))?;
-        let host = uri.authority().map_or("", |authority| authority.as_str());
-        let host = HeaderValue::try_from(host).map_err(|_| wrong("has no usable host"))?;
-        let authorization = match &remote.api_key {
-            Some(key) => {
-                let value = HeaderValue::try_from(format!("Bearer {}", key.expose()));
-                let mut value =
-                    value.map_err(|_| "embedding.api_key has characters that a header cannot carry")?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
+        let wrong = |unusable: Unusable| format!("embedding.{} {}", unusable.field, unusable.problem);
+        let uri = connect::endpoint(&remote.base_url, "embeddings").map_err(wrong)?;
+        let transport = Transport::new(&uri, settings.deadline).map_err(wrong)?;
+        let host = connect::host(&uri).map_err(wrong)?;
+        let bearer = |key| connect::credential(Credential::Bearer, (0, key));
+        let authorization = remote.api_key.as_ref().map(bearer).transpose();
+        let authorization =
+            authorization.map_err(|unusable| format!("embedding.api_key {}", unusable.problem))?;
         Ok(Self {
             transport,
             uri,

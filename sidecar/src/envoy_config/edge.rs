@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::parts::{indented, socket_address};
 use super::secrets::Secrets;
-use super::{COLLECTOR, READ_BYTES, quoted};
+use super::{COLLECTOR, READ_BYTES, header_value, quoted};
 use crate::config::Config;
 use crate::config::logging::Access;
 use crate::config::security::Security;
@@ -130,8 +130,7 @@ pub fn local_replies(security: &Security) -> String {
     }
     let mut out = indented(MANAGER, LOCAL_REPLIES);
     for (name, value) in &security.headers {
-        // A percent sign begins one of Envoy's own variables.
-        let value = quoted(&value.replace('%', "%%"));
+        let value = header_value(value);
         let item =
             format!("- header: {{key: {}, value: {value}}}\n  append_action: ADD_IF_ABSENT\n", quoted(name));
         out.push_str(&indented(MANAGER + 8, &item));

@@ -105,6 +105,12 @@ fn fill(template: &str, values: &[(&str, String)]) -> String {
     out
 }
 
+/// The value of a header that Envoy adds, as a YAML scalar: a percent sign begins one of Envoy's own
+/// variables.
+fn header_value(text: &str) -> String {
+    quoted(&text.replace('%', "%%"))
+}
+
 /// Text as a YAML scalar: JSON's strings are YAML's double-quoted ones.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

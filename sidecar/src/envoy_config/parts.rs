@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tidegate_core::route::SIDECAR_PREFIXES;
 use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
-use super::{CLUSTER, COLLECTOR, not_found, quoted};
+use super::{CLUSTER, COLLECTOR, header_value, not_found, quoted};
 use crate::config::server::{Server, SidecarProtocol};
 use crate::config::tracing::Tracing;
 use crate::config::upstream::{Upstream, UpstreamTls};
@@ -105,8 +105,7 @@ fn credentials(api_key: Option<&Secret>) -> String {
         return format!("  request_headers_to_remove: [{}]\n", removed.join(", "));
     };
     removed.extend(CREDENTIAL_HEADERS.iter().filter(|name| **name != "authorization"));
-    // Envoy reads %NAME% in the values of headers as a variable.
-    let value = quoted(&format!("Bearer {}", key.expose().replace('%', "%%")));
+    let value = header_value(&format!("Bearer {}", key.expose()));
     format!(
         "  request_headers_to_remove: [{}]
   request_headers_to_add:

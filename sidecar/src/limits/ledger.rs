@@ -72,12 +72,12 @@ impl Rows {
     }
 
     fn spend(&mut self, provider: &str, nano_usd: u64) {
-        let is_known = self.providers.contains_key(provider);
-        let provider = if is_known || self.providers.len() < PROVIDERS_MAX { provider } else { OTHERS };
-        match self.providers.get_mut(provider) {
-            Some(spent) => *spent = spent.saturating_add(nano_usd),
-            None => drop(self.providers.insert(provider.to_owned(), nano_usd)),
-        }
+        let is_full = self.providers.len() >= PROVIDERS_MAX;
+        let spent = match self.providers.get_mut(provider) {
+            Some(spent) => spent,
+            None => self.providers.entry(if is_full { OTHERS } else { provider }.to_owned()).or_default(),
+        };
+        *spent = spent.saturating_add(nano_usd);
     }
 }
 

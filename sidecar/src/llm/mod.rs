@@ -25,7 +25,7 @@ pub use front::{AllowedModels, Services, replay, router};
 pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
 pub use settings::{Account, AwsKeys, ProviderKind, ProviderSettings, Remote, ServiceAccount};
-pub use upstream::Transport;
+pub use upstream::connect;
 
 #[cfg(test)]
 mod tests;

@@ -171,6 +171,12 @@ impl Operations {
     }
 }
 
+/// The conventions' name (`gen_ai.operation.name`) of an operation.
+#[must_use]
+pub const fn conventional_name(asked: Operation) -> &'static str {
+    operation(asked).1
+}
+
 /// Place and conventional name of an operation.
 const fn operation(operation: Operation) -> (usize, &'static str) {
     match operation {

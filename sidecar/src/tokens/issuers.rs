@@ -20,7 +20,7 @@ use super::jwks::KeySet;
 use super::jws::{TokenError, Unverified, VerifyingKey};
 use crate::config::jwt::{IssuerSettings, KeySource, TenantFrom};
 use crate::keys::{Digest, random};
-use crate::llm::Transport;
+use crate::llm::connect::Transport;
 
 /// Age at which keys are fetched again.
 const FRESH_FOR: Duration = Duration::from_secs(600);

@@ -1,6 +1,6 @@
 //! W3C Trace Context, level 1: the header `traceparent`.
 
-use std::fmt::Write as _;
+use crate::keys::random::hex;
 
 /// Bytes of `00-<32 hex>-<16 hex>-<2 hex>`.
 const LENGTH: usize = 55;
@@ -38,16 +38,6 @@ impl Context {
     pub fn header(&self) -> String {
         format!("00-{}-{}-{:02x}", hex(&self.trace_id), hex(&self.span_id), u8::from(self.sampled))
     }
-}
-
-/// Lower-case hex digits, as ids are written.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// `N` bytes from lower-case hex digits, the only ones that are allowed.

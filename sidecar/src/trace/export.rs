@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::Settings;
 use super::otlp;
 use super::span::Record;
-use crate::llm::Transport;
+use crate::llm::connect::{self, Transport};
 
 /// Most spans that wait.
 const QUEUE_SPANS_MAX: usize = 4096;
@@ -92,10 +92,9 @@ pub struct Exporter {
 /// The collector's address cannot be used.
 pub fn open(settings: &Settings, registry: &mut Registry) -> Result<(Queue, Exporter), Unusable> {
     let endpoint = settings.endpoint.clone();
-    let transport =
-        Transport::new(&endpoint, CONNECT_TIMEOUT).map_err(|unusable| Unusable(unusable.problem))?;
-    let host = endpoint.authority().map_or("", |authority| authority.as_str());
-    let host = HeaderValue::try_from(host).map_err(|_| Unusable("has no usable host".to_owned()))?;
+    let unusable = |unusable: connect::Unusable| Unusable(unusable.problem);
+    let transport = Transport::new(&endpoint, CONNECT_TIMEOUT).map_err(unusable)?;
+    let host = connect::host(&endpoint).map_err(unusable)?;
     let family = Family::<ByResult, Counter>::default();
     registry.register("gateway_trace_spans", "Spans of the sidecar, by what became of them", family.clone());
     let count = |result| family.get_or_create_owned(&ByResult { result });

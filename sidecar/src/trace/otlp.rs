@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use super::context::hex;
 use super::span::{Record, Value};
+use crate::keys::random::hex;
 
 const STATUS_ERROR: u8 = 2;
 

@@ -17,6 +17,7 @@ use super::request::LlmRequest;
 use super::responses::unknown_previous;
 use crate::limits::Bill;
 use crate::llm::metrics::Observation;
+use crate::llm::operations::conventional_name;
 use crate::llm::providers::Engine;
 use crate::llm::routing::Picked;
 use crate::llm::translate::{Target, Translation};
@@ -207,12 +208,7 @@ async fn call(
 
 /// The span of one call of a provider, in the terms of OpenTelemetry's conventions for generative AI.
 fn span_of(trace: &Trace, task: Task, picked: &Picked) -> Option<Span> {
-    let operation = match task.operation() {
-        Operation::Chat | Operation::Responses => "chat",
-        Operation::Completions => "text_completion",
-        Operation::Embeddings => "embeddings",
-        Operation::CountTokens => "count_tokens",
-    };
+    let operation = conventional_name(task.operation());
     let system = match &*picked.provider.engine {
         Engine::Remote(upstream) => upstream.target().vendor.label(),
         Engine::Local(_) | Engine::Disabled => "tidegate",

@@ -4,7 +4,7 @@ mod access;
 mod account;
 mod address;
 mod answer;
-mod connect;
+pub mod connect;
 mod discover;
 mod error_body;
 mod fault;
