@@ -30,8 +30,12 @@ const PARTS: i64 = 1024;
 const CREDIT_MAX: i64 = 1 << 55;
 /// Part of a bucket below which it is contended.
 const CONTENDED_BELOW: u64 = 2;
-/// A tenant counts for as long as the bucket takes to fill, within these bounds in nanoseconds.
-const ACTIVE_NS: std::ops::RangeInclusive<u64> = 2_000_000_000..=60_000_000_000;
+/// A tenant counts for so many times as long as the bucket takes to fill, so that one who comes a
+/// few times more rarely than its part would allow still finds what was kept for it. Nobody is
+/// slower for that: what is kept is bounded, and whatever comes beyond it is dealt to the others.
+const ACTIVE_FILLS: u64 = 4;
+/// Bounds of that time, in nanoseconds.
+const ACTIVE_NS: std::ops::RangeInclusive<u64> = 10_000_000_000..=60_000_000_000;
 /// Callers are told to wait in whole seconds too; a claim lasts as much longer, in nanoseconds.
 const CLAIM_GRACE_NS: u64 = 1_100_000_000;
 
@@ -64,7 +68,8 @@ impl Supply {
 
     /// How long a tenant counts after it came.
     fn active_ns(&self) -> u64 {
-        self.interval_ns.saturating_mul(self.burst).clamp(*ACTIVE_NS.start(), *ACTIVE_NS.end())
+        let fill_ns = self.interval_ns.saturating_mul(self.burst);
+        fill_ns.saturating_mul(ACTIVE_FILLS).clamp(*ACTIVE_NS.start(), *ACTIVE_NS.end())
     }
 }
 
