@@ -4,14 +4,15 @@
 //! beside the secret that Envoy's route adds, since anybody can reach a port and write headers.
 //! Everyone else is asked for a credential here.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use subtle::ConstantTimeEq as _;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::RouteClass;
 use tidegate_core::wire::signature::Authorization;
-use tidegate_core::wire::{CREDENTIAL_HEADERS, Identity, header, several_credentials};
+use tidegate_core::wire::{CREDENTIAL_HEADERS, Identity, several_credentials};
 
 use crate::control::Control;
+use crate::headers::{IDENTITY, INTERNAL, PROXIED};
 use crate::secret::Secret;
 use crate::tokens::Refused;
 
@@ -31,7 +32,7 @@ pub async fn admit(
 ) -> Result<Option<Identity>, Reply> {
     match class {
         RouteClass::Public | RouteClass::Other => Ok(None),
-        RouteClass::Internal if carries(headers, header::INTERNAL, token) => Ok(None),
+        RouteClass::Internal if carries(headers, &INTERNAL, token) => Ok(None),
         RouteClass::Internal => Err(Reply::new(
             Code::PermissionDenied,
             "this path is for the filter, and x-tidegate-internal is missing or wrong; render envoy.yaml again \
@@ -55,7 +56,7 @@ async fn who(
     headers: &HeaderMap,
     anonymous: bool,
 ) -> Result<Identity, Reply> {
-    if carries(headers, header::PROXIED, token)
+    if carries(headers, &PROXIED, token)
         && let Some(identity) = told(headers)
     {
         return Ok(identity);
@@ -88,13 +89,13 @@ pub fn unavailable() -> Reply {
 
 /// Whether the header `name` is the shared secret.
 #[must_use]
-pub fn carries(headers: &HeaderMap, name: &str, token: &Secret) -> bool {
+pub fn carries(headers: &HeaderMap, name: &HeaderName, token: &Secret) -> bool {
     headers.get(name).is_some_and(|value| value.as_bytes().ct_eq(token.expose().as_bytes()).into())
 }
 
 /// What the filter found out.
 fn told(headers: &HeaderMap) -> Option<Identity> {
-    headers.get(header::IDENTITY)?.to_str().ok().and_then(Identity::from_header)
+    headers.get(IDENTITY)?.to_str().ok().and_then(Identity::from_header)
 }
 
 /// The one credential of a request, without its scheme.
@@ -123,6 +124,7 @@ fn credential(headers: &HeaderMap) -> Result<Option<&str>, Reply> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use tidegate_core::wire::header;
 
     use super::*;
 
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn a_secret_counts_only_whole() {
         let token = Secret::new("0123456789abcdef");
-        let with = |value: &str| carries(&headers(&[(header::PROXIED, value)]), header::PROXIED, &token);
+        let with = |value: &str| carries(&headers(&[(header::PROXIED, value)]), &PROXIED, &token);
         assert!(with("0123456789abcdef"));
         assert!(!with("0123456789abcde") && !with("0123456789abcdeg") && !with(""));
     }

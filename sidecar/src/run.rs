@@ -293,7 +293,9 @@ impl Ready {
         tokio::spawn(learn::tell_hidden(unseen.0, unseen.1, unseen.2));
         let learning =
             tokio::spawn(learn::run(clusters, observed, control, providers, gateway.draining.clone()));
-        let entry = Entry::new(gateway.clone(), server::router(gateway.clone(), &config));
+        let llm = server::llm(&gateway, &config);
+        let router = server::router(gateway.clone(), &llm, &config);
+        let entry = Entry::new(gateway.clone(), llm, router);
         for listener in listeners {
             let entry = entry.clone();
             let answer = move |request| entry.clone().answer(request);

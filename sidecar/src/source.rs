@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::HeaderMap;
-use tidegate_core::wire::header;
 
 use crate::attempts::Place;
+use crate::headers::PROXIED;
 use crate::identity::carries;
 use crate::secret::Secret;
 
@@ -21,7 +21,7 @@ impl Source {
     /// Envoy's secret nothing is believed.
     #[must_use]
     pub fn of(headers: &HeaderMap, token: &Secret) -> Self {
-        if !carries(headers, header::PROXIED, token) {
+        if !carries(headers, &PROXIED, token) {
             return Self(None);
         }
         let last = headers.get_all(FORWARDED_FOR).into_iter().next_back();
@@ -58,7 +58,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
             headers.append(FORWARDED_FOR, HeaderValue::from_static(forwarded));
-            headers.insert(header::PROXIED, HeaderValue::from_static(secret));
+            headers.insert(PROXIED, HeaderValue::from_static(secret));
             Source::of(&headers, &token).to_string()
         };
         assert_eq!(source("198.51.100.1, 192.0.2.7", "0123456789abcdef"), "192.0.2.7");

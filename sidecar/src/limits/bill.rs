@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tidegate_core::chat::estimate_prompt_tokens;
 use tidegate_core::sse::Usage;
 use tidegate_core::usage::{Month, Price};
+use tidegate_core::wire::Identity;
 
 use super::{Account, Ledger, Totals};
 use crate::keys::unix_ms;
@@ -13,23 +14,20 @@ use crate::keys::unix_ms;
 /// Longest body that is read again to compare its estimate with the provider's count.
 const SAMPLE_BYTES_MAX: usize = 64 << 10;
 
-/// Who pays for a request; among the extensions of every request to the LLM API.
+/// Who asks for something of the LLM API, and pays for it; among the extensions of every such request.
 #[derive(Debug, Clone)]
 pub struct Payer {
     /// Where it is written down.
     pub ledger: Arc<Ledger>,
-    /// Tenant.
-    pub tenant: String,
-    /// Id of the key or user.
-    pub key: Option<String>,
+    /// The caller.
+    pub identity: Identity,
 }
 
 /// The bill of one request, written down once, when it is dropped.
 #[derive(Debug)]
 pub struct Bill {
-    payer: Payer,
-    provider: Box<str>,
-    model: String,
+    ledger: Arc<Ledger>,
+    account: Account,
     price: Price,
     /// Kept for an estimate until the provider has said what the prompt has, and of samples until the
     /// end.
@@ -46,10 +44,15 @@ impl Bill {
     #[must_use]
     pub fn open(payer: &Payer, provider: &str, model: &str, price: Price, body: Bytes) -> Self {
         let is_sample = body.len() <= SAMPLE_BYTES_MAX && payer.ledger.calibration().wants();
+        let Identity { tenant, key, .. } = &payer.identity;
         Self {
-            payer: payer.clone(),
-            provider: provider.into(),
-            model: model.to_owned(),
+            ledger: payer.ledger.clone(),
+            account: Account {
+                tenant: tenant.clone(),
+                key: key.clone(),
+                provider: provider.to_owned(),
+                model: model.to_owned(),
+            },
             price,
             body,
             is_sample,
@@ -78,7 +81,8 @@ impl Bill {
     fn compare(&self) {
         if let (true, Some(Usage { prompt_tokens, .. })) = (self.is_sample, self.reported) {
             let estimated = estimate_prompt_tokens(&self.body);
-            self.payer.ledger.calibration().learn(&self.provider, &self.model, estimated, prompt_tokens);
+            let Account { provider, model, .. } = &self.account;
+            self.ledger.calibration().learn(provider, model, estimated, prompt_tokens);
         }
     }
 
@@ -88,8 +92,8 @@ impl Bill {
             Some(usage) => (usage, 0),
             None if self.answered => {
                 let estimated = estimate_prompt_tokens(&self.body);
-                let prompt_tokens =
-                    self.payer.ledger.calibration().correct(&self.provider, &self.model, estimated);
+                let Account { provider, model, .. } = &self.account;
+                let prompt_tokens = self.ledger.calibration().correct(provider, model, estimated);
                 (Usage { prompt_tokens, completion_tokens: self.events, ..Usage::default() }, 1)
             }
             None => return None,
@@ -110,13 +114,8 @@ impl Drop for Bill {
     fn drop(&mut self) {
         self.compare();
         let Some(totals) = self.totals() else { return };
-        let account = Account {
-            tenant: std::mem::take(&mut self.payer.tenant),
-            key: self.payer.key.take(),
-            provider: self.provider.to_string(),
-            model: std::mem::take(&mut self.model),
-        };
-        self.payer.ledger.record(Month::of_ms(unix_ms()), account, &totals);
+        let account = std::mem::take(&mut self.account);
+        self.ledger.record(Month::of_ms(unix_ms()), account, &totals);
     }
 }
 
@@ -130,7 +129,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let store = Arc::new(Store::open(&folder.path().join("state.redb")).expect("opens"));
         let ledger = Arc::new(Ledger::start(store).expect("starts"));
-        let payer = Payer { ledger: ledger.clone(), tenant: "acme".into(), key: None };
+        let payer = Payer { ledger: ledger.clone(), identity: Identity::anonymous("acme") };
         let body = Bytes::from_static(br#"{"messages":[{"role":"user","content":"which rivers are long"}]}"#);
         let estimate = estimate_prompt_tokens(&body);
         let open = |model| Bill::open(&payer, "p", model, Price::default(), body.clone());

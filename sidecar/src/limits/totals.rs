@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Whose row, and for what.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Account {
     /// Tenant.
     pub tenant: String,

@@ -21,7 +21,7 @@ pub mod settings;
 mod translate;
 mod upstream;
 
-pub use front::{AllowedModels, Services, replay, router};
+pub use front::{AllowedModels, Llm, Services, replay};
 pub use local::compute_on_one_thread;
 pub use providers::{Providers, StartError};
 pub use settings::{Account, AwsKeys, ProviderKind, ProviderSettings, Remote, ServiceAccount};

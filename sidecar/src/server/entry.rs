@@ -17,10 +17,11 @@ use tidegate_core::wire::{Identity, header};
 use tower_service::Service as _;
 
 use crate::gateway::Gateway;
+use crate::headers::REQUEST_ID;
 use crate::identity::admit;
 use crate::keys::unix_ms;
 use crate::limits::{self, Payer};
-use crate::llm::AllowedModels;
+use crate::llm::{AllowedModels, Llm};
 use crate::refusal::{method_not_allowed, not_found, refuse};
 use crate::source::Source;
 
@@ -32,14 +33,15 @@ const YES: HeaderValue = HeaderValue::from_static("1");
 #[derive(Debug, Clone)]
 pub struct Entry {
     gateway: Arc<Gateway>,
+    llm: Llm,
     router: Router,
 }
 
 impl Entry {
-    /// Requests go to `router` as far as `gateway` admits them.
+    /// Requests go to `llm` or else to `router`, as far as `gateway` admits them.
     #[must_use]
-    pub const fn new(gateway: Arc<Gateway>, router: Router) -> Self {
-        Self { gateway, router }
+    pub const fn new(gateway: Arc<Gateway>, llm: Llm, router: Router) -> Self {
+        Self { gateway, llm, router }
     }
 
     /// Answers one request.
@@ -47,7 +49,7 @@ impl Entry {
     /// # Errors
     /// None: whatever goes wrong is an answer.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
-        let Self { gateway, mut router } = self;
+        let Self { gateway, llm, mut router } = self;
         let mut request = request.map(Body::new);
         let class = classify(request.uri().path());
         let protocol = class.protocol();
@@ -55,14 +57,19 @@ impl Entry {
             Protocol::Anthropic => request_id(&request),
             Protocol::OpenAi => String::new(),
         };
-        let source = Source::of(request.headers(), &gateway.token);
-        request.extensions_mut().insert(source);
+        if !matches!(class, RouteClass::Llm(_)) {
+            let source = Source::of(request.headers(), &gateway.token);
+            request.extensions_mut().insert(source);
+        }
         let mut response = match admit(&gateway.control, &gateway.token, class, request.headers()).await {
             Ok(identity) => match identity.map_or(Ok(()), |who| note(&gateway, class, who, &mut request)) {
-                Ok(()) => {
-                    let Ok(response) = router.call(request).await;
-                    spelled_out(response, protocol, &request_id)
-                }
+                Ok(()) => match llm.answer(request).await {
+                    Ok(response) => response,
+                    Err(request) => {
+                        let Ok(response) = router.call(request).await;
+                        spelled_out(response, protocol, &request_id)
+                    }
+                },
                 Err(reply) => refuse(&reply, protocol, &request_id),
             },
             Err(reply) => refuse(&reply, protocol, &request_id),
@@ -96,26 +103,23 @@ fn note(
 ) -> Result<(), Reply> {
     let (keys, now_ms) = (gateway.control.keys(), unix_ms());
     keys.used(&identity, now_ms);
-    if let RouteClass::Llm(endpoint) = class {
-        if endpoint != Endpoint::Models {
-            limits::check(&gateway.control.budgets(), &gateway.ledger, &identity.tenant, now_ms)?;
-        }
-        request.extensions_mut().insert(Payer {
-            ledger: gateway.ledger.clone(),
-            tenant: identity.tenant.clone(),
-            key: identity.key.clone(),
-        });
-    }
     if let Some(models) = keys.allowed_models(&identity) {
         request.extensions_mut().insert(AllowedModels(models));
     }
-    request.extensions_mut().insert(identity);
+    let RouteClass::Llm(endpoint) = class else {
+        request.extensions_mut().insert(identity);
+        return Ok(());
+    };
+    if endpoint != Endpoint::Models {
+        limits::check(&gateway.control.budgets(), &gateway.ledger, &identity.tenant, now_ms)?;
+    }
+    request.extensions_mut().insert(Payer { ledger: gateway.ledger.clone(), identity });
     Ok(())
 }
 
 /// Only Anthropic's error bodies carry it.
 fn request_id(request: &Request<Body>) -> String {
-    let id = request.headers().get(header::REQUEST_ID).and_then(|value| value.to_str().ok());
+    let id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     id.unwrap_or_default().to_owned()
 }
 

@@ -8,4 +8,4 @@ mod router;
 pub use connections::serve;
 pub use entry::Entry;
 pub use listener::{ListenError, Listener};
-pub use router::{metrics_router, router};
+pub use router::{llm, metrics_router, router};

@@ -10,11 +10,24 @@ use http::Request;
 
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::llm::{Llm, Services};
 use crate::refusal::{empty, not_found};
-use crate::{admin, dashboard, demo, health, internal, llm, login, openapi};
+use crate::{admin, dashboard, demo, health, internal, login, openapi};
 
-/// Everything on the sidecar's port.
-pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
+/// The LLM API over what `gateway` has.
+pub fn llm(gateway: &Gateway, config: &Config) -> Llm {
+    let services = Services {
+        providers: gateway.providers.clone(),
+        embedder: gateway.embedder.clone(),
+        cache: gateway.cache.clone(),
+        tracer: gateway.tracer.clone(),
+        region_headers: config.sampler.region_headers.clone(),
+    };
+    Llm::new(services, config.server.body_bytes_max)
+}
+
+/// Everything on the sidecar's port; `llm` is its greater part.
+pub fn router(gateway: Arc<Gateway>, llm: &Llm, config: &Config) -> Router {
     let own = Router::new()
         .merge(internal::router())
         .merge(health::router())
@@ -24,14 +37,7 @@ pub fn router(gateway: Arc<Gateway>, config: &Config) -> Router {
         .merge(dashboard::router())
         .with_state(gateway.clone());
     let own = if config.server.demo { own.merge(demo::router()) } else { own };
-    let services = llm::Services {
-        providers: gateway.providers.clone(),
-        embedder: gateway.embedder.clone(),
-        cache: gateway.cache.clone(),
-        tracer: gateway.tracer.clone(),
-        region_headers: config.sampler.region_headers.clone(),
-    };
-    own.merge(llm::router(services, config.server.body_bytes_max))
+    own.merge(llm.router())
         // Bare statuses, which the entry writes as errors in the caller's protocol.
         .fallback(async || empty(http::StatusCode::NOT_FOUND))
 }

@@ -116,7 +116,7 @@ async fn ask(
     }
     let Some(front) = front.filter(|front| !passes(*front)) else {
         let (body, asks_usage) = match &*picked.provider.engine {
-            Engine::Remote(_) => target.adapted(task.endpoint(), &request.body),
+            Engine::Remote(_) => target.adapted(task.endpoint(), request),
             Engine::Local(_) | Engine::Disabled => (request.body.clone(), false),
         };
         let sent = Sent { body, stream: false, asks_usage };

@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 use http::request::Parts;
 use tidegate_core::event::{Attribute, Attributes, PathTemplate, VALUE_BYTES_MAX, prompt_length};
 use tidegate_core::route::Endpoint;
-use tidegate_core::wire::Identity;
 
 use super::request::LlmRequest;
 
@@ -40,7 +39,7 @@ impl<'a> Described<'a> {
 
     fn describe(&self) -> Attributes {
         let Self { endpoint, head, request, region_headers, .. } = self;
-        let identity = head.extensions.get::<Identity>();
+        let identity = super::identity(&head.extensions);
         let region = region_headers.iter().find_map(|name| head.headers.get(name)?.to_str().ok());
         let path = PathTemplate::of(head.uri.path());
         let truth = |value| if value { "true" } else { "false" };

@@ -13,10 +13,10 @@ use tidegate_core::chat::estimate_tokens;
 use tidegate_core::provider::{EmbeddingApi, Vendor, embeds_nothing};
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::sse::Usage;
-use tidegate_core::wire::header;
 
 use super::embeddings::Asked;
 use super::request::LlmRequest;
+use crate::headers::IDENTITY;
 use crate::llm::upstream::{ANSWER_BYTES_MAX, tell_filter};
 
 /// Most requests to a provider for one request of a caller.
@@ -70,7 +70,7 @@ where
         }
     }
     let mut response = asked.response(vectors.iter().map(Vec::as_slice), &request.model, tokens);
-    if headers.contains_key(header::IDENTITY) {
+    if headers.contains_key(IDENTITY) {
         let usage = Usage { prompt_tokens: tokens, cached_tokens: 0, completion_tokens: 0 };
         tell_filter(usage, response.headers_mut());
     }

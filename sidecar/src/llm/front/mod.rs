@@ -20,9 +20,9 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
-use http::HeaderMap;
 use http::header::HeaderName;
 use http::request::Parts;
+use http::{Extensions, HeaderMap, Method};
 use tidegate_core::hash::hash;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
@@ -40,6 +40,7 @@ use super::resilience::{self, Exchange};
 use super::routing::Asked;
 use super::upstream::Caller;
 use crate::embedding::Embedder;
+use crate::headers::REQUEST_ID;
 use crate::l2::{self, SemanticCache};
 use crate::limits::Payer;
 use crate::trace::{Kind, Span, Trace, Tracer};
@@ -97,28 +98,58 @@ struct Front {
     started: u64,
 }
 
-/// The LLM API's routes. Bodies over `body_bytes_max` are refused with 413.
-pub fn router(services: Services, body_bytes_max: u64) -> Router {
-    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (idempotency, responses) = (Idempotency::default(), Arc::default());
-    let front = Arc::new(Front { services, body_bytes_max, idempotency, responses, started });
-    let complete = |endpoint, scope| on(Task::Complete(endpoint), scope);
-    Router::new()
-        .route("/v1/chat/completions", complete(Endpoint::ChatCompletions, Scope::Any))
-        .route("/v1/completions", complete(Endpoint::Completions, Scope::Any))
-        .route("/v1/embeddings", complete(Endpoint::Embeddings, Scope::Any))
-        .route("/v1/responses", complete(Endpoint::Responses, Scope::Any))
-        .route("/v1/responses/{id}", get(show_response).delete(delete_response))
-        .route("/v1/messages", complete(Endpoint::Messages, Scope::Any))
-        .route("/v1/messages/count_tokens", on(Task::CountTokens, Scope::Any))
-        .route("/local/chat/completions", complete(Endpoint::ChatCompletions, Scope::Local))
-        .route("/local/completions", complete(Endpoint::Completions, Scope::Local))
-        .route("/local/embeddings", complete(Endpoint::Embeddings, Scope::Local))
-        .route("/v1/cache/lookup", post(lookup::look_up))
-        .route("/v1/cache/feedback", post(lookup::feedback))
-        .route("/v1/models", get(list_models))
-        .route("/v1/models/{*id}", get(look_up_model))
-        .with_state(front)
+/// What is POSTed to be answered by a model, and by which of them.
+const TASKS: [(&str, Task, Scope); 9] = [
+    ("/v1/chat/completions", Task::Complete(Endpoint::ChatCompletions), Scope::Any),
+    ("/v1/completions", Task::Complete(Endpoint::Completions), Scope::Any),
+    ("/v1/embeddings", Task::Complete(Endpoint::Embeddings), Scope::Any),
+    ("/v1/responses", Task::Complete(Endpoint::Responses), Scope::Any),
+    ("/v1/messages", Task::Complete(Endpoint::Messages), Scope::Any),
+    ("/v1/messages/count_tokens", Task::CountTokens, Scope::Any),
+    ("/local/chat/completions", Task::Complete(Endpoint::ChatCompletions), Scope::Local),
+    ("/local/completions", Task::Complete(Endpoint::Completions), Scope::Local),
+    ("/local/embeddings", Task::Complete(Endpoint::Embeddings), Scope::Local),
+];
+
+/// The LLM API.
+#[derive(Debug, Clone)]
+pub struct Llm(Arc<Front>);
+
+impl Llm {
+    /// Answers with these services. Bodies over `body_bytes_max` are refused with 413.
+    #[must_use]
+    pub fn new(services: Services, body_bytes_max: u64) -> Self {
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let (idempotency, responses) = (Idempotency::default(), Arc::default());
+        Self(Arc::new(Front { services, body_bytes_max, idempotency, responses, started }))
+    }
+
+    /// All its paths.
+    pub fn router(&self) -> Router {
+        let tasks = TASKS.into_iter().map(|(path, task, scope)| (path, on(task, scope)));
+        let router = tasks.fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+        router
+            .route("/v1/responses/{id}", get(show_response).delete(delete_response))
+            .route("/v1/cache/lookup", post(lookup::look_up))
+            .route("/v1/cache/feedback", post(lookup::feedback))
+            .route("/v1/models", get(list_models))
+            .route("/v1/models/{*id}", get(look_up_model))
+            .with_state(self.0.clone())
+    }
+
+    /// The busiest paths, past the router: it would look the path up in a tree and box the future of
+    /// each request, 8 KiB of it. Anything else comes back.
+    ///
+    /// # Errors
+    /// The request, if it is for the router.
+    pub async fn answer(self, request: Request) -> Result<Response, Request> {
+        let path = request.uri().path();
+        let found = TASKS.iter().find(|(of, ..)| *of == path && request.method() == Method::POST);
+        match found {
+            Some((_, task, scope)) => Ok(self.0.serve(*task, *scope, request).await),
+            None => Err(request),
+        }
+    }
 }
 
 fn on(task: Task, scope: Scope) -> MethodRouter<Arc<Front>> {
@@ -170,26 +201,37 @@ impl Ask {
     }
 }
 
-type Caused = Option<Extension<Identity>>;
-
-async fn show_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
-    front.responses.show(tenant(who.as_deref()), &id)
+async fn show_response(
+    State(front): State<Arc<Front>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    front.responses.show(tenant(request.extensions()), &id)
 }
 
-async fn delete_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
-    front.responses.delete(tenant(who.as_deref()), &id)
+async fn delete_response(
+    State(front): State<Arc<Front>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    front.responses.delete(tenant(request.extensions()), &id)
+}
+
+/// Who asks.
+fn identity(extensions: &Extensions) -> Option<&Identity> {
+    extensions.get::<Payer>().map(|payer| &payer.identity)
 }
 
 /// Whose responses these are; without authentication there is one for all.
-fn tenant(identity: Option<&Identity>) -> &str {
-    identity.map_or("", |identity| &identity.tenant)
+fn tenant(extensions: &Extensions) -> &str {
+    identity(extensions).map_or("", |identity| &identity.tenant)
 }
 
 impl Front {
     async fn serve(self: Arc<Self>, task: Task, scope: Scope, request: Request) -> Response {
         let (mut head, body) = request.into_parts();
         let protocol = task.endpoint().protocol();
-        let id = head.headers.get(header::REQUEST_ID).cloned();
+        let id = head.headers.get(REQUEST_ID).cloned();
         let span = self.services.tracer.as_ref().and_then(|tracer| begin_span(tracer, &mut head));
         let answered = self.answer(task, scope, head, body).await;
         let mut response = answered.unwrap_or_else(|reply| {
@@ -219,7 +261,7 @@ impl Front {
         let body = body::read(&head.headers, body, self.body_bytes_max).await?;
         let mut request = LlmRequest::read(task.endpoint(), body)?;
         if task.endpoint() == Endpoint::Responses {
-            let tenant = tenant(head.extensions.get::<Identity>());
+            let tenant = tenant(&head.extensions);
             request.go_on(self.responses.continued(tenant, &request.body));
         }
         if head.extensions.get::<AllowedModels>().is_some_and(|allowed| !allowed.has(&request.model)) {
@@ -255,7 +297,7 @@ impl Front {
             return None;
         }
         self.services.cache.plan(l2::Request {
-            identity: ask.head.extensions.get::<Identity>()?,
+            identity: identity(&ask.head.extensions)?,
             path: ask.head.uri.path(),
             pin,
             protocol: ask.task.endpoint().protocol(),
@@ -291,8 +333,7 @@ impl Front {
     async fn claim(&self, head: &Parts, request: &LlmRequest) -> Result<Option<Claim<'_>>, Reply> {
         let Some(key) = head.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
         idempotency::check(key.as_bytes())?;
-        let tenant = head.extensions.get::<Identity>().map_or("", |identity| &identity.tenant);
-        let key = idempotency::key_of(tenant, head.uri.path(), key.as_bytes());
+        let key = idempotency::key_of(tenant(&head.extensions), head.uri.path(), key.as_bytes());
         self.idempotency.claim(key, &request.body).await.map(Some)
     }
 
@@ -334,7 +375,7 @@ fn session(headers: &HeaderMap, request: &LlmRequest) -> Option<u64> {
 }
 
 fn request_id(headers: &HeaderMap) -> &str {
-    headers.get(header::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
 /// The provider named by header, which goes before one named in the body.

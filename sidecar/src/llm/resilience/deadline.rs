@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// Waits in milliseconds: our own header, and what Envoy tells its upstreams.
-const MILLIS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
+const MILLIS: [HeaderName; 2] = [
+    HeaderName::from_static("x-request-timeout-ms"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+];
 /// The wait in seconds that OpenAI's and Anthropic's clients tell.
-const SECONDS: &str = "x-stainless-timeout";
+const SECONDS: HeaderName = HeaderName::from_static("x-stainless-timeout");
 /// Longer waits are none.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -15,9 +18,9 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// above zero says nothing.
 #[must_use]
 pub fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let millis = MILLIS.iter().filter_map(|name| number(name)).map(|ms| ms / 1000.0);
-    let seconds = millis.chain(number(SECONDS)).filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let millis = MILLIS.into_iter().filter_map(|name| number(&name)).map(|ms| ms / 1000.0);
+    let seconds = millis.chain(number(&SECONDS)).filter(|seconds| *seconds > 0.0 && seconds.is_finite());
     let waits = seconds.filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok());
     waits.filter(|wait| *wait <= WAIT_MAX).min()
 }

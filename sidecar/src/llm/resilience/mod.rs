@@ -121,11 +121,11 @@ impl Attempts<'_> {
     async fn attempt(&mut self, picked: Picked) -> (Picked, Attempted) {
         self.made += 1;
         let after = self.hedge_after(&picked);
-        let mut first = Box::pin(attempt(self.exchange, &picked));
         let Some(after) = after else {
-            let attempted = first.await;
+            let attempted = attempt(self.exchange, &picked).await;
             return (picked, attempted);
         };
+        let mut first = Box::pin(attempt(self.exchange, &picked));
         tokio::select! {
             attempted = &mut first => {
                 drop(first);

@@ -23,7 +23,7 @@ use crate::config::{self, Env};
 use crate::embedding::Embedder;
 use crate::l2::SemanticCache;
 use crate::llm::routing::RoutingSettings;
-use crate::llm::{Account, ProviderKind, ProviderSettings, Providers, Remote, Services, router};
+use crate::llm::{Account, Llm, ProviderKind, ProviderSettings, Providers, Remote, Services};
 use crate::secret::Secret;
 
 /// Longest that anything in a test may take before the test fails.
@@ -121,7 +121,7 @@ impl Gateway {
         let (cache, region_headers) = (Arc::new(cache), vec!["x-region".to_owned()]);
         let services =
             Services { providers: Arc::clone(&providers), embedder, cache, tracer: None, region_headers };
-        let app = router(services, BODY_BYTES_MAX);
+        let app = Llm::new(services, BODY_BYTES_MAX).router();
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { addr, providers, registry, client, task }

@@ -26,6 +26,7 @@ use tidegate_core::wire::header;
 
 use self::choices::ChoicesStream;
 use self::stream::TranslatedStream;
+use super::front::LlmRequest;
 use super::front::responses::Keep;
 use super::upstream::{ANSWER_BYTES_MAX, Caller, is_event_stream, tell_filter};
 
@@ -57,13 +58,14 @@ impl Target {
     /// tells the usage of streams only to those who ask, with that asked for on the gateway's own
     /// account. The second value says so.
     #[must_use]
-    pub fn adapted(&self, endpoint: Endpoint, body: &Bytes) -> (Bytes, bool) {
+    pub fn adapted(&self, endpoint: Endpoint, request: &LlmRequest) -> (Bytes, bool) {
         let adapted = match endpoint {
-            Endpoint::ChatCompletions => adapt_openai_request(body, self.vendor, &self.dialect),
+            Endpoint::ChatCompletions => adapt_openai_request(&request.body, self.vendor, &self.dialect),
             _ => None,
         };
-        let body = adapted.map_or_else(|| body.clone(), Bytes::from);
-        let can_ask = self.format == Format::OpenAi
+        let body = adapted.map_or_else(|| request.body.clone(), Bytes::from);
+        let can_ask = request.stream
+            && self.format == Format::OpenAi
             && self.dialect.stream_options
             && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         match can_ask.then(|| ask_for_usage(&body)).flatten() {

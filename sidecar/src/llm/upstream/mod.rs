@@ -43,6 +43,7 @@ use self::stream::{ErrorStyle, Source, WatchedStream};
 use super::metrics::{Observation, Outcome};
 use super::settings::Remote;
 use super::translate::Target;
+use crate::headers::IDENTITY;
 use crate::limits::Payer;
 use crate::trace::{TRACEPARENT, Trace};
 
@@ -192,7 +193,7 @@ impl Upstream {
     pub async fn call(&self, call: Call<'_>, mut observation: Observation) -> Result<Response, Reply> {
         let deadline = Instant::from_std(observation.started()) + self.timeout;
         let (caller, hides_usage) = (call.caller, call.asks_usage);
-        let is_filtered = call.headers.contains_key(header::IDENTITY);
+        let is_filtered = call.headers.contains_key(IDENTITY);
         let answered = async {
             let request = self.request(call, deadline).await?;
             let mut response = self.send(request, deadline).await?;
