@@ -223,6 +223,7 @@ async fn a_trace_has_envoys_span_the_sidecars_and_each_attempt() {
         assert_eq!(attempt.get("tidegate.provider"), Some(provider));
         assert_eq!((&*attempt.parent, attempt.failed), (&*sidecars.id, failed), "{attempt:?}");
         assert_eq!(attempt.get("gen_ai.system"), Some(system));
+        assert_eq!(attempt.get("gen_ai.provider.name"), Some(system));
         assert_eq!(attempt.get("gen_ai.request.model"), Some(model));
         assert_eq!(attempt.get("error.type"), failed.then_some("server_error"));
         assert_eq!(attempt.get("gen_ai.usage.output_tokens").is_some(), !failed);

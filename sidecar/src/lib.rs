@@ -19,6 +19,7 @@ pub mod demo;
 pub mod embedding;
 pub mod envoy_config;
 pub mod gateway;
+pub mod give_way;
 mod headers;
 pub mod health;
 pub mod identity;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tidegate::cli::{self, Command};
 use tidegate::config::{self, Config, Env, Problems};
 use tidegate::control::Origin;
+use tidegate::give_way::give_way;
 use tidegate::keys::Digest;
 use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
@@ -155,6 +156,7 @@ fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)
+        .on_thread_park(give_way)
         .enable_all()
         .build()
         .context("cannot start the worker threads")?;

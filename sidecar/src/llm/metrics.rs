@@ -218,6 +218,14 @@ pub struct ProviderMetrics {
     operations: Operations,
 }
 
+impl ProviderMetrics {
+    /// The conventions' name (`gen_ai.provider.name`) of the provider's type.
+    #[must_use]
+    pub const fn provider_name(&self) -> &'static str {
+        self.operations.provider_name()
+    }
+}
+
 /// One request in flight; counted when dropped, as cancelled unless somebody said otherwise.
 #[derive(Debug)]
 pub struct Observation {

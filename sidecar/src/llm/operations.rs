@@ -121,6 +121,12 @@ impl Operations {
         }
     }
 
+    /// The conventions' name (`gen_ai.provider.name`) of the provider's type.
+    #[must_use]
+    pub const fn provider_name(&self) -> &'static str {
+        self.provider_name
+    }
+
     /// What is asked of `model`.
     #[must_use]
     pub fn asked(&self, operation: Operation, model: &str) -> Asked {

@@ -209,10 +209,7 @@ async fn call(
 /// The span of one call of a provider, in the terms of OpenTelemetry's conventions for generative AI.
 fn span_of(trace: &Trace, task: Task, picked: &Picked) -> Option<Span> {
     let operation = conventional_name(task.operation());
-    let system = match &*picked.provider.engine {
-        Engine::Remote(upstream) => upstream.target().vendor.label(),
-        Engine::Local(_) | Engine::Disabled => "tidegate",
-    };
+    let system = picked.provider.metrics.provider_name();
     let mut span = trace.span(format!("{operation} {}", picked.model), Kind::Client)?;
     span.set("gen_ai.operation.name", operation);
     span.set("gen_ai.system", system);
