@@ -13,6 +13,7 @@ use tidegate_e2e::harness::{
 };
 
 const PLACEHOLDER: &str = "REPLACE_WITH_INTERNAL_TOKEN";
+
 fn text(file: &str) -> String {
     std::fs::read_to_string(workspace_root().join("deploy").join(file))
         .unwrap_or_else(|e| panic!("{file}: {e}"))

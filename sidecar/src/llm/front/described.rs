@@ -8,6 +8,7 @@ use tidegate_core::event::{Attribute, Attributes, PathTemplate, VALUE_BYTES_MAX,
 use tidegate_core::route::Endpoint;
 
 use super::request::LlmRequest;
+use crate::limits::Payer;
 
 /// One request, described when somebody wants to know.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl<'a> Described<'a> {
 
     fn describe(&self) -> Attributes {
         let Self { endpoint, head, request, region_headers, .. } = self;
-        let identity = super::identity(&head.extensions);
+        let identity = head.extensions.get::<Payer>().map(|payer| &payer.identity);
         let region = region_headers.iter().find_map(|name| head.headers.get(name)?.to_str().ok());
         let path = PathTemplate::of(head.uri.path());
         let truth = |value| if value { "true" } else { "false" };

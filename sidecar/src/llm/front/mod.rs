@@ -22,11 +22,11 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use http::header::HeaderName;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method};
+use http::{HeaderMap, Method};
 use tidegate_core::hash::hash;
 use tidegate_core::reply::{Code, Reply};
 use tidegate_core::route::{Endpoint, Protocol};
-use tidegate_core::wire::{Identity, header};
+use tidegate_core::wire::header;
 
 pub use self::cached::replay;
 pub(super) use self::call::{Task, run};
@@ -201,30 +201,19 @@ impl Ask {
     }
 }
 
-async fn show_response(
-    State(front): State<Arc<Front>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    front.responses.show(tenant(request.extensions()), &id)
+type Caused = Option<Extension<Payer>>;
+
+async fn show_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
+    front.responses.show(tenant(who.as_deref()), &id)
 }
 
-async fn delete_response(
-    State(front): State<Arc<Front>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    front.responses.delete(tenant(request.extensions()), &id)
-}
-
-/// Who asks.
-fn identity(extensions: &Extensions) -> Option<&Identity> {
-    extensions.get::<Payer>().map(|payer| &payer.identity)
+async fn delete_response(State(front): State<Arc<Front>>, who: Caused, Path(id): Path<String>) -> Response {
+    front.responses.delete(tenant(who.as_deref()), &id)
 }
 
 /// Whose responses these are; without authentication there is one for all.
-fn tenant(extensions: &Extensions) -> &str {
-    identity(extensions).map_or("", |identity| &identity.tenant)
+fn tenant(payer: Option<&Payer>) -> &str {
+    payer.map_or("", |payer| &payer.identity.tenant)
 }
 
 impl Front {
@@ -261,7 +250,7 @@ impl Front {
         let body = body::read(&head.headers, body, self.body_bytes_max).await?;
         let mut request = LlmRequest::read(task.endpoint(), body)?;
         if task.endpoint() == Endpoint::Responses {
-            let tenant = tenant(&head.extensions);
+            let tenant = tenant(head.extensions.get());
             request.go_on(self.responses.continued(tenant, &request.body));
         }
         if head.extensions.get::<AllowedModels>().is_some_and(|allowed| !allowed.has(&request.model)) {
@@ -297,7 +286,7 @@ impl Front {
             return None;
         }
         self.services.cache.plan(l2::Request {
-            identity: identity(&ask.head.extensions)?,
+            identity: &ask.head.extensions.get::<Payer>()?.identity,
             path: ask.head.uri.path(),
             pin,
             protocol: ask.task.endpoint().protocol(),
@@ -333,7 +322,8 @@ impl Front {
     async fn claim(&self, head: &Parts, request: &LlmRequest) -> Result<Option<Claim<'_>>, Reply> {
         let Some(key) = head.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
         idempotency::check(key.as_bytes())?;
-        let key = idempotency::key_of(tenant(&head.extensions), head.uri.path(), key.as_bytes());
+        let tenant = tenant(head.extensions.get());
+        let key = idempotency::key_of(tenant, head.uri.path(), key.as_bytes());
         self.idempotency.claim(key, &request.body).await.map(Some)
     }
 

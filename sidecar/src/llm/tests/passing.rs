@@ -45,6 +45,19 @@ async fn bodies_pass_byte_by_byte_and_headers_by_the_lists() {
 }
 
 #[tokio::test]
+async fn a_byte_of_an_answers_text_that_is_no_utf_8_passes_too() {
+    let answer: &[u8] = b"{\"choices\":[{\"message\":{\"content\":\"cut \xe4\xbd\"}}],\"usage\":null}";
+    let provider = TestProvider::start(move |_, mut connection| async move {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+        connection.send([head.as_bytes(), answer].concat()).await;
+        Some(connection)
+    })
+    .await;
+    let got = Gateway::before(&provider).await.chat(BODY).await;
+    assert_eq!((got.status.as_u16(), &*got.body), (200, answer));
+}
+
+#[tokio::test]
 async fn keys_take_turns_on_one_connection() {
     let provider = TestProvider::answering(200, "", ANSWER).await;
     let gateway = Gateway::before(&provider).await;

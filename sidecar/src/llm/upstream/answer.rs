@@ -55,9 +55,8 @@ impl Upstream {
             }
             let usage = match format {
                 Format::OpenAi | Format::Anthropic => {
-                    let parsed = std::str::from_utf8(&body).ok().and_then(|t| serde_json::from_str(t).ok());
-                    let no_object = || self.no_answer(status, "with a body that is not a JSON object");
-                    parsed.map(|Envelope { usage }| usage).ok_or_else(no_object)?
+                    let parsed = serde_json::from_slice::<Envelope>(&body).map(|envelope| envelope.usage);
+                    parsed.map_err(|_| self.no_answer(status, "with a body that is not a JSON object"))?
                 }
                 Format::Gemini | Format::Bedrock | Format::Ernie => foreign_usage(&body),
             };
