@@ -120,7 +120,7 @@ async fn gateway(bed: Bed, provider: &Provider) -> Result<(SocketAddr, Parts), B
             let socket = provider.folder().join("sidecar.sock");
             format!("server: {{sidecar_socket: \"{}\"}}\n", socket.display())
         }
-        Bed::Full(Link::H2c) => "server: {sidecar_protocol: h2c}\n".to_owned(),
+        Bed::Full(Link::Http1) => "server: {sidecar_protocol: http1}\n".to_owned(),
         Bed::StoreAll => "cache: {l1: {admission: always}}\n".to_owned(),
         _ => String::new(),
     };

@@ -38,12 +38,12 @@ pub(crate) enum Bed {
 /// How Envoy reaches the sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// HTTP/1.1 over loopback TCP.
+    /// h2c over loopback TCP, the default.
     Tcp,
-    /// HTTP/1.1 over a Unix socket.
+    /// h2c over a Unix socket.
     Socket,
-    /// h2c over loopback TCP.
-    H2c,
+    /// HTTP/1.1 over loopback TCP.
+    Http1,
 }
 
 /// One line of the table.
@@ -87,7 +87,7 @@ pub(crate) const CASES: [Case; 13] = [
     Case { unique: false, ..case("l1", "L1 hit", Bed::Full(Link::Tcp), Some("x-gateway-cache-layer: l1")) },
     case("full", "full path, L1 miss", Bed::Full(Link::Tcp), MISS),
     case("socket", "full path, Unix socket", Bed::Full(Link::Socket), MISS),
-    case("h2c", "full path, h2c", Bed::Full(Link::H2c), MISS),
+    case("http1", "full path, HTTP/1.1", Bed::Full(Link::Http1), MISS),
     case("litellm", "LiteLLM", Bed::Peer(Peer::LiteLlm), Some("x-litellm-model-group: gpt-4o-mini")),
     case("portkey", "Portkey", Bed::Peer(Peer::Portkey), Some("x-portkey-provider: openai")),
 ];

@@ -20,6 +20,8 @@ const LARGE: u64 = 50 << 20;
 const EVENT_BYTES: usize = 64 << 10;
 /// What the sidecar may grow by while it passes a large stream on: far less than the stream.
 const GROWTH_KIB_MAX: u64 = 24 << 10;
+/// Callers at once who hardly read: more than the windows of one connection that are not made for it hold.
+const SLOW_CALLERS: u64 = 60;
 /// How long a write must wait for the provider to believe that nobody reads. It only decides when to
 /// look.
 const STALLED: Duration = Duration::from_secs(1);
@@ -96,12 +98,14 @@ async fn answer(mut socket: TcpStream, sent: Arc<AtomicU64>, stalled: Arc<Atomic
     if socket.write_all(head.as_bytes()).await.is_err() {
         return;
     }
-    while sent.load(Ordering::Relaxed) < LARGE {
+    let mut of_this = 0;
+    while of_this < LARGE {
         let mut rest = event.as_bytes();
         while !rest.is_empty() {
             match tokio::time::timeout(STALLED, socket.write(rest)).await {
                 Ok(Ok(written)) => {
                     rest = &rest[written..];
+                    of_this += written as u64;
                     sent.fetch_add(written as u64, Ordering::Relaxed);
                 }
                 Ok(Err(_)) => return,
@@ -116,7 +120,8 @@ async fn answer(mut socket: TcpStream, sent: Arc<AtomicU64>, stalled: Arc<Atomic
 
 async fn before(provider: &LargeProvider) -> Gateway {
     let config = CONFIG.replace("{{large}}", &provider.address);
-    Gateway::builder().config_yaml(&config).start().await.unwrap()
+    // One worker: all callers share its connection to the sidecar.
+    Gateway::builder().config_yaml(&config).workers(1).start().await.unwrap()
 }
 
 /// The most memory that the sidecar has ever held.
@@ -148,7 +153,7 @@ async fn a_stream_of_50_mb_passes_in_little_memory_and_an_answer_of_50_mb_is_an_
 }
 
 #[tokio::test]
-async fn a_caller_that_reads_byte_by_byte_holds_up_nobody_but_its_provider() {
+async fn callers_that_hardly_read_hold_up_nobody_but_their_provider() {
     let provider = LargeProvider::start().await;
     let gateway = before(&provider).await;
     let body = stream_of("large", "slowly, please");
@@ -156,26 +161,33 @@ async fn a_caller_that_reads_byte_by_byte_holds_up_nobody_but_its_provider() {
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    let mut slow = RawConnection::open(gateway.address()).await.unwrap();
-    slow.send(request.as_bytes()).await.unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..SLOW_CALLERS {
+        let mut slow = RawConnection::open(gateway.address()).await.unwrap();
+        slow.send(request.as_bytes()).await.unwrap();
+        callers.push(slow);
+    }
     eventually("the provider is held up", DEADLINE, || async {
-        (provider.stalled.load(Ordering::Relaxed) > 0).then_some(())
+        (provider.stalled.load(Ordering::Relaxed) >= SLOW_CALLERS).then_some(())
     })
     .await
     .unwrap();
     let read_ahead = provider.sent.load(Ordering::Relaxed);
-    assert!(read_ahead < LARGE, "all of the stream was read although nobody reads it");
+    assert!(read_ahead < SLOW_CALLERS * LARGE, "all was read although nobody reads it");
     let client = Client::new();
     for i in 0..20 {
         assert_eq!(gateway.ask(&client, chat(&format!("meanwhile {i}"))).await.unwrap().status, 200);
     }
-    let head = slow.read_until(|bytes| bytes.len() >= 64).await.unwrap();
-    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
-    drop(slow);
-    eventually("the provider's call ends with its caller", DEADLINE, || async {
-        let page = gateway.admin().get(&gateway.url("/metrics")).await.unwrap().text();
-        page.contains("gateway_provider_requests_total{provider=\"large\",outcome=\"cancelled\"} 1")
-            .then_some(())
+    for slow in &mut callers {
+        let head = slow.read_until(|bytes| bytes.len() >= 64).await.unwrap();
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    }
+    drop(callers);
+    let ended = format!(
+        "gateway_provider_requests_total{{provider=\"large\",outcome=\"cancelled\"}} {SLOW_CALLERS}\n"
+    );
+    eventually("the provider's calls end with their callers", DEADLINE, || async {
+        gateway.admin().get(&gateway.url("/metrics")).await.unwrap().text().contains(&ended).then_some(())
     })
     .await
     .unwrap();

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use tidegate_e2e::emulator::{Fault, Outcome};
 use tidegate_e2e::harness::{
-    Client, Gateway, chat, content, eventually, expect_error, stream, streamed_content,
+    Client, Gateway, RawConnection, chat, content, eventually, expect_error, stream, streamed_content,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Callers who leave in the same moment: many more than a server of HTTP/2 takes for no attack by default.
+const LEAVING: usize = 120;
+/// Milliseconds between the chunks of a stream that others' leaving must not end.
+const CHUNK_MS: u64 = 200;
 
 /// Answers, streams, cancels and fails as over the default link.
 async fn works_over(link: &str) {
@@ -44,10 +48,15 @@ async fn over_http2_without_tls() {
 }
 
 #[tokio::test]
-async fn over_a_unix_socket() {
+async fn over_http1() {
+    works_over("sidecar_protocol: http1").await;
+}
+
+#[tokio::test]
+async fn over_http1_on_a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("sidecar.sock");
-    works_over(&format!("sidecar_socket: \"{}\"", socket.display())).await;
+    works_over(&format!("sidecar_protocol: http1, sidecar_socket: \"{}\"", socket.display())).await;
 }
 
 #[tokio::test]
@@ -55,4 +64,30 @@ async fn over_http2_on_a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("sidecar.sock");
     works_over(&format!("sidecar_protocol: h2c, sidecar_socket: \"{}\"", socket.display())).await;
+}
+
+/// Their requests may share a connection with those of others.
+#[tokio::test]
+async fn callers_who_leave_all_at_once_end_nobody_elses_stream() {
+    let gateway = Gateway::builder().start().await.unwrap();
+    let slow = Fault { chunk_delay_ms: Some(CHUNK_MS), times: Some(1), ..Fault::default() };
+    gateway.emulator.arm(slow).unwrap();
+    let mut staying = gateway.open_chat(&Client::new(), stream("staying")).await.unwrap();
+    staying.next_chunk().await.unwrap().unwrap();
+    for _ in 0..5 {
+        let body = chat("leaving");
+        let length = body.len();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+        let mut leaving = Vec::new();
+        for _ in 0..LEAVING {
+            leaving.push(RawConnection::open(gateway.address()).await.unwrap());
+        }
+        for connection in &mut leaving {
+            connection.send(request.as_bytes()).await.unwrap();
+        }
+        drop(leaving);
+    }
+    let rest = staying.finish().await.unwrap();
+    assert!(rest.body.ends_with(b"data: [DONE]\n\n"), "{}", rest.text());
 }

@@ -63,6 +63,8 @@ async fn a_corrupt_policy_is_refused_and_the_last_good_one_stays() {
     let between = corruptor.clone();
     let gateway = Gateway::builder()
         .config_yaml(CONFIG)
+        // What the proxy between them speaks.
+        .add_config("server: {sidecar_protocol: http1}")
         .patch_envoy(move |yaml| between.put_between(&yaml))
         .start()
         .await

@@ -12,6 +12,11 @@ use tidegate::give_way::give_way;
 use tidegate::keys::Digest;
 use tidegate::{audit, cpu, envoy_config, logging, login, run, store};
 
+/// A request takes and gives back some seventy pieces of memory, several of them of 8 KiB: with the system's
+/// allocator a seventh of its instructions, with this one a sixteenth.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bad command line, bad configuration, or unsuitable processor.
 const EXIT_UNUSABLE: u8 = 2;
 /// Longest line looked at for a password, in bytes.

@@ -44,9 +44,9 @@ pub struct Document {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SidecarProtocol {
-    /// HTTP/1.1 with keep-alive.
+    /// HTTP/1.1 with keep-alive: a connection for each request in flight.
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge.
+    /// HTTP/2 without TLS, by prior knowledge: requests in flight share a connection, and its writes.
     H2c,
 }
 
@@ -117,7 +117,7 @@ pub fn validate(document: Document, check: &mut Check<'_>) -> Server {
         sidecar_host: ip("server.sidecar_host", sidecar_host, &mut check.problems),
         sidecar_port: port_of("server.sidecar_port", sidecar_port, 8081, &mut check.problems),
         sidecar_socket: sidecar_socket.map(|path| socket(&path, check)),
-        sidecar_protocol: sidecar_protocol.unwrap_or(SidecarProtocol::Http1),
+        sidecar_protocol: sidecar_protocol.unwrap_or(SidecarProtocol::H2c),
         admin_port: port_of("server.admin_port", admin_port, 9901, &mut check.problems),
         filter_path: check.expanded("server.filter_path", &filter_path).into(),
         drain_timeout: Duration::from_secs(check.problems.within(

@@ -81,7 +81,7 @@ pub fn render(config: &Config, token: &Secret) -> String {
         ("plugin", quoted(&serde_json::to_string(&plugin).unwrap_or_default())),
         ("not_found", not_found()),
         ("routes", parts::routes(server, token)),
-        ("sidecar_protocol", parts::sidecar_protocol(server).to_owned()),
+        ("sidecar_protocol", parts::sidecar_protocol(server)),
         ("keepalive", parts::keepalive(server).to_owned()),
         ("sidecar_address", parts::sidecar_address(server)),
         ("clusters", parts::clusters(server) + &parts::collector(config.tracing.as_ref())),

@@ -8,6 +8,7 @@ use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
 use super::{CLUSTER, COLLECTOR, header_value, not_found, quoted};
 use crate::config::server::{Server, SidecarProtocol};
+use crate::server::{STREAM_WINDOW, STREAMS_MAX};
 use crate::config::tracing::Tracing;
 use crate::config::upstream::{Upstream, UpstreamTls};
 use crate::demo;
@@ -143,11 +144,16 @@ fn nothing_here() -> String {
     )
 }
 
-/// What Envoy speaks to the sidecar.
-pub const fn sidecar_protocol(server: &Server) -> &'static str {
+/// What Envoy speaks to the sidecar. A connection's window holds the windows of all its streams, so that
+/// callers who do not read never hold up others on the same connection.
+pub fn sidecar_protocol(server: &Server) -> String {
     match server.sidecar_protocol {
-        SidecarProtocol::Http1 => "http_protocol_options: {}",
-        SidecarProtocol::H2c => "http2_protocol_options: {max_concurrent_streams: 256}",
+        SidecarProtocol::Http1 => "http_protocol_options: {}".to_owned(),
+        SidecarProtocol::H2c => format!(
+            "http2_protocol_options: {{max_concurrent_streams: {STREAMS_MAX}, initial_stream_window_size: \
+             {STREAM_WINDOW}, initial_connection_window_size: {}}}",
+            STREAMS_MAX * STREAM_WINDOW
+        ),
     }
 }
 

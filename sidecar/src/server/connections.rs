@@ -16,8 +16,10 @@ use super::listener::{Listener, Stream};
 
 /// Most connections at once on one listener; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 8192;
-/// Most requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 1024;
+/// Most requests at once on one HTTP/2 connection; Envoy opens another for more.
+pub const STREAMS_MAX: u32 = 256;
+/// Bytes of a body on the way on one HTTP/2 stream, in either direction.
+pub const STREAM_WINDOW: u32 = 256 << 10;
 /// Longest a client may take to send its headers, the idle time before them included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest request head, in bytes.
@@ -85,6 +87,11 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAMS_MAX * STREAM_WINDOW)
+        // Callers who leave all at once are no attack, as requests on this connection are many callers'.
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize)
+        .max_local_error_reset_streams(None)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
     builder
 }

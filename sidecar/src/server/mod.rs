@@ -5,7 +5,7 @@ mod entry;
 mod listener;
 mod router;
 
-pub use connections::serve;
+pub use connections::{STREAM_WINDOW, STREAMS_MAX, serve};
 pub use entry::Entry;
 pub use listener::{ListenError, Listener};
 pub use router::{llm, metrics_router, router};
