@@ -8,11 +8,11 @@ use tidegate_core::wire::{CREDENTIAL_HEADERS, header};
 
 use super::{CLUSTER, COLLECTOR, header_value, not_found, quoted};
 use crate::config::server::{Server, SidecarProtocol};
-use crate::server::{STREAM_WINDOW, STREAMS_MAX};
 use crate::config::tracing::Tracing;
 use crate::config::upstream::{Upstream, UpstreamTls};
 use crate::demo;
 use crate::secret::Secret;
+use crate::server::{STREAM_WINDOW, STREAMS_MAX};
 
 /// First what is the sidecar's, then the operator's upstreams, the longest prefix first.
 pub fn routes(server: &Server, token: &Secret) -> String {
