@@ -13,6 +13,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::listener::{Listener, Stream};
+use super::opening::Opening;
 
 /// Most connections at once on one listener; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 8192;
@@ -22,6 +23,8 @@ pub const STREAMS_MAX: u32 = 256;
 pub const STREAM_WINDOW: u32 = 256 << 10;
 /// Longest a client may take to send its headers, the idle time before them included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// How often a peer is asked over HTTP/2 whether it is still there, and how long it has to answer.
+const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 /// Largest request head, in bytes.
 const HEADER_BYTES_MAX: usize = 128 << 10;
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
@@ -92,6 +95,8 @@ fn builder() -> Builder<TokioExecutor> {
         // Callers who leave all at once are no attack, as requests on this connection are many callers'.
         .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .max_local_error_reset_streams(None)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
     builder
 }
@@ -106,7 +111,8 @@ fn start<F, A>(
     F: Fn(Request<Incoming>) -> A + Send + 'static,
     A: Future<Output = Result<Response, std::convert::Infallible>> + Send + 'static,
 {
-    let connection = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).into_owned();
+    let stream = TokioIo::new(Opening::within(HEADER_TIMEOUT, stream));
+    let connection = builder.serve_connection(stream, service_fn(answer)).into_owned();
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         let _permit = permit;
@@ -115,4 +121,34 @@ fn start<F, A>(
             tracing::debug!(%error, "connection ended");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What HTTP/2 begins with (RFC 9113, 3.4), and settings without any.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    /// Longer than anybody may be silent.
+    const PATIENCE: Duration = Duration::from_secs(100);
+
+    async fn ends_after(sent: &[u8]) -> bool {
+        let (mut peer, stream) = tokio::io::duplex(4096);
+        let answer = async |_| Ok::<_, std::convert::Infallible>(Response::default());
+        let (builder, graceful) = (Arc::new(builder()), GracefulShutdown::new());
+        start(Box::new(stream), None, &builder, &graceful, answer);
+        peer.write_all(sent).await.expect("sent");
+        tokio::time::timeout(PATIENCE, peer.read_to_end(&mut Vec::new())).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_whose_peer_has_vanished() {
+        assert!(ends_after(PREFACE).await, "HTTP/2");
+        assert!(ends_after(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await, "HTTP/1.1 between requests");
+        assert!(ends_after(b"GET / HTTP/1.1\r\nhos").await, "HTTP/1.1 within a head");
+        assert!(ends_after(b"PRI * HT").await, "within the preface");
+        assert!(ends_after(b"").await, "before it said anything");
+    }
 }

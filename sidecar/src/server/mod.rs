@@ -3,6 +3,7 @@
 mod connections;
 mod entry;
 mod listener;
+mod opening;
 mod router;
 
 pub use connections::{STREAM_WINDOW, STREAMS_MAX, serve};
