@@ -70,7 +70,7 @@ const fn case(id: &'static str, title: &'static str, bed: Bed, expected_line: Op
 }
 
 /// All cases; the first is what the others are compared with, the last are run only when asked for.
-pub(crate) const CASES: [Case; 13] = [
+pub(crate) const CASES: [Case; 14] = [
     case("bare", "bare Envoy", Bed::Bare, None),
     case("noop", "no-op filter", Bed::Noop, None),
     case("settings", "our Envoy settings, no filter", Bed::Settings, None),
@@ -86,6 +86,10 @@ pub(crate) const CASES: [Case; 13] = [
     case("store", "filter only, L1 miss, every answer stored", Bed::StoreAll, MISS),
     Case { unique: false, ..case("l1", "L1 hit", Bed::Full(Link::Tcp), Some("x-gateway-cache-layer: l1")) },
     case("full", "full path, L1 miss", Bed::Full(Link::Tcp), MISS),
+    Case {
+        header: Some(("cache-control", "no-store")),
+        ..case("plain", "full path, cache passed by", Bed::Full(Link::Tcp), Some("x-gateway-cache: bypass"))
+    },
     case("socket", "full path, Unix socket", Bed::Full(Link::Socket), MISS),
     case("http1", "full path, HTTP/1.1", Bed::Full(Link::Http1), MISS),
     case("litellm", "LiteLLM", Bed::Peer(Peer::LiteLlm), Some("x-litellm-model-group: gpt-4o-mini")),

@@ -13,7 +13,7 @@ usage: tidegate-bench [options]
   --rounds N       rounds of all cases, medians are shown (default 5)
   --seconds N      length of each measurement (default 3)
   --cases A,B      only these of: bare, noop, settings, nostore, filter, l1, full,
-                   socket, http1 (bare is always run), litellm, portkey (after
+                   plain, socket, http1 (bare is always run), litellm, portkey (after
                    scripts/bench-peers, and only when named)
   --memory         instead, send many requests and watch the memory
   --requests N     requests of each case with --memory (default 1000000)
