@@ -157,14 +157,10 @@ async fn callers_that_hardly_read_hold_up_nobody_but_their_provider() {
     let provider = LargeProvider::start().await;
     let gateway = before(&provider).await;
     let body = stream_of("large", "slowly, please");
-    let length = body.len();
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
     let mut callers = Vec::new();
     for _ in 0..SLOW_CALLERS {
         let mut slow = RawConnection::open(gateway.address()).await.unwrap();
-        slow.send(request.as_bytes()).await.unwrap();
+        slow.send_chat(&body).await.unwrap();
         callers.push(slow);
     }
     eventually("the provider is held up", DEADLINE, || async {
@@ -173,7 +169,7 @@ async fn callers_that_hardly_read_hold_up_nobody_but_their_provider() {
     .await
     .unwrap();
     let read_ahead = provider.sent.load(Ordering::Relaxed);
-    assert!(read_ahead < SLOW_CALLERS * LARGE, "all was read although nobody reads it");
+    assert!(read_ahead < SLOW_CALLERS * LARGE / 4, "{read_ahead} bytes were read although nobody reads them");
     let client = Client::new();
     for i in 0..20 {
         assert_eq!(gateway.ask(&client, chat(&format!("meanwhile {i}"))).await.unwrap().status, 200);

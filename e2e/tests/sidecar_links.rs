@@ -75,16 +75,12 @@ async fn callers_who_leave_all_at_once_end_nobody_elses_stream() {
     let mut staying = gateway.open_chat(&Client::new(), stream("staying")).await.unwrap();
     staying.next_chunk().await.unwrap().unwrap();
     for _ in 0..5 {
-        let body = chat("leaving");
-        let length = body.len();
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
-        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
         let mut leaving = Vec::new();
         for _ in 0..LEAVING {
             leaving.push(RawConnection::open(gateway.address()).await.unwrap());
         }
         for connection in &mut leaving {
-            connection.send(request.as_bytes()).await.unwrap();
+            connection.send_chat(&chat("leaving")).await.unwrap();
         }
         drop(leaving);
     }

@@ -45,6 +45,16 @@ impl RawConnection {
             .map_err(HarnessError::io("sending raw bytes"))
     }
 
+    /// Sends a chat completion with this body, and waits for nothing.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send_chat(&mut self, body: &str) -> Result<(), HarnessError> {
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+        let length = body.len();
+        self.send(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).await
+    }
+
     /// Says that nothing more will be sent; the other direction stays open.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::config::tracing::Tracing;
 use crate::config::upstream::{Upstream, UpstreamTls};
 use crate::demo;
 use crate::secret::Secret;
-use crate::server::{STREAM_WINDOW, STREAMS_MAX};
+use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 
 /// First what is the sidecar's, then the operator's upstreams, the longest prefix first.
 pub fn routes(server: &Server, token: &Secret) -> String {
@@ -151,8 +151,7 @@ pub fn sidecar_protocol(server: &Server) -> String {
         SidecarProtocol::Http1 => "http_protocol_options: {}".to_owned(),
         SidecarProtocol::H2c => format!(
             "http2_protocol_options: {{max_concurrent_streams: {STREAMS_MAX}, initial_stream_window_size: \
-             {STREAM_WINDOW}, initial_connection_window_size: {}}}",
-            STREAMS_MAX * STREAM_WINDOW
+             {STREAM_WINDOW}, initial_connection_window_size: {CONNECTION_WINDOW}}}"
         ),
     }
 }

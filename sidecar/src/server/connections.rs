@@ -21,10 +21,14 @@ const CONNECTIONS_MAX: usize = 8192;
 pub const STREAMS_MAX: u32 = 256;
 /// Bytes of a body on the way on one HTTP/2 stream, in either direction.
 pub const STREAM_WINDOW: u32 = 256 << 10;
+/// The same on one connection: the windows of all its streams, so that none holds up another.
+pub const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 /// Longest a client may take to send its headers, the idle time before them included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// How often a peer is asked over HTTP/2 whether it is still there, and how long it has to answer.
-const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+/// How often a peer is asked over HTTP/2 whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it has to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest request head, in bytes.
 const HEADER_BYTES_MAX: usize = 128 << 10;
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
@@ -91,12 +95,12 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAMS_MAX * STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         // Callers who leave all at once are no attack, as requests on this connection are many callers'.
         .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .max_local_error_reset_streams(None)
-        .keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
     builder
 }

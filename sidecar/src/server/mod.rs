@@ -6,7 +6,7 @@ mod listener;
 mod opening;
 mod router;
 
-pub use connections::{STREAM_WINDOW, STREAMS_MAX, serve};
+pub use connections::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX, serve};
 pub use entry::Entry;
 pub use listener::{ListenError, Listener};
 pub use router::{llm, metrics_router, router};
